@@ -4,7 +4,9 @@
  *   maps with a cutoff   plan.c chooses an index or none; index/query.c answers the queries that the index can; scan.c
  *                        answers the others tile by tile; queries whose candidates outgrow its lists go to overflow.c,
  *                        which stores whole rows of scores; rescore.c turns candidates into results;
- *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles;
+ *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles; of maps with a reach (softmax), queries
+ *                        with few patterns within it are answered by an index, or from the candidates that
+ *                        streaming.c lists meanwhile, and their results are canonical, too (rescore.c, note 2);
  *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads; but for the
  * ranges of scan.c, whose number changes no result.
@@ -38,7 +40,9 @@ typedef struct {
     struct sh_index *_Atomic older[SH_LONGER_INDEX]; /* the first two of the memory that this one extends */
     int64_t older_patterns;                          /* that these cover; 0: there are none */
     _Atomic int64_t queries_asked;                   /* so far, which decides when an index is built */
-    sh_index_use use;                                /* whether calls build one */
+    _Atomic double share_in_reach; /* of softmax: the share of the last stream's queries that had few patterns within
+                                      reach, or NaN */
+    sh_index_use use;              /* whether calls build one */
 } sh_indexes;
 
 typedef struct sh_row_terms sh_row_terms;
@@ -114,18 +118,22 @@ enum { SH_SCORE_NOT_FINITE = 1, SH_STATE_NOT_FINITE = 2 };
 
 /* What sh_run derives from the inputs, and the lists of queries that its steps hand on. */
 typedef struct {
-    int64_t k_best;               /* k > 0: only the k best scores count, ties by position */
-    const double *value_scale;    /* (M) 1/|xi| where patterns are the values and scores are by cosine, or NULL */
-    const void *tile_value_scale; /* the same in the compute type */
-    const void *value_centre;     /* (v) what tiles of values are taken from, or NULL */
-    const void *centre;           /* (d) what tiles of patterns are taken from, or NULL */
-    const void *tile_bias;        /* (M) of tiles of scores, or NULL */
-    void *differences;            /* (N, d) queries less the centre, or NULL */
-    double *slack;                /* (N) how far a score of the tiles may be from the exact one */
-    double *shift;                /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
-    _Atomic int *not_finite;      /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
-    int64_t *unserved;            /* (2 N) memory for the lists of queries that one index leaves, and the other reads */
-    int64_t *scan_queries;        /* (scan_count) those that no index serves; NULL: all */
+    int64_t k_best;        /* k > 0: only the k best scores count, ties by position */
+    double reach;          /* of a map with full support: how far below the best, times beta, a score may lie and
+                                     have weight in canonical results; 0: these are not for it */
+    int64_t most_in_reach; /* for results of it to be canonical */
+    _Atomic int64_t in_reach_count; /* queries that streaming.c has answered so */
+    const double *value_scale;      /* (M) 1/|xi| where patterns are the values and scores are by cosine, or NULL */
+    const void *tile_value_scale;   /* the same in the compute type */
+    const void *value_centre;       /* (v) what tiles of values are taken from, or NULL */
+    const void *centre;             /* (d) what tiles of patterns are taken from, or NULL */
+    const void *tile_bias;          /* (M) of tiles of scores, or NULL */
+    void *differences;              /* (N, d) queries less the centre, or NULL */
+    double *slack;                  /* (N) how far a score of the tiles may be from the exact one */
+    double *shift;                  /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
+    _Atomic int *not_finite;        /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
+    int64_t *unserved;     /* (2 N) memory for the lists of queries that one index leaves, and the other reads */
+    int64_t *scan_queries; /* (scan_count) those that no index serves, in any order; NULL: all */
     _Atomic int64_t scan_count;
     int64_t *overflow_queries; /* (N) queries with too many candidates for a list, for overflow.c */
     _Atomic int64_t overflow_count;
@@ -158,6 +166,14 @@ static inline int sh_is_query_failure(const sh_context *context) {
     return context->argument && (!strcmp(context->argument, "queries") || !strcmp(context->argument, "beta"));
 }
 
+/* Returns how many queries no index has served, and which they are. */
+static inline int64_t sh_scan_count(const sh_job *job) {
+    return job->plan.scan_queries ? atomic_load(&job->plan.scan_count) : job->queries.n;
+}
+static inline int64_t sh_scan_query(const sh_job *job, int64_t i) {
+    return job->plan.scan_queries ? job->plan.scan_queries[i] : i;
+}
+
 /* sh_run: does the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
 /* sh_check_call: refuses, by name, a path, a memory and queries that cannot be used; reads no number of them. */
@@ -166,7 +182,7 @@ sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_q
 sh_status sh_answer_by_index(sh_job *job); /* plan.c; the others go to scan_queries */
 sh_status sh_scan(sh_job *job);            /* those of scan_queries; the others go to overflow_queries */
 sh_status sh_overflow(sh_job *job);        /* those of overflow_queries */
-sh_status sh_stream(sh_job *job);
+sh_status sh_stream(sh_job *job);          /* those of scan_queries; the others go to overflow_queries */
 sh_status sh_answer_pairs(sh_job *job);
 /* sh_raise_scale: brings the {scale, sum, mixture} of one query to the scale `row_scale` of more scores, if that is
  * larger; NaN is the scale of no scores. */
@@ -229,9 +245,13 @@ static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries
 /* Returns the largest support whose weights come from canonical scores, whichever path answers the query; larger ones
  * may take those of the product (overflow.c, note 2). */
 static inline int64_t sh_exact_support(const sh_memory *m) { return sh_max(SH_EXACT_SUPPORT, m->patterns.n / 16); }
-/* Tells whether scores below the map's cutoff do not matter: weights are wanted, not ranks. */
+/* Tells whether scores below the map's cutoff, or out of reach, do not matter: weights are wanted, not ranks. */
 static inline int sh_has_cutoff(const sh_job *job) {
-    return job->map->cutoff && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
+    return (job->map->cutoff || job->plan.reach > 0) && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
+}
+/* Returns how far below the best a canonical score may lie, times beta, and have weight. */
+static inline double sh_cutoff(const sh_job *job) {
+    return job->map->cutoff ? job->map->cutoff(job->model.parameter) : job->plan.reach;
 }
 /* Tells whether scores are -|x - xi|^2/2 (rescore.c). */
 static inline int sh_by_distance(const sh_job *job) {
@@ -278,6 +298,16 @@ int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t
 void sh_score_canonically(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row);
 /* sh_score_fetched: does the same where the caller has fetched the rows into the cache. */
 void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row);
+/* sh_keep_in_reach: of a map with full support, removes canonical candidates that are out of reach of the best. The
+ * others stay in order. Returns how many. */
+int64_t sh_keep_in_reach(const sh_job *job, int64_t query, sh_candidate *c, int64_t n);
+/* sh_answer_in_reach: of a map with full support, stores the results of one query from the candidates of all patterns, in
+ * order of position, with scores of tiles, unless more than plan.most_in_reach of them are within reach of the best.
+ * Returns whether it did in *answered. */
+sh_status sh_answer_in_reach(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
+                             sh_context *context, int *answered);
+/* Returns a score of tiles from which on patterns are certainly within this share of the reach, `best` the best of all. */
+double sh_score_in_reach(const sh_job *job, int64_t query, double best, double share);
 /* sh_store_results: writes the results of one query from canonical candidates in order of position (of the k best: any
  * order). */
 sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,

@@ -233,6 +233,7 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
                      .patterns = *patterns,
                      .values = values ? *values : *patterns,
                      .has_values = values != NULL};
+    atomic_init(&m->indexes->share_in_reach, NAN);
     int64_t n = patterns->n, ready = old ? old->patterns.n : 0, chunks = sh_ceil_div(n - ready, CHUNK);
     preparation p = {.m = m, .first = ready, .check_values = values && !values->unchecked && !rebuild};
     sh_status status = SH_NO_MEMORY;

@@ -139,6 +139,7 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
             goto done;
         }
     }
+    n = sh_keep_in_reach(job, query, l.list, n);
     const int64_t most = too_many ? sh_exact_support(job->memory) : n;
     if (n > most && sh_count_support(job, query, l.list, n, l.scratch.z) > most) {
         *too_many = 1;
@@ -149,6 +150,24 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
 done:
     sh_release_list(context, &l);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
+/* Answers a query of a map with full support canonically, if few patterns are within reach (rescore.c, note 2). */
+static sh_status solve_in_reach(sh_job *job, int64_t query, const void *row, sh_context *context, int *answered) {
+    const sh_kernels *k = job->k;
+    const int64_t n = job->memory->patterns.n;
+    const double best = k->maximum(row, n, NULL);
+    sh_candidate_list in_reach = {.min_score = -INFINITY, .best = -INFINITY};
+    *answered = 0;
+    if (k->count(row, n, sh_score_in_reach(job, query, best, /* share */ 1)) > job->plan.most_in_reach) return SH_OK;
+    sh_raise_min_score(job, query, &in_reach, best);
+    sh_long_list l = {0};
+    if (!sh_lengthen_list(job, context, &l, 0, sh_max(1, k->count(row, n, in_reach.min_score))))
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    int64_t found = k->collect(row, n, in_reach.min_score, 0, l.list);
+    sh_status status = sh_answer_in_reach(job, query, l.list, found, l.scratch, context, answered);
+    sh_release_list(context, &l);
+    return status;
 }
 
 typedef struct {
@@ -198,13 +217,16 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     b->by_product[item] = 0;
     double slack = job->plan.slack[query], *z = scratch;
     if (!job->map->cutoff && !job->plan.k_best) {
-        if (!sh_needs_canonical_scores(job, query)) return list_row(job, query, row, context);
-        double min_score = -INFINITY; /* of scores that count (streaming.c, note 3); lists may want others */
-        if (job->goal != SH_GOAL_WEIGHTS)
-            min_score = k->maximum(row, n, NULL) - job->map->reach(sh_beta(job, query), k->unit / 2, n) - 2 * slack;
-        sh_status status = solve_canonically(job, query, row, min_score, NULL, context);
-        if (job->out.support_size) job->out.support_size[query] = n;
-        return status;
+        const int canonical = sh_needs_canonical_scores(job, query);
+        int answered = 0;
+        if (!canonical && job->plan.reach > 0) {
+            sh_status status = solve_in_reach(job, query, row, context, &answered);
+            if (status != SH_OK || answered) return status;
+        }
+        if (!canonical) return job->goal == SH_GOAL_WEIGHTS ? list_row(job, query, row, context) : SH_OK; /* streamed */
+        const double reach = job->plan.reach > 0 ? job->plan.reach : job->map->reach(k->unit / 2, n);
+        const double best = k->maximum(row, n, NULL), cutoff = (1 + 1e-12) * reach / sh_beta(job, query);
+        return solve_canonically(job, query, row, best - cutoff - 2 * slack - 0x1p-50 * fabs(best), NULL, context);
     }
     if (job->goal == SH_GOAL_RADIUS) {
         double radius = INFINITY;

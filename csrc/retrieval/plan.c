@@ -22,6 +22,8 @@ enum {
     INDEX_QUERIES = 256,         /* asked before an index is built */
 };
 /* Work, in units of one multiplication of the matrix product. */
+static const double MIX_WORK =
+    8000; /* to mix a row of those that softmax has scored, nearly all of which have weight */
 static const double LIST_WORK = 18000; /* to list one of the k best for a while, in the scan */
 static const double INDEX_WORK = 300;  /* to build an index, for every number of the patterns */
 static const double READ_WORK = 40;    /* to read a number that is in no cache */
@@ -45,7 +47,10 @@ static sh_status pilot(sh_job *job, const sh_index *index, trial *t) {
         counts[i][SH_LISTED] = -1; /* which stays where the index does not serve the query */
     }
     sh_status status = sh_index_search(&pilot_job, index, queries, PILOT, counts, t->work, unserved, &unserved_count);
-    for (int i = 0; i < PILOT; i++) t->left[i] = counts[i][SH_LISTED] < 0;
+    for (int i = 0; i < PILOT; i++) {
+        t->left[i] = counts[i][SH_LISTED] < 0;
+        if (job->plan.reach > 0 && !t->left[i]) t->work[i] += MIX_WORK * (double)counts[i][SH_SCORED];
+    }
     return status;
 }
 
@@ -206,9 +211,13 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
 }
 
 /* Finds out whether most queries of a pilot have more candidates than an index serves: then no bound excludes many
- * patterns. */
+ * patterns. Of softmax more than a third of them must have few patterns within reach, or of the last stream's, if there
+ * was one. */
 static sh_status find_overflow(sh_job *job, int *most_overflow) {
     int64_t queries[PILOT], overflow[PILOT];
+    const _Atomic double *share = &job->memory->indexes->share_in_reach;
+    const int in_reach = job->plan.reach > 0;
+    sh_status status = SH_OK;
     sh_job pilot_job = *job;
     pilot_job.out = (sh_outputs){0};
     for (int64_t i = 0; i < PILOT; i++) queries[i] = i * job->queries.n / PILOT;
@@ -217,8 +226,11 @@ static sh_status find_overflow(sh_job *job, int *most_overflow) {
     pilot_job.plan.overflow_queries = overflow;
     atomic_store(&pilot_job.plan.scan_count, PILOT);
     atomic_store(&pilot_job.plan.overflow_count, 0);
-    sh_status status = sh_scan(&pilot_job);
-    *most_overflow = atomic_load(&pilot_job.plan.overflow_count) > PILOT / 2;
+    if (!in_reach)
+        status = sh_scan(&pilot_job);
+    else if (isnan(atomic_load(share)))
+        status = sh_stream(&pilot_job);
+    *most_overflow = in_reach ? !(3 * atomic_load(share) > 1) : atomic_load(&pilot_job.plan.overflow_count) > PILOT / 2;
     return status;
 }
 

@@ -5,12 +5,19 @@
  * candidates outside the support. Weights are rounded once to the compute type, and the state sums weight x row in
  * double in order of position. So every path gives the same bits.
  *
- * Note   Euclidean scores are -|x - xi|^2/2, computed from the differences: their error is relative to the distance, so
- *        it does not grow when patterns and queries lie far from the origin. <x, xi> - |xi|^2/2, the same but for
- *        |x|^2/2, cancels there. The polynomial is the one map that a shift of all scores changes; it keeps the latter
- *        form.
+ * Notes  1. Euclidean scores are -|x - xi|^2/2, computed from the differences: their error is relative to the distance,
+ *           so it does not grow when patterns and queries lie far from the origin. <x, xi> - |xi|^2/2, the same but for
+ *           |x|^2/2, cancels there. The polynomial is the one map that a shift of all scores changes; it keeps the
+ *           latter form.
+ *        2. Softmax gives weight to all patterns, but next to none to most. With M patterns, those further than
+ *           ln(M/u)/beta below the best have less than u of the weight together, u the unit roundoff of the compute type
+ *           (2^-24, 2^-53). Where at most most_in_reach_of(M) canonical scores are above that (run.c), they alone get
+ *           weights: these change by less than 2u in l1, and the energy by less than u/beta. Else all patterns do, by
+ *           streaming.c. Which of the two it is, and everything in the first case, is decided by canonical scores, so by
+ *           the query and the memory alone.
  */
 #include "retrieval/job.h"
+#include "separation/powers.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +36,7 @@ sh_result_scratch sh_take_result_scratch(const sh_job *job, sh_workspace *w, int
  * among the k best either: it is out, and so is what is below the k-th best. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
     enum { FEW = 64 };
-    double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
+    double best = -INFINITY, beta = sh_beta(job, query);
     if (job->goal == SH_GOAL_RADIUS)
         return sh_rival_min_score(job, query, sh_radius_bound(job, query, c, n, slack)) - slack;
     double least = -INFINITY;
@@ -39,22 +46,29 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
     }
     if (!sh_has_cutoff(job)) return least;
     for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best; /* fmax is a call */
-    for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
-    double cutoff = job->map->cutoff(alpha) / beta, threshold; /* relative to the best */
-    if (n > FEW && job->map != &sh_map_sparsemax) { /* the bound is near, and much cheaper; not so that of sparsemax */
-        threshold = job->map->bound(alpha, n, z) / beta;
-    } else {
-        sh_threshold t;
-        job->map->threshold(alpha, n, z, &t);
-        threshold = t.tau / t.unit / beta;
+    double cutoff = sh_cutoff(job) / beta, threshold = -cutoff;                   /* relative to the best */
+    if (job->map->cutoff) {
+        const double alpha = job->model.parameter;
+        for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
+        if (n > FEW &&
+            job->map != &sh_map_sparsemax) { /* the bound is near, and much cheaper; not so that of sparsemax */
+            threshold = job->map->bound(alpha, n, z) / beta;
+        } else {
+            sh_threshold t;
+            job->map->threshold(alpha, n, z, &t);
+            threshold = t.tau / t.unit / beta;
+        }
     }
     return fmax(least, best + threshold - 2 * slack - 1e-12 * cutoff - 0x1p-50 * fabs(best));
 }
 
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double min_score, double slack) {
     int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (c[i].score >= min_score) c[kept++] = c[i];
+    for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
+        const sh_candidate one = c[i];
+        c[kept] = one;
+        kept += one.score >= min_score;
+    }
     if (job->goal != SH_GOAL_RADIUS) return kept;
     double radius = sh_radius_bound(job, query, c, kept, slack);
     n = kept;
@@ -194,11 +208,48 @@ void sh_release_list(sh_context *context, sh_long_list *l) { sh_release(context,
 static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *scale,
                       double *above_scale) {
     const sh_kernels *k = sh_kernels_of(SH_FLOAT64);
+    double sum;
     for (int64_t i = 0; i < n; i++) p[i] = c[i].score;
     *scale = job->map->row_scale(k, p, n);
-    double sum = job->map->row_weights(k, p, n, beta, job->model.parameter, *scale);
+    if (job->map->canonical_weights) {
+        for (int64_t i = 0; i < n; i++) p[i] = beta * (p[i] - *scale);
+        sum = job->map->canonical_weights(n, p);
+        *above_scale = sh_log(sum);
+    } else {
+        sum = job->map->row_weights(k, p, n, beta, job->model.parameter, *scale);
+        *above_scale = log(sum);
+    }
     k->multiply_by(p, sum != 0 ? 1 / sum : 0, n);
-    *above_scale = log(sum);
+}
+
+double sh_score_in_reach(const sh_job *job, int64_t query, double best, double share) {
+    double cutoff = job->plan.reach / sh_beta(job, query); /* or infinity */
+    return best - share * (1 - 1e-12) * cutoff + 2 * job->plan.slack[query] + 0x1p-50 * fabs(best);
+}
+
+int64_t sh_keep_in_reach(const sh_job *job, int64_t query, sh_candidate *c, int64_t n) {
+    double best = -INFINITY, beta = sh_beta(job, query);
+    int64_t kept = 0;
+    if (!(job->plan.reach > 0)) return n;
+    for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best;
+    for (int64_t i = 0; i < n; i++)
+        if (beta * (c[i].score - best) >= -job->plan.reach) c[kept++] = c[i];
+    return kept;
+}
+
+sh_status sh_answer_in_reach(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
+                             sh_context *context, int *answered) {
+    double best = -INFINITY;
+    int64_t certain = 0;
+    for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best;
+    const double in_reach = sh_score_in_reach(job, query, best, /* share */ 1);
+    for (int64_t i = 0; i < n; i++) certain += c[i].score >= in_reach;
+    *answered = certain <= job->plan.most_in_reach;
+    if (!*answered) return SH_OK;
+    sh_score_canonically(job, query, c, n, scratch.widened_row);
+    n = sh_keep_in_reach(job, query, c, n);
+    *answered = n <= job->plan.most_in_reach;
+    return *answered ? sh_store_results(job, query, c, n, scratch, context) : SH_OK;
 }
 
 /* Does the same for a map with a cutoff, where the scale is max s, and above_scale the sum of the shares of the weights
@@ -257,7 +308,8 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     else if (n)
         support = weigh_support(job, beta, c, n, weights, &scale, &above_scale);
     if (out)
-        for (int64_t j = 0; j < width; j++) mixture[j] = n && !full ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
+        for (int64_t j = 0; j < width; j++)
+            mixture[j] = n && job->map->shift_invariant ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
     for (int64_t i = 0; out && i < n; i++) {
         double p = weights[i];
         if (!(p > 0) && !(job->map->signed_weights && p < 0)) continue;

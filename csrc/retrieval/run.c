@@ -122,6 +122,10 @@ static size_t lay_out(sh_job *job, void *memory) {
     return w.used;
 }
 
+/* Returns how many patterns may be within reach for softmax to be canonical (rescore.c, note 2). It depends on nothing but
+ * their number: to score so few in double, and to mix them one by one, costs less than the products that it saves. */
+static int64_t most_in_reach_of(int64_t patterns) { return sh_max(16, patterns / 128); }
+
 /* Derives the plan from the inputs, but for what check_queries sets. Its arrays lie in *memory. */
 static sh_status make_plan(sh_job *job, void **memory) {
     const sh_memory *m = job->memory;
@@ -132,6 +136,10 @@ static sh_status make_plan(sh_job *job, void **memory) {
     if (s && s->pairs == SH_PAIRS_TOP) {
         SH_REQUIRE(job->context, s->k >= 1 && s->k <= m->patterns.n, "k");
         plan->k_best = s->k < m->patterns.n ? s->k : 0;
+    }
+    if (job->map->reach && job->goal <= SH_GOAL_WEIGHTS && !plan->k_best && !sh_by_place(s)) {
+        plan->reach = job->map->reach(m->k->unit, m->patterns.n);
+        plan->most_in_reach = most_in_reach_of(m->patterns.n);
     }
     sh_set_grid(job, job->queries.n);
     plan->centre = sh_by_distance(job) && m->centred ? m->centre : NULL;
@@ -149,19 +157,23 @@ static sh_status make_plan(sh_job *job, void **memory) {
 /* Answers checked queries by the steps that their structure, map and goal need. */
 static sh_status answer_queries(sh_job *job) {
     sh_plan *plan = &job->plan;
-    const int64_t n = job->queries.n;
+    int64_t n = job->queries.n;
     const sh_structure *s = job->queries.structure;
+    const int by_lists = plan->k_best ? plan->k_best <= sh_exact_support(job->memory) : job->map->cutoff != NULL;
     sh_status status = SH_OK;
     if (sh_by_place(s)) return sh_answer_pairs(job);
-    if (plan->k_best ? plan->k_best <= sh_exact_support(job->memory) : job->map->cutoff != NULL) {
-        if (plan->k_best <= SH_NEAREST) status = sh_answer_by_index(job);
-        if (status == SH_OK) status = sh_scan(job);
+    if ((by_lists && plan->k_best <= SH_NEAREST) || plan->reach > 0) status = sh_answer_by_index(job);
+    if (status != SH_OK) return status;
+    if (by_lists) {
+        status = sh_scan(job);
     } else {
         /* lists of weights, and of more than the scan's lists hold, need whole rows of scores; so do some others */
         const int whole_rows = job->goal == SH_GOAL_WEIGHTS || plan->k_best;
         int64_t count = 0;
+        n = sh_scan_count(job);
         for (int64_t i = 0; i < n; i++)
-            if (whole_rows || sh_needs_canonical_scores(job, i)) plan->overflow_queries[count++] = i;
+            if (whole_rows || sh_needs_canonical_scores(job, sh_scan_query(job, i)))
+                plan->overflow_queries[count++] = sh_scan_query(job, i);
         atomic_store(&plan->overflow_count, count);
         if (count < n) status = sh_stream(job); /* of all queries: those of the list are overwritten */
     }

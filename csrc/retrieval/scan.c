@@ -96,7 +96,7 @@ int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t
 void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, double best) {
     double slack = job->plan.slack[query];
     if (!sh_has_cutoff(job) || !(best - slack > l->best)) return;
-    double cutoff = job->map->cutoff(job->model.parameter) / sh_beta(job, query);
+    double cutoff = sh_cutoff(job) / sh_beta(job, query);
     l->best = best - slack;
     l->min_score = fmax(l->min_score, l->best - cutoff - slack - 0x1p-50 * (fabs(l->best) + cutoff));
 }

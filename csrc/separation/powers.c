@@ -267,3 +267,10 @@ double sh_power_less_1(double x, const sh_exponent *e) {
     if (fabs(t.high) < 0x1p-9) return p.small_1;
     return (p.value.high * p.scale - 1) + p.value.low * p.scale;
 }
+
+double sh_exp(double x) {
+    const sh_exp_parts parts = sh_exp_parts_of((sh_pair){x, 0});
+    return x >= -SH_POWER_RANGE ? parts.value.high * parts.scale : 0;
+}
+
+double sh_log(double x) { return sh_log_pair(x, /* x_low */ 0, /* with_low */ 0).high; }

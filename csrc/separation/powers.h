@@ -23,6 +23,11 @@ void sh_powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_r
 /* Puts (1 + x[i])^e in y[i] in the same way. */
 void sh_powers_1p(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding);
 
+/* Returns exp x for x <= 0, and log x for x > 0 and finite, within 0.51 units in the last place; exp x is 0 below
+ * -SH_POWER_RANGE. */
+double sh_exp(double x);
+double sh_log(double x);
+
 /* Returns x^e - 1, x > 0, off by at most some 1 unit in the last place: 0.51 where that is small. */
 double sh_power_less_1(double x, const sh_exponent *e);
 #endif

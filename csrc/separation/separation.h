@@ -70,13 +70,17 @@ struct sh_map {
     double (*row_scale)(const sh_kernels *k, const void *s, int64_t n);
     /* Turns s into unnormalised weights relative to `scale`; returns their sum. */
     double (*row_weights)(const sh_kernels *k, void *s, int64_t n, double beta, double parameter, double scale);
+    /* Turns z = beta (s - scale) <= 0 into such weights in place, in double; returns their sum, in the order given. The same
+     * bits everywhere. NULL: there is no such function. */
+    double (*canonical_weights)(int64_t n, double *z);
     /* Turns scores, -inf among them, into weights in place, where they are solved in double; NULL: as `row_weights` does. */
     void (*weights_in_double)(double parameter, int64_t n, double *z);
     /* Returns Psi*(z) - max z. NULL: there is none. */
     double (*conjugate)(int64_t n, const double *z, double best);
-    /* Returns how far below the scale a score may lie and still count: all M weights further below sum to less than
-     * `unit` of the total, so leaving them out changes the weights by less than 2 unit in l1. NULL: all count. */
-    double (*reach)(double beta, double unit, int64_t patterns);
+    /* Returns how far below the scale a score may lie and still count, times beta: all M weights further below sum to less
+     * than `unit` of the total, so leaving them out changes the weights by less than 2 unit in l1. The same bits
+     * everywhere. NULL: all count. */
+    double (*reach)(double unit, int64_t patterns);
     /* Returns what weights relative to `from` are multiplied by to be relative to `to`. */
     double (*rescale)(double beta, double parameter, double from, double to);
 

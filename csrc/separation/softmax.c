@@ -1,4 +1,5 @@
 /* softmax.c: p = exp(z) / sum exp(z), every pattern in the support. Source: Ramsauer et al. 2020. */
+#include "separation/powers.h"
 #include "separation/separation.h"
 #include <math.h>
 
@@ -9,8 +10,14 @@ static double row_weights(const sh_kernels *k, void *s, int64_t n, double beta, 
     return k->exponentiate(s, n, beta, scale);
 }
 
-/* Solves M exp(-beta reach) = unit, as the largest weight is 1. */
-static double reach(double beta, double unit, int64_t patterns) { return log((double)patterns / unit) / beta; }
+static double canonical_weights(int64_t n, double *z) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += z[i] = sh_exp(z[i]);
+    return sum;
+}
+
+/* Solves M exp(-reach) = unit, as the largest weight is 1. */
+static double reach(double unit, int64_t patterns) { return sh_log((double)patterns / unit); }
 
 static double rescale(double beta, double parameter, double from, double to) {
     (void)parameter;
@@ -34,6 +41,7 @@ const sh_map sh_map_softmax = {
     .shift_invariant = 1,
     .row_scale = row_scale,
     .row_weights = row_weights,
+    .canonical_weights = canonical_weights,
     .conjugate = conjugate,
     .reach = reach,
     .rescale = rescale,

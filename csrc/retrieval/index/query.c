@@ -505,10 +505,13 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     counts[SH_SCORED] = l->seeds;
     if (!make_room_for_scores(s, l->seeds, 0, v, context)) goto leave;
     scored = move_seeds(s, l, v);
+    /* of a map with full support: with more within reach the query is the stream's, which decides once more */
+    const int64_t most = job->plan.reach > 0 ? job->plan.most_in_reach + SEEDS : INT64_MAX;
     for (int64_t round = FIRST_ROUND; f->found > 0; round *= 2) {
         /* those of lower bounds that reach the threshold are scored whatever the others' scores are */
         int64_t certain = 0;
         for (int64_t j = 0; j < f->found; j++) certain += l->lower[j] >= f->threshold;
+        if (certain > most - scored) goto leave;
         int64_t n = sh_min(sh_max(round, certain), f->found), first = f->found - n;
         if (!make_room_for_scores(s, scored + n, scored, v, context)) goto leave;
         if (first > 0) select_best(l, n);
@@ -524,8 +527,11 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
         if (!raise_threshold(s, query, q, l, scored, v, context)) goto leave;
         drop_below_threshold(l);
         scored = sh_keep_above(job, query, v->scored.list, scored, l->min_score, /* slack */ 0);
+        if (scored > most) goto leave;
     }
     note_work(s, i, l, counts[SH_SCORED]);
+    scored = sh_keep_in_reach(job, query, v->scored.list, scored);
+    if (job->plan.reach > 0 && scored > job->plan.most_in_reach) goto leave_noted;
     if (takes_product(s, query, scored, v)) {
         leave_to_overflow(s, query);
         return SH_OK;
@@ -535,6 +541,7 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     return sh_store_results(job, query, v->scored.list, scored, v->scored.scratch, context);
 leave:
     note_work(s, i, l, counts[SH_SCORED]);
+leave_noted:
     leave_to_scan(s, query);
     return SH_OK;
 }
