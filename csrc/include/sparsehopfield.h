@@ -213,7 +213,9 @@ typedef struct {
  *            2. For maps with a cutoff the bits do not depend on threads, tiles or instruction sets while
  *               the support has at most max(SH_EXACT_SUPPORT, M / 16) patterns: scores found by the matrix product
  *               only filter, a canonical dot product decides (retrieval/rescore.c). Which of the two a query gets
- *               depends on its support by canonical scores alone.
+ *               depends on its support by canonical scores alone. So of softmax, where at
+ *               most max(16, M / 128) patterns have scores within ln(M / u) / beta of the best, u the unit roundoff of
+ *               the compute type: these alone get weights then.
  *            3. With a structure of windows, blocks or random subsets the cost follows the pairs alone. A query that
  *               sees no pattern gets a state of zeros, support 0 and the energy |x|^2/2, whose gradient is x - 0.
  */

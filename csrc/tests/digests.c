@@ -3,11 +3,11 @@
  * Two kinds of lines are made:
  *   promised  What must be the same bits for any compiler, mathematics library, processor, BLAS and number of threads:
  *             weights, scores, states, support sizes and energies of maps with a cutoff, and all that is made of
- *             canonical scores alone. Each is also compared with itself by other ways: through an index, by more
- *             threads, query by query, from a memory that grew, and from two parts that were merged. The weights must
- *             solve their equations.
- *   others    Softmax, the polynomial, large supports, features and layers: the same bits for any number of threads
- *             only, so besides being digested they are compared with plain loops in double.
+ *             canonical scores alone: so of softmax, where few patterns are within reach (retrieval/rescore.c, note 2).
+ *             Each is also compared with itself by other ways: through an index, by more threads, query by query, from a
+ *             memory that grew, and from two parts that were merged. The weights must solve their equations.
+ *   others    Softmax otherwise, the polynomial, large supports, features and layers: the same bits for any number of
+ *             threads only, so besides being digested they are compared with plain loops in double.
  *
  * Usage: digests [--brief] [--list promised|others|none] [--expect FILE] [--write FILE]
  *   no option       prints all lines, and a digest of each kind at the end
@@ -923,6 +923,45 @@ static void digest_structures(const setting *s) {
     }
 }
 
+/* Softmax at temperatures at which most queries have few patterns within reach: of these, states, the largest weights and
+ * energies. */
+static void digest_in_reach(const setting *s) {
+    enum { LISTED = 9 };
+    const int64_t M = s->family->patterns, few = M / 128 > 16 ? M / 128 : 16;
+    uint64_t want = EMPTY;
+    double error = 0;
+    for (int i = -1; i < (brief ? 0 : ways); i++) {
+        const way w = i < 0 ? SCAN : WAYS[i];
+        uint64_t digest = EMPTY;
+        for (int b = 0; b < 2; b++) {
+            const double beta = beta_of(s, SOFTMAX, 1) * (b ? 1024 : 16);
+            const sh_queries queries = asked(s, &beta, NULL, 0, QUERIES);
+            sh_context context = {.threads = w.threads, .path = w.path};
+            double energy[QUERIES];
+            answer a;
+            if (ask(s, memory_of(s, w), w, SOFTMAX, queries, LISTED, &a) &&
+                succeeds(sh_energy(&context, memory_of(s, w), SOFTMAX, queries, energy), &context, s->name)) {
+                if (i < 0) error = larger(error, answer_error(s, SOFTMAX, beta, NULL, NULL, &a));
+                for (int64_t q = 0; q < QUERIES; q++) {
+                    if (a.support[q] > few) continue;
+                    const char *state = (char *)a.states + (size_t)(q * s->width) * size_of(s->type);
+                    const int64_t first = a.entries.start[q], n = a.entries.start[q + 1] - first;
+                    digest = add_integers(digest, &a.support[q], 1);
+                    digest = add_reals(digest, s->type, state, s->width);
+                    digest = add_integers(digest, a.entries.position + first, n);
+                    digest = add_doubles(digest, a.entries.score + first, n);
+                    digest = add_doubles(digest, a.entries.weight + first, n);
+                    digest = add_doubles(digest, &energy[q], 1);
+                }
+            }
+            free_answer(&a);
+        }
+        if (i < 0) want = digest;
+        if (digest != want) fail("%s softmax within reach: other bits by %s", s->name, w.name);
+    }
+    add_line(PROMISED, want, error, "%s softmax within reach", s->name);
+}
+
 /* Supports of more than SH_EXACT_SUPPORT patterns, whose weights come from scores of the compute type. */
 static void digest_large_supports(const setting *s) {
     const sh_model models[] = {SPARSEMAX, entmax(1.25), entmax(1.5)};
@@ -1016,6 +1055,7 @@ static void digest_memories(void) {
                     digest_energies(&s, other);
                 }
                 digest_energies(&s, SOFTMAX);
+                digest_in_reach(&s);
                 digest_retrieval(&s);
                 digest_certificates(&s);
                 if (similarity == 0) digest_fingerprint(&s);

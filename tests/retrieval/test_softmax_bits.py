@@ -11,6 +11,7 @@ import pytest
 from helpers import FLOATS, ROUNDOFF, SIMILARITIES, digest, path, quiet, run_python, same_bits, threads
 
 import sparsehopfield as sh
+from sparsehopfield.structures import TopK
 
 WAYS = ["scan", "lines", "columns", "auto"]
 #: A power, a sum of few and a quotient are rounded.
@@ -74,6 +75,9 @@ def bits():
                 found[f"{similarity} {np.dtype(dtype)} {beta}"] = digest(
                     one, *results(queries[one], patterns, beta, similarity)
                 )
+            for k in (7, 50):  # whatever is within reach
+                options = {"similarity": similarity, "separation": "softmax", "structure": TopK(k)}
+                found[f"{similarity} {np.dtype(dtype)} {k}"] = digest(sh.update(queries, patterns, 0.5, **options))
     return found
 
 
