@@ -143,6 +143,18 @@ static int64_t drop_below(int32_t *position, float *bound, int64_t n, float thre
     return kept;
 }
 
+/* Drops removed patterns from a list, from entry `first` on. */
+static void drop_removed(const sh_memory *m, sh_filter_query *list, int64_t first) {
+    if (!m->removed) return;
+    int64_t kept = first;
+    for (int64_t i = first; i < list->found; i++) {
+        if (sh_is_removed(m, list->position[i])) continue;
+        list->position[kept] = list->position[i];
+        list->bound[kept++] = list->bound[i];
+    }
+    list->found = kept;
+}
+
 /* Drops, of the patterns listed for a radius, those that are excluded by their own norm offset; the threshold is that
  * of the largest. */
 static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_code *q, const progress *t,
@@ -150,8 +162,7 @@ static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_cod
     double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, /* slack */ 0);
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++) {
-        double min_score =
-            sh_rival_min_score_at(s->job, query, radius, s->job->radius_search->norm_offset[position[i]]);
+        double min_score = sh_rival_min_score_at(s->job, query, radius, sh_norm_offset(s->job, position[i]));
         if (bound[i] < sh_bound_threshold(s->index, q, min_score)) continue;
         position[kept] = position[i];
         bound[kept++] = bound[i];
@@ -296,6 +307,7 @@ static sh_status filter_panels(const search *s, int64_t first_query, int64_t row
             sh_filter_query *list = &v->list[i];
             int64_t row = v->row_of_list[i];
             assert(before[i] <= list->found && list->found <= capacity);
+            drop_removed(s->job->memory, list, before[i]);
             if (list->found == before[i]) continue;
             int fits = k ? take_nearest(s, codes, row, &v->progress[row], list, before[i])
                          : take_support(s, query_of(s, first_query + row), codes, row, &v->progress[row], list,
@@ -383,8 +395,10 @@ static void seed_from_hints(const search *s, int64_t first, int64_t rows, const 
         t->min_score = -INFINITY;
         t->seeds = t->refined = t->lower_bounds = 0;
         for (int j = 0; s->job->hints && j < SH_HINTS; j++) {
-            int32_t position = s->job->hints[query * SH_HINTS + j];
-            if (position >= 0) add_seeds(s, query, t, &position, 1, &v->results);
+            int32_t row = s->job->hints[query * SH_HINTS + j];
+            if (row < 0) continue;
+            row = (int32_t)sh_row_of(s->job->memory, row);
+            add_seeds(s, query, t, &row, 1, &v->results);
         }
     }
 }
