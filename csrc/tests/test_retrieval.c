@@ -668,7 +668,7 @@ static void refused_removals(void) {
     float x[4][3] = {{1, 2, 3}, {3e38f, 3e38f, 3e38f}, {1, 0, 0}, {0, 1, 0}}, state[4][3], want[4][3];
     const double beta = 1;
     const sh_rows four = {.data = x, .n = 4, .d = 3, .stride = sizeof x[0], .type = SH_FLOAT32};
-    const float asked[2][3] = {{1, 0, 0}, {0, 1, 0}};
+    const float asked[2][3] = {{0.25F, 0, 0}, {0, 0.25F, 0}};
     const sh_queries queries = {.data = asked, .n = 2, .beta = &beta};
     sh_context context = context_of(&blocks, 1);
     sh_memory *memory = NULL, *less = NULL;
