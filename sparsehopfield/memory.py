@@ -27,7 +27,6 @@ from sparsehopfield._engine.checks import (
     as_whole,
     ignoring_float_errors,
 )
-from sparsehopfield._engine.chunked import copy_array
 from sparsehopfield._engine.concurrency import ChangeLock, cached
 from sparsehopfield._engine.partial import Candidates
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
@@ -133,12 +132,12 @@ class HopfieldMemory:
         index: IndexUse = "auto",
     ) -> None:
         s = PatternSet(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
-        borrowed = s.patterns is s.sources[0], s.values is s.sources[1]
+        borrowed = s.storage is s.sources[0], s.value_storage is s.sources[1]
         if copy is False and not all(borrowed):
             raise ValueError(
                 f"copy: cannot be avoided: {s.dtype}, float16 or uint8 rows, each contiguous in memory, are needed"
             )
-        self._begin(s, ids, beta, separation, structure, borrows=borrowed[0] or (borrowed[1] and s.values is not None))
+        self._begin(s, ids, beta, separation, structure, borrows=borrowed[0] or (borrowed[1] and s.value_storage is not None))
 
     def _begin(
         self,
@@ -161,7 +160,7 @@ class HopfieldMemory:
     # --- what is stored ---------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._snapshot.pattern_set.patterns)
+        return len(self._snapshot.pattern_set)
 
     def __repr__(self) -> str:
         m, d = self.shape
@@ -175,8 +174,7 @@ class HopfieldMemory:
     @property
     def shape(self) -> tuple[int, int]:
         """Return (M, d)."""
-        m, d = self._snapshot.pattern_set.patterns.shape
-        return int(m), int(d)
+        return self._snapshot.pattern_set.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -185,9 +183,9 @@ class HopfieldMemory:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of patterns and values, without the space that adding reserves for more."""
+        """Return the bytes of patterns and values, without what is removed and the space for more."""
         stored = self._snapshot.pattern_set
-        return stored.patterns.nbytes + (0 if stored.values is None else stored.values.nbytes)
+        return sum(len(stored) * a[0].nbytes for a in (stored.storage, stored.value_storage) if a is not None)
 
     @property
     def patterns(self) -> Array:
@@ -203,7 +201,7 @@ class HopfieldMemory:
     @property
     def ids(self) -> Array:
         """Return the patterns' ids, read-only."""
-        return _read_only(self._snapshot.all_ids())
+        return _read_only(self._snapshot.all_ids)
 
     @property
     def scale(self) -> float:
@@ -293,25 +291,24 @@ class HopfieldMemory:
     def __reduce__(self) -> tuple[Any, ...]:
         snapshot, structure = self._current()
         stored = snapshot.pattern_set
+        patterns, values = stored.arrays()
         options = {
-            "values": stored.values,
+            "values": values,
             "similarity": stored.similarity,
             "separation": self.separation,
             "structure": structure,
-            "ids": None if snapshot.ids is None else snapshot.ids.rows,
+            "ids": snapshot.given_ids,
             "check_finite": stored.check_finite,
             "scale": None if stored.scale == 1 else stored.scale,
             "index": stored.index,
         }
-        return _rebuild, (stored.patterns, self.beta, options)
+        return _rebuild, (patterns, self.beta, options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         snapshot, structure = self._current()
-        old, values = snapshot.pattern_set, snapshot.pattern_set.values
-        stored = old.with_rows(copy_array(old.patterns), None if values is None else copy_array(values), extends=True)
         memory = type(self).__new__(type(self))
-        ids = None if snapshot.ids is None else snapshot.ids.rows
-        memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, borrows=False)
+        stored = snapshot.pattern_set.copied()
+        memory._begin(stored, snapshot.given_ids, copying.deepcopy(self.beta, memo), self.separation, structure, borrows=False)
         return memory
 
     # --- adding, removing, files ------------------------------------------------------------------------------------
@@ -448,12 +445,9 @@ class HopfieldMemory:
         snapshot, structure = self._current()
         stored = snapshot.pattern_set
         model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
-        arrays = {"patterns": stored.patterns}
-        if stored.values is not None:
-            arrays["values"] = stored.values
-        if snapshot.ids is not None:
-            arrays["ids"] = snapshot.ids.rows
-        files.write(path, model, arrays)
+        patterns, values = stored.arrays()
+        tensors = {"patterns": patterns, "values": values, "ids": snapshot.given_ids}
+        files.write(path, model, {name: a for name, a in tensors.items() if a is not None})
 
     @classmethod
     def load(
@@ -722,7 +716,7 @@ class HopfieldMemory:
         snapshot, structure = self._current()
         if structure is not None:
             structure.refuse("certificates")
-            structure.descriptor(1, len(snapshot.pattern_set.patterns))  # one that fits so many patterns
+            structure.descriptor(1, len(snapshot.pattern_set))  # one that fits so many patterns
         return snapshot
 
     def _one_beta(self, beta: ArrayLike | None) -> float:
@@ -1090,7 +1084,7 @@ class HopfieldMemory:
         near, limit = as_number("within", within, least=0.0), as_whole("most", most, 1)
         snapshot = self._snapshot
         found = snapshot.certificates.duplicates(near, limit)
-        return found if snapshot.ids is None else replace(found, ids=snapshot.all_ids()[found.pairs])
+        return found if snapshot.given_ids is None else replace(found, ids=snapshot.all_ids[found.pairs])
 
     # --- for people -------------------------------------------------------------------------------
 
@@ -1144,7 +1138,7 @@ class HopfieldMemory:
         from sparsehopfield.inspect.explain import explain  # of people's time, not of every import
 
         snapshot, structure = self._current()
-        return explain(snapshot.pattern_set, snapshot.all_ids(), query, self.beta, self.separation, structure, top)
+        return explain(snapshot.pattern_set, snapshot.all_ids, query, self.beta, self.separation, structure, top)
 
     def report(self, beta: ArrayLike | None = None) -> "Report":
         """Report on one page what the memory stores, under its own similarity and under dot and euclidean.
@@ -1191,8 +1185,7 @@ class HopfieldMemory:
         snapshot = self._certifiable_snapshot()
         cutoff = required_cutoff(self._separation[1])
         b = self._one_beta(beta)
-        ids = None if snapshot.ids is None else snapshot.all_ids()
-        return report(snapshot.certificates, ids, repr(self), self.separation, cutoff, b)
+        return report(snapshot.certificates, snapshot.given_ids, repr(self), self.separation, cutoff, b)
 
 
 def _read_only(a: Array) -> Array:

@@ -151,11 +151,14 @@ SH_API sh_status sh_memory_remove(sh_context *context, const sh_memory *old, int
                                   sh_memory **memory);
 /* sh_memory_count: returns how many patterns a memory has: M; 0 where it is NULL. O(1), allocates nothing. */
 SH_API int64_t sh_memory_count(const sh_memory *memory);
-/* sh_memory_rows: tells which rows the patterns are.
+/* sh_memory_rows: tells which rows some patterns are.
  *
- * Returned   row  (M) ascending; all rows if none was removed
- * Cost       O(rows), allocates nothing */
-SH_API sh_status sh_memory_rows(sh_context *context, const sh_memory *memory, int64_t *row);
+ * Given      positions  (n), or NULL: the first n
+ * Returned   row        (n)
+ * Errors     SH_BAD_ARGUMENT of "positions" out of range
+ * Cost       a search of O(log M) for each position, O(1) where positions ascend one by one; allocates nothing */
+SH_API sh_status sh_memory_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *positions,
+                                int64_t *row);
 /* sh_memory_index: builds the index now, if there is none; otherwise it is built by the call for which it pays.
  *
  * Errors     SH_NO_MEMORY, SH_INTERRUPTED, SH_NOT_FINITE where patterns have changed. Where no index can be had (extreme

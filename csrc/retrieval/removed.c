@@ -95,13 +95,28 @@ void sh_hide_removed(const sh_memory *m, int64_t rows, int64_t first, int64_t n,
 
 int64_t sh_memory_count(const sh_memory *m) { return m ? sh_count(m) : 0; }
 
-sh_status sh_memory_rows(sh_context *context, const sh_memory *m, int64_t *row) {
+/* Tells whether positions (NULL: the first n) are of a memory; notes the first that is not. */
+static int are_positions(sh_context *context, const sh_memory *m, int64_t n, const int64_t *positions) {
+    const int64_t count = sh_count(m);
+    for (int64_t i = 0; positions && i < n; i++)
+        if (positions[i] < 0 || positions[i] >= count)
+            return sh_fail(context, SH_BAD_ARGUMENT, "positions", i) == SH_OK;
+    return positions || n <= count || sh_fail(context, SH_BAD_ARGUMENT, "positions", count) == SH_OK;
+}
+
+sh_status sh_memory_rows(sh_context *context, const sh_memory *m, int64_t n, const int64_t *positions, int64_t *row) {
     SH_REQUIRE(context, m, "memory");
-    SH_REQUIRE(context, row, "row");
-    int64_t found = 0;
-    for (int64_t i = 0; i < m->patterns.n; i++)
-        if (!sh_is_removed(m, i)) row[found++] = i;
-    assert(found == sh_count(m));
+    SH_REQUIRE(context, sh_can_be(n, sizeof *row), "n");
+    SH_REQUIRE(context, row || n == 0, "row");
+    if (!are_positions(context, m, n, positions)) return SH_BAD_ARGUMENT;
+    for (int64_t i = 0, next = 0; i < n; i++, next++) {
+        if (positions) {
+            row[i] = sh_row_of(m, positions[i]);
+            continue;
+        }
+        while (sh_is_removed(m, next)) next++;
+        row[i] = next;
+    }
     return SH_OK;
 }
 
@@ -111,15 +126,11 @@ sh_status sh_memory_remove(sh_context *context, const sh_memory *old, int64_t n,
     SH_REQUIRE(context, sh_can_be(n, sizeof *positions), "n");
     SH_REQUIRE(context, positions || n == 0, "positions");
     SH_REQUIRE(context, memory, "memory");
-    const int64_t count = sh_count(old);
+    if (!are_positions(context, old, n, positions)) return SH_BAD_ARGUMENT;
     sh_removed *removed = copy_removed(context, old->removed, old->patterns.n);
     sh_memory *m = removed ? sh_allocate_memory(context, old->similarity, old->patterns.d) : NULL;
     sh_status status = m ? SH_OK : sh_fail(context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; status == SH_OK && i < n; i++) {
-        if (positions[i] < 0 || positions[i] >= count) {
-            status = sh_fail(context, SH_BAD_ARGUMENT, "positions", i);
-            break;
-        }
         const int64_t row = sh_row_of(old, positions[i]);
         removed->bits[row / 64] |= (uint64_t)1 << (row % 64);
     }

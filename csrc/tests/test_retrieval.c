@@ -591,14 +591,16 @@ static void compare_with_new(const sh_memory *memory, const uint8_t *removed, sh
     CHECK(sh_memory_count(memory) == n);
     const sh_rows patterns = {.data = left, .n = n, .d = WIDTH, .stride = sizeof left[0], .type = SH_FLOAT32};
     const sh_rows mixed = {.data = left_values, .n = n, .d = V, .stride = sizeof left_values[0], .type = SH_FLOAT32};
-    for (int64_t i = 0; i < ASKED; i++) position[i] = (i * 101) % n;
     const sh_structure structures[] = {{.pairs = SH_PAIRS_TOP, .k = sh_min(n, 7)},
                                        {.pairs = SH_PAIRS_TOP, .k = sh_min(n, 1500)},
                                        {.pairs = SH_PAIRS_WINDOW, .width = n / 3, .dilation = 1, .position = position}};
     ledger l = {.fail_at = -1};
     sh_context context = context_of(&l, 2);
-    CHECK_OK(sh_memory_rows(&context, memory, row));
+    CHECK_OK(sh_memory_rows(&context, memory, n, NULL, row));
     for (int64_t i = 0; i < n; i++) CHECK(!memcmp(rows[row[i]], left[i], sizeof left[i]));
+    for (int64_t i = 0; i < n; i++)
+        CHECK_OK(sh_memory_rows(&context, memory, 1, &i, &position[0])), CHECK(position[0] == row[i]);
+    for (int64_t i = 0; i < ASKED; i++) position[i] = (i * 101) % n;
     sh_memory *anew = NULL;
     if (!CHECK_OK(sh_memory_new(&context, &patterns, &mixed, similarity, SH_FLOAT32, &anew))) return;
     sh_context of_path = context_of(&blocks, 2);
@@ -682,8 +684,12 @@ static void refused_removals(void) {
     CHECK_REFUSED(context, sh_memory_remove(&context, memory, 2, outside, &less), SH_BAD_ARGUMENT, "positions");
     CHECK(context.row == 1);
     CHECK_REFUSED(context, sh_memory_remove(&context, memory, 1, negative, &less), SH_BAD_ARGUMENT, "positions");
-    CHECK_REFUSED(context, sh_memory_rows(&context, NULL, NULL), SH_BAD_ARGUMENT, "memory");
-    CHECK_REFUSED(context, sh_memory_rows(&context, memory, NULL), SH_BAD_ARGUMENT, "row");
+    int64_t row[4];
+    CHECK_REFUSED(context, sh_memory_rows(&context, NULL, 1, NULL, row), SH_BAD_ARGUMENT, "memory");
+    CHECK_REFUSED(context, sh_memory_rows(&context, memory, -1, NULL, row), SH_BAD_ARGUMENT, "n");
+    CHECK_REFUSED(context, sh_memory_rows(&context, memory, 1, NULL, NULL), SH_BAD_ARGUMENT, "row");
+    CHECK_REFUSED(context, sh_memory_rows(&context, memory, 5, NULL, row), SH_BAD_ARGUMENT, "positions");
+    CHECK_REFUSED(context, sh_memory_rows(&context, memory, 2, outside, row), SH_BAD_ARGUMENT, "positions");
     CHECK(less == NULL && sh_memory_count(memory) == 4 && sh_memory_count(NULL) == 0);
     /* scores of the long pattern may overflow; without it, those of the others do not */
     sh_queries large = queries;
