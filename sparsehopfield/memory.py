@@ -137,7 +137,8 @@ class HopfieldMemory:
             raise ValueError(
                 f"copy: cannot be avoided: {s.dtype}, float16 or uint8 rows, each contiguous in memory, are needed"
             )
-        self._begin(s, ids, beta, separation, structure, borrows=borrowed[0] or (borrowed[1] and s.value_storage is not None))
+        borrows = borrowed[0] or (borrowed[1] and s.value_storage is not None)
+        self._begin(s, ids, beta, separation, structure, borrows=borrows)
 
     def _begin(
         self,
@@ -307,8 +308,8 @@ class HopfieldMemory:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         snapshot, structure = self._current()
         memory = type(self).__new__(type(self))
-        stored = snapshot.pattern_set.copied()
-        memory._begin(stored, snapshot.given_ids, copying.deepcopy(self.beta, memo), self.separation, structure, borrows=False)
+        stored, beta = snapshot.pattern_set.copied(), copying.deepcopy(self.beta, memo)
+        memory._begin(stored, snapshot.given_ids, beta, self.separation, structure, borrows=False)
         return memory
 
     # --- adding, removing, files ------------------------------------------------------------------------------------

@@ -127,8 +127,8 @@ class PatternSet:
     ) -> "PatternSet":
         """Return a set of another storage under the same model; the rows must lie as the core reads them.
 
-        extends: they begin with the storage of this set, whose norms and index are used again, and of which the same rows
-        are removed. index: another use of it.
+        extends: they begin with the storage of this set, whose norms and index are used again, and of which the same
+        rows are removed. index: another use of it.
         """
         other = self._begin_another(patterns, values)
         other.index = self.index if index is None else index

@@ -20,7 +20,7 @@ SHARE = 8  # patterns are copied together when more than one row in so many is r
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Patterns, values and ids, and the pattern set that calls use. The rows are of its storage, removed ones included."""
+    """Patterns, values and ids as rows of a storage, removed ones among them, and the pattern set that calls use."""
 
     pattern_set: PatternSet
     patterns: GrowableRows
