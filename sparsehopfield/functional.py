@@ -161,7 +161,8 @@ def update(
     Notes
     -----
     No N x M array is made. For maps with a cutoff, results have the same bits for any number of threads, any
-    instruction set, compiler, libm and architecture, and any batch, while a support has at most 1,024 patterns.
+    instruction set, compiler, libm and architecture, and any batch, while a support has at most max(1,024, M/16)
+    patterns.
 
     References
     ----------

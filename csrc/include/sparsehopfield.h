@@ -233,12 +233,13 @@ typedef struct {
  * Cost       at most one matrix product N x M x d, with an index and a map with a cutoff a small part of it;
  *            per query, a double precision dot product for each pattern within the cutoff of the map;
  *            full-support maps two products.
- *            Memory: 5 MiB a thread (8 in double), and for small beta at most 48 MiB more (or 12 bytes a pattern,
- *            where that is larger).
+ *            Memory: 5 MiB a thread (8 in double). For supports of hundreds up to 32 MiB a thread and 128 MiB more in
+ *            lists; for more than fits these at most 48 MiB more (or 12 bytes a pattern, where that is larger).
  * Notes      1. No N x M array exists at any time.
  *            2. For maps with a cutoff the bits do not depend on threads, tiles or instruction sets while
- *               the support has at most SH_EXACT_SUPPORT patterns: scores found by the matrix product only
- *               filter, a canonical dot product decides (retrieval/rescore.c).
+ *               the support has at most max(SH_EXACT_SUPPORT, M / 16) patterns: scores found by the matrix product
+ *               only filter, a canonical dot product decides (retrieval/rescore.c). Which of the two a query gets
+ *               depends on its support by canonical scores alone.
  *            3. With a structure of windows, blocks or random subsets the cost follows the pairs alone. A query that
  *               sees no pattern gets a state of zeros, support 0 and the energy |x|^2/2, whose gradient is x - 0.
  */
@@ -304,8 +305,8 @@ SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_mode
                            int64_t *counts);
 
 /* sh_bounds: gives the index's bounds, so that they can be tested: of each query and pattern an upper bound on the canonical
- * score by the filter code, one by the refinement code (the first again, where there is none), and a lower bound. The index
- * is that of SH_PATH_COLUMNS where this is the context's path, else that of SH_PATH_LINES; it is built if need be. beta is
+ * score by filter code and box (the lesser), one by the refinement code (by the filter code, where there is none), and a
+ * lower bound. The index is that of SH_PATH_COLUMNS where this is the context's path, else that of SH_PATH_LINES; it is built if need be. beta is
  * not used, and may be NULL.
  *
  * Returned   bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)

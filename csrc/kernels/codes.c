@@ -7,31 +7,34 @@
 #include <math.h>
 #include <string.h>
 
-/* Appends those of 16 patterns whose bit is set in `mask`. */
-static inline void append(sh_filter_query *q, const float *bounds, unsigned mask, int64_t first) {
-    for (; mask; mask &= mask - 1) {
-        int l = __builtin_ctz(mask);
-        q->position[q->found] = (int32_t)(first + l);
-        q->bound[q->found++] = bounds[l];
-    }
-}
-
 #if defined(__AVX512VNNI__)
 #define COST 0.35
+/* Appends those of 16 patterns whose bit is set in `mask`. */
+static inline void append(sh_filter_query *q, __m512i bounds, __mmask16 mask, int64_t first) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i slots = _mm512_add_epi32(lanes, _mm512_set1_epi32((int32_t)first));
+    const int n = __builtin_popcount(mask);
+    const __mmask16 whole = (__mmask16)((1u << n) - 1);
+    _mm512_mask_storeu_epi32(q->bound + q->found, whole, _mm512_maskz_compress_epi32(mask, bounds));
+    _mm512_mask_storeu_epi32(q->slot + q->found, whole, _mm512_maskz_compress_epi32(mask, slots));
+    q->found += n;
+}
+
 /* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. Left to itself, GCC copies every
  * sum before each instruction that adds to it. */
 #define UNROLL SH_UNROLL(4)
 #define ADD_PRODUCTS(sum, x, p) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(p))
 #define FILTER(Q)                                                                                                      \
-    static inline void filter_##Q(const uint8_t *panel, int64_t quads, int64_t first, sh_filter_query *q) {            \
+    static inline void filter_##Q(const uint8_t *panel, float scale, int64_t quads, int64_t first,                     \
+                                  sh_filter_query *const *q) {                                                         \
         __m512i sum[Q][4];                                                                                             \
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) sum[i][j] =                              \
-            _mm512_set1_epi32(q[i].start);                                                                             \
+            _mm512_set1_epi32(q[i]->start);                                                                            \
         for (int64_t z = 0; z < quads; z++) {                                                                          \
             __m512i x[4];                                                                                              \
             UNROLL for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(panel + z * 256 + j * 64);                     \
             UNROLL for (int i = 0; i < Q; i++) {                                                                       \
-                __m512i p = _mm512_set1_epi32(*(const int32_t *)(const void *)(q[i].code + z * 4));                    \
+                __m512i p = _mm512_set1_epi32(*(const int32_t *)(const void *)(q[i]->code + z * 4));                   \
                 UNROLL for (int j = 0; j < 4; j++) ADD_PRODUCTS(sum[i][j], x[j], p);                                   \
             }                                                                                                          \
         }                                                                                                              \
@@ -39,8 +42,8 @@ static inline void append(sh_filter_query *q, const float *bounds, unsigned mask
         __mmask16 mask[Q][4];                                                                                          \
         unsigned found = 0;                                                                                            \
         UNROLL for (int i = 0; i < Q; i++) {                                                                           \
-            __m512 h = _mm512_set1_ps(q[i].step), r = _mm512_set1_ps(q[i].error_radius),                               \
-                   t = _mm512_set1_ps(q[i].threshold);                                                                 \
+            __m512 h = _mm512_set1_ps(q[i]->step * scale), r = _mm512_set1_ps(q[i]->error_radius),                     \
+                   t = _mm512_set1_ps(q[i]->threshold);                                                                \
             UNROLL for (int j = 0; j < 4; j++) {                                                                       \
                 __m512 added =                                                                                         \
                     _mm512_fmadd_ps(r, _mm512_load_ps(error + j * 16), _mm512_load_ps(error + 64 + j * 16));           \
@@ -53,21 +56,20 @@ static inline void append(sh_filter_query *q, const float *bounds, unsigned mask
         if (!found) return;                                                                                            \
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) {                                        \
             if (!mask[i][j]) continue;                                                                                 \
-            float bounds[16];                                                                                          \
-            _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                                  \
-            append(&q[i], bounds, mask[i][j], first + j * 16);                                                         \
+            append(q[i], sum[i][j], mask[i][j], first + j * 16);                                                       \
         }                                                                                                              \
     }
 FILTER(4)
 FILTER(1)
 
-static void filter(const uint8_t *panels, int64_t quads, int64_t first, int64_t last, sh_filter_query *q, int64_t n) {
+static void filter(const uint8_t *panels, const float *scales, int64_t quads, int64_t first, int64_t last,
+                   sh_filter_query *const *q, int64_t n) {
     size_t bytes = sh_panel_bytes(quads);
     for (int64_t g = first; g < last; g++) {
         const uint8_t *panel = panels + (size_t)g * bytes;
         int64_t i = 0;
-        for (; i + 4 <= n; i += 4) filter_4(panel, quads, g * SH_PANEL, q + i);
-        for (; i < n; i++) filter_1(panel, quads, g * SH_PANEL, q + i);
+        for (; i + 4 <= n; i += 4) filter_4(panel, scales[g], quads, g * SH_PANEL, q + i);
+        for (; i < n; i++) filter_1(panel, scales[g], quads, g * SH_PANEL, q + i);
     }
 }
 
@@ -163,25 +165,120 @@ static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *co
 }
 #endif
 
-static void filter(const uint8_t *panels, int64_t quads, int64_t first, int64_t last, sh_filter_query *q, int64_t n) {
+/* Appends those of 16 patterns whose bit is set in `mask`. */
+static inline void append(sh_filter_query *q, const float *bounds, unsigned mask, int64_t first) {
+    for (; mask; mask &= mask - 1) {
+        int l = __builtin_ctz(mask);
+        q->slot[q->found] = (int32_t)(first + l);
+        q->bound[q->found++] = bounds[l];
+    }
+}
+
+static void filter(const uint8_t *panels, const float *scales, int64_t quads, int64_t first, int64_t last,
+                   sh_filter_query *const *q, int64_t n) {
     size_t bytes = sh_panel_bytes(quads);
     for (int64_t g = first; g < last; g++) {
         const uint8_t *panel = panels + (size_t)g * bytes;
         const float *error = (const float *)(const void *)(panel + quads * 256), *bias = error + SH_PANEL;
-        for (int64_t i = 0; i < n; i++)
+        for (int64_t i = 0; i < n; i++) {
+            const float step = q[i]->step * scales[g];
             for (int j = 0; j < SH_PANEL; j += 16) {
                 int32_t sums[16];
                 float bounds[16];
                 unsigned mask = 0;
-                sums_of(panel + j * 4, quads, q[i].code, q[i].start, sums);
+                sums_of(panel + j * 4, quads, q[i]->code, q[i]->start, sums);
                 for (int l = 0; l < 16; l++)
-                    bounds[l] = (float)sums[l] * q[i].step + (q[i].error_radius * error[j + l] + bias[j + l]);
-                for (int l = 0; l < 16; l++) mask |= (unsigned)!(bounds[l] < q[i].threshold) << l;
-                append(&q[i], bounds, mask, g * SH_PANEL + j);
+                    bounds[l] = (float)sums[l] * step + (q[i]->error_radius * error[j + l] + bias[j + l]);
+                for (int l = 0; l < 16; l++) mask |= (unsigned)!(bounds[l] < q[i]->threshold) << l;
+                append(q[i], bounds, mask, g * SH_PANEL + j);
             }
+        }
     }
 }
 #endif
+
+/* --- boxes ------------------------------------------------------------------------------------------ */
+
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#elif defined(__AVX2__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t lane_bits __attribute__((vector_size(4 * LANES)));
+
+static inline lanes load(const float *p) {
+    lanes v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline lanes positive_part(lanes v) { return (lanes)((lane_bits)v & (v > 0)); }
+
+/* Computes the bounds of LANES boxes of a group; `group` points to the first of them. */
+static inline lanes bounds_by_distance(const float *group, const sh_box_query *q) {
+    lanes sum = {0};
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        const lanes below = positive_part(load(group + 2 * c * SH_GROUP) - q->most[c]),
+                    above = positive_part(q->least[c] - load(group + (2 * c + 1) * SH_GROUP));
+        sum += below * below + above * above; /* one of them is 0 */
+    }
+    return q->start + (load(group + 2 * SH_BOX_COLUMNS * SH_GROUP) - (0.5f - 0x1p-13f) * sum);
+}
+static inline lanes bounds_by_products(const float *group, const sh_box_query *q) {
+    lanes sum = {0};
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) /* the larger product is that of the end on the query's side */
+        sum += q->most[c] * load(group + (2 * c + (q->most[c] > 0)) * SH_GROUP);
+    return q->start + (load(group + 2 * SH_BOX_COLUMNS * SH_GROUP) + sum);
+}
+static inline lanes bounds_of_boxes(const float *group, int by_distance, const sh_box_query *q) {
+    return by_distance ? bounds_by_distance(group, q) : bounds_by_products(group, q);
+}
+
+static void best_panels(const float *boxes, int64_t groups, int by_distance, const sh_box_query *q, float *best,
+                        int32_t *panel) {
+    for (int first = 0; first < SH_GROUP; first += LANES) {
+        lanes most = {0};
+        lane_bits group = {0};
+        most -= INFINITY;
+        group -= 1;
+        for (int64_t g = 0; g < groups; g++) {
+            const lanes bounds = bounds_of_boxes(boxes + g * SH_GROUP_FLOATS + first, by_distance, q);
+            const lane_bits more = bounds > most;
+            group = (more & (int32_t)g) | (~more & group);
+            most = (lanes)((more & (lane_bits)bounds) | (~more & (lane_bits)most));
+        }
+        for (int l = 0; l < LANES; l++) {
+            best[first + l] = most[l];
+            panel[first + l] = group[l] < 0 ? -1 : group[l] * SH_GROUP + first + l;
+        }
+    }
+}
+
+/* Returns a bit for each lane that is not below a threshold. */
+static inline unsigned not_below(lanes v, float threshold) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(threshold), _CMP_NLT_UQ);
+#elif defined(__AVX2__)
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(threshold), _CMP_NLT_UQ));
+#else
+    unsigned mask = 0;
+    for (int l = 0; l < LANES; l++) mask |= (unsigned)!(v[l] < threshold) << l;
+    return mask;
+#endif
+}
+
+static void open_panels(const float *group, int by_distance, sh_filter_query *const *q, int64_t n, uint16_t *open) {
+    for (int64_t i = 0; i < n; i++) {
+        unsigned mask = 0;
+        for (int l = 0; l < SH_GROUP; l += LANES)
+            mask |= not_below(bounds_of_boxes(group + l, by_distance, &q[i]->box), q[i]->threshold) << l;
+        open[i] = (uint16_t)mask;
+    }
+}
+
+/* --- records ---------------------------------------------------------------------------------------- */
 
 #if defined(__AVX512BW__)
 static inline float record_dot(const int8_t *code, const float *b, int64_t n) {
@@ -217,37 +314,57 @@ static inline float record_dot(const int8_t *code, const float *b, int64_t n) {
 }
 #endif
 
-static void record_dots(const char *records, size_t record_bytes, const int32_t *position, int64_t count,
-                        const float *b, int64_t columns, float *dots) {
+static void record_dots(const char *records, size_t record_bytes, const int32_t *slot, int64_t count, const float *b,
+                        int64_t columns, float *dots) {
     enum { AHEAD = 8, LINE = 64 };
     for (int64_t i = 0; i < count; i++) {
         if (i + AHEAD < count)
             for (size_t offset = 0; offset < record_bytes; offset += LINE)
-                __builtin_prefetch(records + (size_t)position[i + AHEAD] * record_bytes + offset);
-        dots[i] = record_dot((const int8_t *)records + (size_t)position[i] * record_bytes, b, columns);
+                __builtin_prefetch(records + (size_t)slot[i + AHEAD] * record_bytes + offset);
+        dots[i] = record_dot((const int8_t *)records + (size_t)slot[i] * record_bytes, b, columns);
     }
 }
 
-static sh_code_loss encode(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code) {
+static float largest_ratio(const float *a, const float *inverse, int64_t n) {
+    enum { LANES = 16 };
+    float largest[LANES] = {0};
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES)
+        for (int l = 0; l < LANES; l++) {
+            float ratio = fabsf(a[j + l] * inverse[j + l]);
+            largest[l] = ratio > largest[l] ? ratio : largest[l];
+        }
+    for (int l = 0; j < n; j++, l++) {
+        float ratio = fabsf(a[j] * inverse[j]);
+        largest[l] = ratio > largest[l] ? ratio : largest[l];
+    }
+    for (int l = 1; l < LANES; l++) largest[0] = largest[l] > largest[0] ? largest[l] : largest[0];
+    return largest[0];
+}
+
+static sh_code_loss encode(const float *a, const float *step, const float *inverse, float scale, int64_t n,
+                           int8_t *code) {
+    const float inverse_scale = 1 / scale;
+    const double wide_scale = (double)scale;
     enum { SUMS = 16 };
     double error2[SUMS] = {0}, decoded2[SUMS] = {0};
     int32_t code2 = 0; /* at most 127^2 a column: 133,000 columns fit */
     sh_code_loss result = {0};
     int64_t j = 0;
     for (; j < n; j++) { /* adding 1.5 * 2^23 rounds to an integer */
-        float scaled = a[j] * inverse[j];
+        float scaled = a[j] * inverse[j] * inverse_scale;
         scaled = scaled > 127 ? 127 : scaled < -127 ? -127 : scaled;
         code[j] = (int8_t)((scaled + 12582912.0f) - 12582912.0f);
     }
     for (j = 0; j < n; j++) code2 += (int32_t)code[j] * code[j];
     for (j = 0; j + SUMS <= n; j += SUMS)
         for (int l = 0; l < SUMS; l++) {
-            double decoded = (double)step[j + l] * (double)code[j + l], error = (double)a[j + l] - decoded;
+            double decoded = wide_scale * (double)step[j + l] * (double)code[j + l], error = (double)a[j + l] - decoded;
             error2[l] += error * error;
             decoded2[l] += decoded * decoded;
         }
     for (int l = 0; j < n; j++, l++) {
-        double decoded = (double)step[j] * (double)code[j], error = (double)a[j] - decoded;
+        double decoded = wide_scale * (double)step[j] * (double)code[j], error = (double)a[j] - decoded;
         error2[l] += error * error;
         decoded2[l] += decoded * decoded;
     }
@@ -261,4 +378,10 @@ static sh_code_loss encode(const float *a, const float *step, const float *inver
 
 #define TABLE SH_CAT(sh_codes_, SH_VARIANT)
 extern const sh_code_kernels TABLE;
-const sh_code_kernels TABLE = {.cost = COST, .filter = filter, .record_dots = record_dots, .encode = encode};
+const sh_code_kernels TABLE = {.cost = COST,
+                               .filter = filter,
+                               .best_panels = best_panels,
+                               .open_panels = open_panels,
+                               .record_dots = record_dots,
+                               .largest_ratio = largest_ratio,
+                               .encode = encode};

@@ -22,20 +22,11 @@ enum {
     INDEX_QUERIES = 256,         /* asked before an index is built */
 };
 /* Work, in units of one multiplication of the matrix product. */
-static const double REFINE_WORK = 2400, SHARED_WORK = 1600; /* to refine a bound, by a record that a block shares */
-static const double ROW_WORK = 12000;                       /* to score */
-static const double QUERY_WORK = 5e4;                       /* to begin and end a query */
-static const double LIST_WORK = 18000;                      /* to list one of the k best for a while, in the scan */
-static const double INDEX_WORK = 300;                       /* to build an index, for every number of the patterns */
-static const double READ_WORK = 40;                         /* to read a number that is in no cache */
-static const double LEAST_WORK = 2e7;                       /* of a scan that is worth the overhead of an index */
-static const double INDEX_GAIN = 0.8;                       /* of the scan's work, below which an index is taken */
-
-/* Estimates the work of one query that reads the filter codes of all patterns. */
-static double work_of_codes(const sh_index *x) {
-    double query = QUERY_WORK + (double)(x->rank * x->d);
-    return query + (double)(x->patterns * (x->filter.columns + 4)) * sh_code_kernels_chosen()->cost;
-}
+static const double LIST_WORK = 18000; /* to list one of the k best for a while, in the scan */
+static const double INDEX_WORK = 300;  /* to build an index, for every number of the patterns */
+static const double READ_WORK = 40;    /* to read a number that is in no cache */
+static const double LEAST_WORK = 2e7;  /* of a scan that is worth the overhead of an index */
+static const double INDEX_GAIN = 0.8;  /* of the scan's work, below which an index is taken */
 
 /* The work of the queries of a pilot through an index, and which of them it leaves to the next path. */
 typedef struct {
@@ -46,8 +37,6 @@ typedef struct {
 /* Estimates the work of a pilot's queries through an index. */
 static sh_status pilot(sh_job *job, const sh_index *index, trial *t) {
     int64_t queries[PILOT], unserved[PILOT], counts[PILOT][SH_STAGES];
-    const double refine = !index->records ? 0 : job->plan.k_best && !sh_has_cutoff(job) ? SHARED_WORK : REFINE_WORK;
-    const double codes = work_of_codes(index), too_many = refine * (double)sh_candidate_limit(index);
     _Atomic int64_t unserved_count = 0;
     sh_job pilot_job = *job;
     pilot_job.out = (sh_outputs){0};
@@ -55,13 +44,8 @@ static sh_status pilot(sh_job *job, const sh_index *index, trial *t) {
         queries[i] = i * job->queries.n / PILOT;
         counts[i][SH_LISTED] = -1; /* which stays where the index does not serve the query */
     }
-    sh_status status = sh_index_search(&pilot_job, index, queries, PILOT, counts, unserved, &unserved_count);
-    for (int i = 0; i < PILOT; i++) {
-        t->left[i] = counts[i][SH_LISTED] < 0;
-        t->work[i] =
-            codes +
-            (t->left[i] ? too_many : refine * (double)counts[i][SH_LISTED] + ROW_WORK * (double)counts[i][SH_SCORED]);
-    }
+    sh_status status = sh_index_search(&pilot_job, index, queries, PILOT, counts, t->work, unserved, &unserved_count);
+    for (int i = 0; i < PILOT; i++) t->left[i] = counts[i][SH_LISTED] < 0;
     return status;
 }
 
@@ -147,7 +131,7 @@ static sh_status build_call_index(sh_job *job, const sh_index *leading, double w
     int64_t d = m->patterns.d;
     *index = NULL;
     if (!leading->basis || job->queries.n < CALL_INDEX_QUERIES || leading->bytes > CALL_INDEX_BYTES) return SH_OK;
-    double scan = (double)m->patterns.n * (double)d, saved = fmin(work, scan) - work_of_codes(leading);
+    double scan = (double)m->patterns.n * (double)d, saved = fmin(work, scan) - sh_work_of_codes(leading);
     if (!((double)job->queries.n * saved > INDEX_WORK * scan)) return SH_OK;
     feature_scratch f;
     void *memory = sh_allocate(context, 1, lay_out(m, NULL, &f));
@@ -312,7 +296,7 @@ static sh_status choose_by_pilots(sh_job *job, choice *c) {
     if (c->leading) {
         const sh_index *base = c->leading;
         status = pilot(job, base, &leading);
-        if (status == SH_OK && !c->longer && mean_work(&leading, NULL, scan) > 2 * work_of_codes(base))
+        if (status == SH_OK && !c->longer && mean_work(&leading, NULL, scan) > 2 * sh_work_of_codes(base))
             status = build_longer_codes(job->context, m, c);
         if (status == SH_NO_MEMORY) status = SH_OK; /* then by what there is */
         if (status == SH_OK) status = try_index(job, c->longer, &c->leading, &leading);
@@ -382,8 +366,8 @@ sh_status sh_answer_by_index(sh_job *job) {
     if (status == SH_OK && (c.leading || c.all)) {
         plan->scan_queries = plan->unserved;
         if (c.leading) {
-            status = sh_index_search(job, c.leading, /* all */ NULL, n, job->out.counts, plan->scan_queries,
-                                     &plan->scan_count);
+            status = sh_index_search(job, c.leading, /* all */ NULL, n, job->out.counts, /* work */ NULL,
+                                     plan->scan_queries, &plan->scan_count);
             unserved = atomic_load(&plan->scan_count);
         }
         assert(unserved >= 0 && unserved <= n);
@@ -393,7 +377,7 @@ sh_status sh_answer_by_index(sh_job *job) {
                 queries = memcpy(plan->scan_queries + n, plan->scan_queries, (size_t)unserved * sizeof *queries);
             atomic_store(&plan->scan_count, 0);
             status = sh_index_search(job, c.all, queries, unserved, queries ? NULL : job->out.counts,
-                                     plan->scan_queries, &plan->scan_count);
+                                     /* work */ NULL, plan->scan_queries, &plan->scan_count);
         }
     }
     sh_index_free(context, c.of_call);

@@ -28,6 +28,7 @@ sh_result_scratch sh_take_result_scratch(const sh_job *job, sh_workspace *w, int
  * threshold; if kappa > k, each of the k best is above it. So what is below the threshold of all scores has no weight
  * among the k best either: it is out, and so is what is below the k-th best. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
+    enum { FEW = 64 };
     double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
     if (job->goal == SH_GOAL_RADIUS)
         return sh_rival_min_score(job, query, sh_radius_bound(job, query, c, n, slack)) - slack;
@@ -39,9 +40,14 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
     if (!sh_has_cutoff(job)) return least;
     for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best; /* fmax is a call */
     for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
-    sh_threshold t;
-    job->map->threshold(alpha, n, z, &t);
-    double cutoff = job->map->cutoff(alpha) / beta, threshold = t.tau / t.unit / beta; /* relative to the best */
+    double cutoff = job->map->cutoff(alpha) / beta, threshold; /* relative to the best */
+    if (n > FEW && job->map != &sh_map_sparsemax) { /* the bound is near, and much cheaper; not so that of sparsemax */
+        threshold = job->map->bound(alpha, n, z) / beta;
+    } else {
+        sh_threshold t;
+        job->map->threshold(alpha, n, z, &t);
+        threshold = t.tau / t.unit / beta;
+    }
     return fmax(least, best + threshold - 2 * slack - 1e-12 * cutoff - 0x1p-50 * fabs(best));
 }
 

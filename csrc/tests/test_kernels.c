@@ -253,8 +253,9 @@ static void codes(void) {
     uint8_t *panels = sh_allocate(&context, PANELS, bytes);
     static int8_t code[QUERIES][COLUMNS], own_code[ALL][COLUMNS];
     static float radius[ALL], bias[ALL], bound[QUERIES][ALL];
-    static int32_t position[QUERIES][ALL];
-    sh_filter_query q[QUERIES];
+    static int32_t slot[QUERIES][ALL];
+    static const float scales[PANELS] = {1, 0.5f, 3};
+    sh_filter_query q[QUERIES], *list[QUERIES];
     if (!panels) exit(2);
     for (int i = 0; i < ALL; i++) {
         uint8_t *panel = panels + (size_t)(i / SH_PANEL) * bytes;
@@ -274,17 +275,19 @@ static void codes(void) {
                                  .step = 1e-5f,
                                  .error_radius = 0.5f,
                                  .threshold = 0.4f,
-                                 .position = position[n],
+                                 .slot = slot[n],
                                  .bound = bound[n]};
+        list[n] = &q[n];
     }
-    k->filter(panels, QUADS, 0, PANELS, q, QUERIES);
+    k->filter(panels, scales, QUADS, 0, PANELS, list, QUERIES);
     for (int n = 0; n < QUERIES; n++) {
         int64_t at = 0, sure = 0;
         for (int i = 0; i < ALL; i++) {
             double product = 0;
             for (int c = 0; c < COLUMNS; c++) product += code[n][c] * own_code[i][c];
-            const double want = 1e-5f * product + 0.5 * (double)radius[i] + (double)bias[i];
-            if (at < q[n].found && position[n][at] == i)
+            const double want =
+                1e-5f * (double)scales[i / SH_PANEL] * product + 0.5 * (double)radius[i] + (double)bias[i];
+            if (at < q[n].found && slot[n][at] == i)
                 CHECK_NEAR(bound[n][at++], want, 1e-5);
             else
                 CHECK(want < (double)0.4f + 1e-5);
@@ -298,16 +301,22 @@ static void codes(void) {
     for (int c = 0; c < COLUMNS; c++) {
         a[c] = (float)normal(&seed);
         b[c] = (float)normal(&seed);
-        step[c] = 0.02f;
+        step[c] = 0.01f;
         inverse[c] = 1 / step[c];
     }
+    const float scale = 2;
+    a[COLUMNS - 1] = -90;
+    CHECK(k->largest_ratio(a, inverse, COLUMNS) == 90 * inverse[0]);
+    CHECK(k->largest_ratio(a, inverse, COLUMNS - 1) < 10 * inverse[0]);
     a[3] = 100; /* is clipped */
+    CHECK(k->largest_ratio(a, inverse, COLUMNS) == 100 * inverse[0]);
     int8_t coded[COLUMNS];
-    const sh_code_loss left = k->encode(a, step, inverse, COLUMNS, coded);
+    const sh_code_loss left = k->encode(a, step, inverse, scale, COLUMNS, coded);
     double error2 = 0, decoded2 = 0, code2 = 0;
     for (int c = 0; c < COLUMNS; c++) {
-        const double decoded = coded[c] * (double)step[c];
-        CHECK(c == 3 ? coded[c] == 127 : fabs((double)a[c] - decoded) <= 0.0101 || abs(coded[c]) == 127);
+        const double decoded = coded[c] * (double)scale * (double)step[c];
+        CHECK(fabsf(a[c]) > 10 ? coded[c] == (a[c] > 0 ? 127 : -127)
+                               : fabs((double)a[c] - decoded) <= 0.0101 || abs(coded[c]) == 127);
         error2 += ((double)a[c] - decoded) * ((double)a[c] - decoded);
         decoded2 += decoded * decoded;
         code2 += coded[c] * coded[c];
@@ -335,6 +344,64 @@ static void codes(void) {
         CHECK_NEAR(dots[i], sum, 30 * 0x1p-24 * size);
     }
     sh_release(&context, records);
+}
+
+/* Bounds of boxes, some of which hold the query, and of panels that there are not. */
+static void boxes(void) {
+    enum { TRIALS = 20, GROUPS = 3, QUERIES = 3, COLUMNS = SH_BOX_COLUMNS, MISSING = 7 };
+    const sh_code_kernels *k = sh_code_kernels_chosen();
+    for (int t = 0; t < 2 * TRIALS; t++) {
+        const int by_distance = t % 2;
+        float group[GROUPS][2 * COLUMNS + 1][SH_GROUP];
+        for (int g = 0; g < GROUPS; g++)
+            for (int l = 0; l < SH_GROUP; l++) {
+                for (int c = 0; c < COLUMNS; c++) {
+                    group[g][2 * c][l] = (float)normal(&seed) - (float)(l % 3);
+                    group[g][2 * c + 1][l] = group[g][2 * c][l] + (float)(l % 3 * 2 * uniform(&seed));
+                }
+                const int missing = l == MISSING && (g == 1 || t > TRIALS);
+                group[g][2 * COLUMNS][l] = missing ? -INFINITY : (float)normal(&seed);
+            }
+        sh_filter_query q[QUERIES], *list[QUERIES];
+        for (int n = 0; n < QUERIES; n++) {
+            list[n] = &q[n];
+            q[n] = (sh_filter_query){.threshold = (float)normal(&seed)};
+            q[n].box.start = (float)normal(&seed);
+            for (int c = 0; c < COLUMNS; c++) {
+                q[n].box.least[c] = (float)normal(&seed);
+                q[n].box.most[c] = q[n].box.least[c] + (by_distance ? (float)uniform(&seed) : 0);
+            }
+        }
+        uint16_t open[GROUPS][QUERIES];
+        for (int g = 0; g < GROUPS; g++) k->open_panels(&group[g][0][0], by_distance, list, QUERIES, open[g]);
+        for (int n = 0; n < QUERIES; n++) {
+            const sh_box_query *b = &q[n].box;
+            float best[SH_GROUP];
+            int32_t panel[SH_GROUP];
+            k->best_panels(&group[0][0][0], GROUPS, by_distance, b, best, panel);
+            for (int l = 0; l < SH_GROUP; l++) {
+                double most = -INFINITY;
+                for (int g = 0; g < GROUPS; g++) {
+                    double want = (double)b->start + (double)group[g][2 * COLUMNS][l];
+                    for (int c = 0; c < COLUMNS; c++) {
+                        const double from = (double)group[g][2 * c][l], to = (double)group[g][2 * c + 1][l];
+                        const double below = from - (double)b->most[c], above = (double)b->least[c] - to;
+                        const double apart = larger(larger(below, above), 0);
+                        want += by_distance ? -(0.5 - 0x1p-13) * apart * apart
+                                            : larger((double)b->most[c] * from, (double)b->most[c] * to);
+                    }
+                    const double over = want - (double)q[n].threshold;
+                    CHECK(fabs(over) < 1e-5 || (open[g][n] >> l & 1) == (over > 0));
+                    CHECK(panel[l] != g * SH_GROUP + l || fabs((double)best[l] - want) < 1e-5);
+                    most = larger(most, want);
+                }
+                if (isinf(most))
+                    CHECK(panel[l] == -1 && isinf(best[l]));
+                else
+                    CHECK(panel[l] % SH_GROUP == l && panel[l] < GROUPS * SH_GROUP), CHECK_NEAR(best[l], most, 1e-5);
+            }
+        }
+    }
 }
 
 /* --- lanes ------------------------------------------------------------------------------------------ */
@@ -450,6 +517,7 @@ int main(void) {
         }
     }
     codes();
+    boxes();
     printf("%s: ", sh_simd_level());
     return checked("kernels");
 }

@@ -1,7 +1,7 @@
 /* Retrieval: every call to a memory, on every path, by every similarity and map, against plain loops in double; that
  * the paths agree bit for bit; what is refused; allocations that fail. */
 #include "plain.h"
-#include "runtime/runtime.h"
+#include "retrieval/index/index.h"
 
 enum { M = 90, N = 12, D = 10, V = 4 };
 static uint64_t seed = 4;
@@ -461,6 +461,128 @@ static void indexes(void) {
         }
 }
 
+/* Writes n rows of d numbers that an order may stumble over. */
+static void make_crowd(int family, float *x, int64_t n, int64_t d) {
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < d; j++) {
+            const int64_t copied = family == 1 ? i % 3 : family == 2 ? 0 : family == 3 && i % 10 ? 0 : i;
+            const double own = normal(&seed), line = 1 - (double)i / (double)n;
+            x[i * d + j] = copied < i          ? x[copied * d + j]
+                           : family == 4       ? (float)((double)(1 + j) * line)
+                           : family == 5       ? (float)(own * exp2((double)(i % 60) - 40))
+                           : family == 3 && !i ? 0
+                                               : (float)own;
+        }
+}
+
+/* Checks an index of all rows of a memory: every pattern has one slot, in panels that are full but for the last of each
+ * segment, and both its box and its code reach the bound threshold of its score. */
+static void check_slots(const sh_index *index, const sh_job *job) {
+    const int64_t n = job->memory->patterns.n, slots = index->panel_count * SH_PANEL;
+    uint8_t *seen = own(n, 1);
+    int64_t empty = 0;
+    for (int64_t i = 0; i < slots; i++) {
+        const int32_t pattern = index->order[i];
+        if (!CHECK(pattern >= -1 && pattern < n)) return;
+        if (pattern < 0) {
+            empty++;
+            CHECK(i + 1 == slots || (i + 1) % SH_PANEL == 0 || index->order[i + 1] < 0);
+        } else {
+            CHECK(!seen[pattern]++);
+        }
+    }
+    CHECK(index->patterns == n && slots - empty == n && empty < SH_PANEL * index->segments);
+    for (int64_t i = 0; i < index->segments; i++) {
+        const int64_t start = index->segment_start[i];
+        const int64_t end = i + 1 < index->segments ? index->segment_start[i + 1] : n;
+        CHECK((i > 0) == (start > 0) && end - start > n - end);
+    }
+    sh_query_codes codes;
+    sh_workspace w = {0};
+    const int64_t queries = job->queries.n;
+    sh_take_query_codes(&w, index, job->memory, queries, &codes);
+    void *memory = sh_allocate(job->context, 1, w.used);
+    w = (sh_workspace){memory, 0};
+    sh_take_query_codes(&w, index, job->memory, queries, &codes);
+    sh_encode_queries(index, job, NULL, 0, queries, &codes);
+    const sh_code_kernels *k = sh_code_kernels_chosen();
+    for (int64_t i = 0; i < queries && codes.query[i].norm > 0; i++)
+        for (int64_t slot = i; slot < slots; slot += 7) {
+            if (index->order[slot] < 0) continue;
+            sh_candidate c = {.position = index->order[slot]};
+            sh_score_canonically(job, i, &c, 1, NULL);
+            int32_t found[SH_PANEL];
+            float bound[SH_PANEL];
+            uint16_t open;
+            const int64_t panel = slot / SH_PANEL;
+            sh_filter_query l =
+                sh_start_list(index, &codes, i, sh_bound_threshold(index, &codes.query[i], c.score), found, bound);
+            sh_filter_query *list = &l;
+            k->open_panels(sh_group(index, panel / SH_GROUP), index->boxes_by_distance, &list, 1, &open);
+            k->filter(index->panels, index->scales, index->quads, panel, panel + 1, &list, 1);
+            int listed = 0;
+            for (int64_t j = 0; j < l.found; j++) listed |= found[j] == slot;
+            CHECK(open >> panel % SH_GROUP & 1);
+            CHECK(listed);
+        }
+    sh_release(job->context, memory);
+    free(seen);
+}
+
+/* Orders of patterns, many of them equal: the same for any number of threads, and those of indexes that grow. */
+static void orders(void) {
+    enum { ROWS = 5000, STEPS = 6 };
+    static const int64_t LENGTHS[STEPS] = {3000, 3001, 3050, 3500, 4500, ROWS};
+    const double beta = 1;
+    for (int t = 0; t < 12; t++) {
+        const int64_t d = t % 2 ? 130 : 5;
+        const int family = t / 2;
+        ledger l = {.fail_at = -1};
+        float *x = own(ROWS * d, sizeof *x);
+        make_crowd(family, x, ROWS, d);
+        sh_index *grown = NULL, *whole[2] = {0};
+        for (int step = 0; step < STEPS; step++) {
+            sh_context context = context_of(&l, 3), alone = context_of(&l, 1);
+            const sh_rows rows = {.data = x, .n = LENGTHS[step], .d = d, .stride = d * 4, .type = SH_FLOAT32};
+            sh_memory *memory = NULL;
+            const sh_similarity similarity = family == 4 ? SH_DOT : SH_EUCLIDEAN;
+            if (!CHECK_OK(sh_memory_new(&context, &rows, NULL, similarity, SH_FLOAT32, &memory))) return;
+            sh_job job = {.context = &alone, .memory = memory, .k = memory->k, .map = &sh_map_sparsemax};
+            job.queries = (sh_queries){.data = x + d, .n = 3, .beta = &beta};
+            sh_index *older = grown;
+            if (!older)
+                CHECK_OK(sh_index_new(&context, memory, SH_LEADING_COLUMNS, NULL, d, INT64_MAX, &grown));
+            else
+                CHECK_OK(sh_index_grow(&context, memory, older, INT64_MAX, &grown));
+            if (older) sh_index_free(&context, older);
+            if (family == 5 && !grown) { /* a larger pattern came: no room in its scaling */
+                sh_memory_free(&context, memory);
+                continue;
+            }
+            if (!CHECK(grown)) return;
+            check_slots(grown, &job);
+            if (step + 1 == STEPS) {
+                for (int i = 0; i < 2; i++)
+                    CHECK_OK(
+                        sh_index_new(i ? &context : &alone, memory, SH_LEADING_COLUMNS, NULL, d, INT64_MAX, &whole[i]));
+                if (!CHECK(whole[0] && whole[1])) return;
+                const int64_t panels = whole[0]->panel_count;
+                check_slots(whole[0], &job);
+                CHECK(!memcmp(whole[0]->order, whole[1]->order, (size_t)panels * SH_PANEL * 4));
+                CHECK(!memcmp(whole[0]->scales, whole[1]->scales, (size_t)panels * 4));
+                CHECK(!memcmp(whole[0]->boxes, whole[1]->boxes,
+                              (size_t)(panels + SH_GROUP - 1) / SH_GROUP * SH_GROUP_FLOATS * 4));
+                sh_index_free(&context, whole[0]), sh_index_free(&context, whole[1]);
+            }
+            sh_memory_free(&context, memory);
+        }
+        sh_context context = context_of(&l, 1);
+        sh_index_free(&context, grown);
+        free(x);
+        CHECK(l.live == 0);
+    }
+}
+
 /* Checks that calls build an index where memory is available, or where they are told to. */
 static void use_of_indexes(void) {
     static float got[QUERIES][WIDTH];
@@ -878,7 +1000,7 @@ static sh_status update_of_thousands(sh_context *context, int64_t n, int *right)
     const sh_rows stored = {.data = patterns, .n = ALL, .d = 2, .stride = sizeof patterns[0], .type = SH_FLOAT32};
     const sh_queries queries = {.data = x, .n = n, .beta = &beta};
     for (int64_t i = 0; i < ALL; i++)
-        patterns[i][0] = patterns[i][1] = i * SAME / ALL < (i + 1) * SAME / ALL ? 0.7F : 9.0F + (float)(i % 100);
+        patterns[i][0] = patterns[i][1] = i * SAME / ALL < (i + 1) * SAME / ALL ? 0.7F : 4.0F + (float)(i % 100) / 64;
     for (int64_t i = 0; i < n; i++) x[i][0] = x[i][1] = 0.7F;
     sh_memory *memory = NULL;
     sh_status status = sh_memory_new(context, &stored, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);
@@ -920,6 +1042,7 @@ int main(void) {
     all_calls();
     make_rows();
     indexes();
+    orders();
     use_of_indexes();
     removals();
     refused_removals();

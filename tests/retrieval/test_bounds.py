@@ -34,8 +34,10 @@ def bounds(queries, patterns, similarity, kind):
 def check(queries, patterns, similarity, kind):
     """Compare every bound with the exact score, and with the canonical one where that is known; give the bounds."""
     found, canonical = bounds(queries, patterns, similarity, kind)
-    for row, scores, known in zip(found, exact_scores(queries, patterns, similarity), canonical, strict=True):
-        for i, ((*two, below), score) in enumerate(zip(row, scores, strict=True)):
+    different, which = np.unique(patterns, axis=0, return_inverse=True)
+    for row, scores, known in zip(found, exact_scores(queries, different, similarity), canonical, strict=True):
+        for i, (*two, below) in enumerate(row):
+            score = scores[which.flat[i]]
             for bound in two:
                 assert bound == np.inf or Fraction(float(bound)) >= score, (i, bound, float(score))
                 assert bound >= known.get(i, -np.inf)
@@ -63,6 +65,47 @@ def test_no_score_passes_its_bound(kind, similarity, dtype, d):
             continue
         finite += np.isfinite(found).any()
     assert finite >= 5
+
+
+def crowds(dtype, d):
+    """Give name -> (queries, patterns): panels full of copies, whose boxes are as small as their rounding allows."""
+    rng = np.random.default_rng(d)
+    few = rng.normal(size=(5, d))  # of so low a rank that the columns of a box have all of it
+    some = rng.normal(size=(3, d)) + 3 * rng.normal(size=d)
+    queries = np.concatenate([few[:1], -few[1:2], 1000 * few[2:3], few[3:4] + 0.1 * rng.normal(size=(1, d))])
+    sizes = 10.0 ** np.array([[0], [-3], [-6], [3], [6]])
+    made = {
+        "few": (queries, np.repeat(few, 64, axis=0)),
+        "few and one": (queries, np.concatenate([np.repeat(few, 64, axis=0), few[:1]])),
+        "few of many sizes": (queries * sizes[[1, 3, 0, 2]], np.repeat(few * sizes, 64, axis=0)),
+        "few and zero": (queries, np.concatenate([np.repeat(few[:2], 64, axis=0), np.zeros((100, d))])),
+        "few far away": (queries + 1000, np.repeat(few + 1000, 64, axis=0)),
+        "one far away": (queries, np.concatenate([np.repeat(few[:2], 80, axis=0), 1e6 * few[2:3]])),
+        "subnormal": (few[:1], np.repeat(few * float(np.finfo(dtype).smallest_subnormal) * 100, 64, axis=0)),
+        "in a line": (some[:1] * [[0.5], [2], [-1]], np.linspace(0, 1, 70)[:, None] * some[:1]),
+        "around two": (some[:2], np.repeat(some[:2], 33, axis=0) + 1e-3 * rng.normal(size=(66, d))),
+    }
+    return {name: (q.astype(dtype), x.astype(dtype)) for name, (q, x) in made.items()}
+
+
+@pytest.mark.covering(1)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize(("dtype", "d"), [("float32", 17), ("float64", 5), ("float32", 130)])
+def test_bounds_of_boxes(kind, similarity, dtype, d):
+    """Panels whose boxes are nearly points, so that their bounds are nearly the scores."""
+    finite = 0
+    for queries, patterns in crowds(dtype, d).values():
+        if similarity == "cosine":
+            patterns = patterns[np.linalg.norm(patterns.astype(float), axis=1) > 1e-35]
+            if len(patterns) == 0:  # no cosine: 1 / |xi| overflows
+                continue
+        try:
+            found = check(queries, patterns, similarity, kind)
+        except ValueError:  # norms for which there is no index
+            continue
+        finite += np.isfinite(found).any()
+    assert finite >= 7
 
 
 @pytest.mark.covering(1)

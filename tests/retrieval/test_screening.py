@@ -472,6 +472,86 @@ def test_many_equal_patterns(m):
             np.testing.assert_allclose(got.data, want.data, rtol=1e-5)
 
 
+# --- lists that grow, and what is left to the scan -----------------------------------------------------
+
+
+@functools.cache
+def crowds(dtype=np.float32):
+    """Give name -> (queries, patterns, similarity, factors of beta): bounds tell many not apart, so lists grow long."""
+    rng = np.random.default_rng(31)
+    m, d, n = 2500, 130, 24
+    kinds, noise = rng.normal(size=(3, d)), rng.normal(size=(m, d))
+    drawn = rng.integers(3, size=m)
+    near = kinds[rng.integers(3, size=n)] + 0.3 * rng.normal(size=(n, d))
+    cluster = 5 * kinds[0] + 1e-3 * noise
+    cluster[::150] = 1e3 * noise[::150]
+    blank = kinds[drawn] + noise
+    blank[: m // 3] = 0
+    made = {
+        "duplicates by the thousand": (near, kinds[drawn], "euclidean", [30.0, 1e3]),
+        "copies that are nearly equal": (near, kinds[drawn] + 1e-4 * noise, "dot", [30.0, 1e3]),
+        "a cluster and far outliers": (cluster[:n] + 1e-2 * rng.normal(size=(n, d)), cluster, "euclidean", [3e9, 1e12]),
+        "all equal": (near, np.repeat(kinds[:1], 1000, axis=0), "cosine", [1.0]),
+        "a third is zero": (0.1 * near * (np.arange(n) % 2)[:, None], blank, "euclidean", [30.0, 1e3]),
+        "without structure": (rng.normal(size=(n, d)), noise, "cosine", [0.15, 30.0]),
+    }
+    return {name: (q.astype(dtype), x.astype(dtype), *rest) for name, (q, x, *rest) in made.items()}
+
+
+@pytest.mark.covering(1)
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
+@pytest.mark.parametrize("family", crowds())
+def test_crowds(family, dtype):
+    queries, patterns, similarity, factors = crowds(dtype)[family]
+    chosen = betas(queries, patterns, similarity, factors)
+    options = {"paths": OTHERS[:2], "similarity": similarity, "steps": 1}
+    top = sh.structures.TopK(9)
+    most = 0
+    for count, rows in ((1, slice(None)), (2, slice(3))):  # few queries for two threads are searched for by ranges
+        with threads(count):
+            sizes = compare(queries[rows], patterns, chosen, **options)
+            compare(queries[rows], patterns, chosen[:1], ["entmax15"], structure=top, **options)
+        most = max(most, sizes.max())
+    assert most > 100
+
+
+@pytest.mark.covering(1)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_nearest_patterns_of_crowds(similarity):
+    """The k best, whatever their weights: ties at the k-th place are decided by position."""
+    for queries, patterns, *_ in crowds().values():
+        memory = sh.HopfieldMemory(patterns_for(similarity, patterns), similarity=similarity)
+        core = memory._snapshot.pattern_set.core(memory.dtype)
+        for name in PATHS:
+            with path(name):
+                found = [_core.nearest(core, queries[:rows], np.ones(rows), 0, 2.0, 9) for rows in (20, 1)]
+            if name == "scan":
+                want = found
+            for got, wanted in zip(found, want, strict=True):
+                assert same_bits(got[0], wanted[0])
+                assert same_bits(got[1], wanted[1])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_lists_too_long_are_left_to_the_scan(count):
+    """Some queries of a batch are, by what they list; each still has the bits that it has alone."""
+    rng = np.random.default_rng(33)
+    patterns = rng.normal(size=(6000, 130)).astype(np.float32)
+    patterns[:3000] *= 0.05  # which queries near zero cannot tell apart
+    queries = patterns[rng.integers(6000, size=90)] + 0.1 * rng.normal(size=(90, 130)).astype(np.float32)
+    memory = sh.HopfieldMemory(patterns, 3.0, similarity="euclidean")
+    order = rng.permutation(90)
+    with path("scan"):
+        want = memory.update(queries)
+        assert np.diff(memory.associate(queries).indptr).max() <= 1024
+    with path("lines"), threads(count):
+        assert same_bits(memory.update(queries), want)
+        assert same_bits(memory.update(queries[order]), want[order])
+        assert same_bits(np.stack([memory.update(x) for x in queries[:9]]), want[:9])
+        stages = ["bounded" in memory.explain(x).stages for x in queries[:30]]
+    assert 0 < sum(stages) < 30
+
+
 # --- random search for a break ----------------------------------------------------------------------
 
 

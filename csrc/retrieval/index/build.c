@@ -5,14 +5,14 @@
 
 enum {
     FILTER_COLUMNS = SH_SHORT_CODE, /* leading columns of a filter code */
-    REFINEMENT_COLUMNS = 248,       /* of a refinement code, at most */
+    REFINEMENT_COLUMNS = 244,       /* of a refinement code, at most */
     DIRECT_FEATURES = 120,          /* so few are encoded as they are */
-    SAMPLE = 2048,                  /* patterns that the mean, the basis and the quantisers are taken from */
+    SAMPLE = 2048,                  /* patterns that the centre, the basis and the quantisers are taken from */
     BASIS_BYTES = 4 << 20,          /* of a basis that is never too large */
 };
 
 double sh_largest_distance(const sh_index *x, const sh_memory *m) {
-    double distance = m->max_norm + x->mean_norm;
+    double distance = m->max_norm + x->centre_norm;
     if (m->centre) distance = fmin(distance, m->max_spread * (1 + 1e-9) + x->first_distance);
     return distance;
 }
@@ -32,26 +32,40 @@ static size_t lay_out(const sh_index *x, const sh_memory *m, void *memory, sampl
     return w.used;
 }
 
-/* Writes the used features of a pattern in double. */
+/* Writes the used features of a pattern in double, scaled. */
 static void load_in_double(const sh_index *x, const sh_memory *m, int64_t pattern, sample *s) {
     m->k->to_double(s->rows.in_double,
                     sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->rows.row), &s->rows), x->d);
+    for (int64_t j = 0; m->scale && j < x->d; j++) s->rows.in_double[j] *= m->scale[pattern];
 }
 
-/* Takes mean and scaling from the sample, then its rows. */
+/* Takes the centre from the sample: its mean, or zero where the mean is hardly nearer to the patterns. For then small ones
+ * crowd at zero, and codes are the finer the nearer a pattern is to the centre. */
+static void choose_centre(const sh_memory *m, sh_index *x, sample *s) {
+    const sh_kernels *doubles = sh_kernels_of(SH_FLOAT64);
+    double from_zero = 0, from_mean = 0;
+    int64_t n = s->n, d = x->d;
+    memset(x->centre, 0, (size_t)d * sizeof(double));
+    for (int64_t i = 0; i < n; i++) {
+        load_in_double(x, m, i * x->patterns / n, s);
+        for (int64_t j = 0; j < d; j++) x->centre[j] += s->rows.in_double[j] / (double)n;
+        from_zero += sqrt(doubles->dot(s->rows.in_double, s->rows.in_double, d));
+    }
+    for (int64_t i = 0; i < n; i++) {
+        load_in_double(x, m, i * x->patterns / n, s);
+        from_mean += sqrt(doubles->distance2(s->rows.in_double, x->centre, d));
+    }
+    if (from_zero <= 1.1 * from_mean) memset(x->centre, 0, (size_t)d * sizeof(double));
+    x->centre_norm2 = doubles->dot(x->centre, x->centre, d);
+    x->centre_norm = sqrt(x->centre_norm2) * (1 + 1e-12);
+}
+
+/* Takes centre and scaling from the sample, then its rows. */
 static sh_status load_sample(sh_context *context, const sh_memory *m, sh_index *x, sample *s) {
     int64_t n = s->n, d = x->d;
-    memset(x->mean, 0, (size_t)d * sizeof(double));
-    for (int64_t i = 0; i < n; i++) {
-        int64_t pattern = i * x->patterns / n;
-        load_in_double(x, m, pattern, s);
-        double scale = m->scale ? m->scale[pattern] : 1;
-        for (int64_t j = 0; j < d; j++) x->mean[j] += s->rows.in_double[j] * scale / (double)n;
-    }
-    x->mean_norm2 = sh_kernels_of(SH_FLOAT64)->dot(x->mean, x->mean, d);
-    x->mean_norm = sqrt(x->mean_norm2) * (1 + 1e-12);
+    choose_centre(m, x, s);
     load_in_double(x, m, 0, s);
-    x->first_distance = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s->rows.in_double, x->mean, d)) * (1 + 1e-9);
+    x->first_distance = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s->rows.in_double, x->centre, d)) * (1 + 1e-9);
     int exponent;
     frexp(sh_largest_distance(x, m) * (1 + 1e-9), &exponent);
     x->scaling = ldexp(1, -exponent);
@@ -79,7 +93,7 @@ static sh_status find_basis(sh_context *context, const sh_memory *m, sh_index *x
         if (!x->basis) return SH_NO_MEMORY;
         sh_status status = sh_principal_directions(context, s->y, s->n, d, wanted, x->basis, &x->rank, &left_out, eta);
         if (status != SH_OK) return status;
-        int too_few = x->rank < FILTER_COLUMNS || !(*eta < 0.01);
+        int too_few = x->rank < FILTER_COLUMNS || !(*eta < 0x1p-14);
         if (!too_few && !(x->kind == SH_EITHER_COLUMNS && left_out > unstructured && d <= SH_MOST_FEATURES))
             return SH_OK;
     }
@@ -89,19 +103,45 @@ static sh_status find_basis(sh_context *context, const sh_memory *m, sh_index *x
     return d > SH_MOST_FEATURES ? SH_UNDEFINED : SH_OK;
 }
 
-/* Takes mean, scaling, basis, kind and quantisers from a sample. */
+/* Chooses the columns of boxes: the leading ones, or those of the largest variance. */
+static void choose_box_columns(sh_index *x, const sample *s, double eta) {
+    int64_t most = SH_BOX_COLUMNS - 1, d = x->d;
+    double variance[SH_BOX_COLUMNS];
+    x->box_columns = 0;
+    for (int64_t j = 0; j < (x->basis ? sh_min(x->rank, most) : d); j++) {
+        double sum = 0, sum2 = 0;
+        for (int64_t i = 0; i < s->n && !x->basis; i++) {
+            sum += s->y[i * d + j];
+            sum2 += s->y[i * d + j] * s->y[i * d + j];
+        }
+        double own = x->basis ? 0 : sum2 - sum * sum / (double)s->n;
+        int64_t place = sh_min(x->box_columns, most);
+        for (; place > 0 && own > variance[place - 1]; place--) {
+            variance[place] = variance[place - 1];
+            if (place < most) x->box_column[place] = x->box_column[place - 1];
+        }
+        if (place == most) continue;
+        variance[place] = own;
+        x->box_column[place] = (int32_t)j;
+        x->box_columns = sh_min(x->box_columns + 1, most);
+    }
+    sh_set_box_errors(x, eta);
+}
+
+/* Takes centre, scaling, basis, kind and quantisers from a sample. */
 static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index *x) {
     sample s = {.n = sh_min(x->patterns, x->d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM)};
     double eta = 0;
     int64_t d = x->d;
-    x->mean = sh_allocate(context, d, sizeof(double));
+    x->centre = sh_allocate(context, d, sizeof(double));
     void *memory = sh_allocate(context, 1, lay_out(x, m, NULL, &s));
-    sh_status status = x->mean && memory ? SH_OK : SH_NO_MEMORY;
+    sh_status status = x->centre && memory ? SH_OK : SH_NO_MEMORY;
     if (status == SH_OK) {
         lay_out(x, m, memory, &s);
         status = load_sample(context, m, x, &s);
     }
     if (status == SH_OK) status = find_basis(context, m, x, &s, &eta);
+    if (status == SH_OK) choose_box_columns(x, &s, eta);
     sh_release(context, memory);
     if (status != SH_OK) return status;
     int rotated = x->basis != NULL;
@@ -117,24 +157,34 @@ static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index
 /* --- the index ------------------------------------------------------------------------------------ */
 
 size_t sh_index_total_bytes(const sh_index *x) {
-    size_t panels = (size_t)sh_ceil_div(x->patterns, SH_PANEL) * sh_panel_bytes(x->quads);
-    int64_t steps = 2 * (x->filter.columns + x->refinement.columns);
-    return panels + (size_t)x->patterns * x->record_bytes + (size_t)(x->rank * x->d + steps) * sizeof(float) +
+    size_t slot_bytes = sh_panel_bytes(x->quads) / SH_PANEL + sizeof *x->order + x->record_bytes;
+    int64_t steps = 2 * (x->filter.columns + x->refinement.columns), groups = sh_ceil_div(x->panel_count, SH_GROUP);
+    int64_t floats = x->rank * x->d + steps + x->panel_count + groups * SH_GROUP_FLOATS;
+    return (size_t)(x->panel_count * SH_PANEL) * slot_bytes + (size_t)floats * sizeof(float) +
            (size_t)x->d * sizeof(double);
+}
+
+int sh_take_slots(sh_context *context, sh_index *x) {
+    x->panels = sh_allocate(context, x->panel_count, sh_panel_bytes(x->quads));
+    x->scales = sh_allocate(context, x->panel_count, sizeof *x->scales);
+    if (x->base) return x->panels && x->scales;
+    x->boxes = sh_allocate(context, sh_ceil_div(x->panel_count, SH_GROUP) * SH_GROUP_FLOATS, sizeof *x->boxes);
+    if (x->record_bytes) x->records = sh_allocate(context, x->panel_count * SH_PANEL, x->record_bytes);
+    return x->panels && x->scales && x->boxes && !x->records == !x->record_bytes;
 }
 
 /* Estimates the bytes that making an index takes, before anything is known of the patterns: its codes, the sample, and
  * the matrices that directions are found by. */
 static double estimate_bytes(const sh_memory *m, sh_index_kind kind, int64_t d) {
-    double n = (double)m->patterns.n, features = (double)d, code_bytes = features + 8;
+    double n = (double)m->patterns.n, features = (double)d, code_bytes = features + 8, slot_bytes = 6;
     double sample_bytes = fmin(n, SAMPLE) * features * 12;
     if (d > DIRECT_FEATURES && kind != SH_ALL_COLUMNS) {
         double gram_rows = fmin(features, SH_LARGEST_GRAM);
-        code_bytes = fmin(code_bytes, FILTER_COLUMNS + 8 + fmin(features, REFINEMENT_COLUMNS) + 8);
+        code_bytes = fmin(code_bytes, FILTER_COLUMNS + 8 + fmin(features, REFINEMENT_COLUMNS) + 12);
         sample_bytes =
             fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * features * 12 + 3 * 8 * gram_rows * gram_rows;
     }
-    return n * code_bytes + sample_bytes;
+    return n * fmax(code_bytes + slot_bytes, SH_ORDERED_BYTES) + sample_bytes;
 }
 
 sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *features, int64_t d,
@@ -158,13 +208,17 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     }
     if (status == SH_OK) status = fit_to_sample(context, m, x);
     if (status == SH_OK) {
-        x->record_bytes = x->refinement.columns ? (size_t)(x->refinement.columns + 15) / 8 * 8 : 0;
-        x->bytes = sh_index_total_bytes(x);
-        int fits = x->bytes <= (uint64_t)most_bytes; /* of the kind that the patterns chose */
-        if (fits) x->panels = sh_allocate(context, sh_ceil_div(n, SH_PANEL), sh_panel_bytes(x->quads));
-        if (fits && x->record_bytes) x->records = sh_allocate(context, n, x->record_bytes);
-        if (!x->panels || (x->record_bytes && !x->records)) status = SH_NO_MEMORY;
+        x->record_bytes = x->refinement.columns ? (size_t)(x->refinement.columns + 15) / 4 * 4 : 0;
+        x->panel_count = sh_ceil_div(n, SH_PANEL);
+        x->segments = 1;
+        x->boxes_by_distance = sh_has_distance_bias(x, m);
+        x->bytes = sh_index_total_bytes(x); /* of the kind that the patterns chose */
+        if (x->bytes <= (uint64_t)most_bytes)
+            x->order = sh_allocate(context, x->panel_count * SH_PANEL, sizeof *x->order);
+        if (!x->order) status = SH_NO_MEMORY;
     }
+    if (status == SH_OK) status = sh_order_patterns(context, x, m, 0, 0);
+    if (status == SH_OK && !sh_take_slots(context, x)) status = SH_NO_MEMORY;
     if (status == SH_NO_MEMORY)
         sh_fail(context, SH_NO_MEMORY, NULL, 0);
     else if (status == SH_OK)

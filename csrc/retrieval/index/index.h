@@ -5,12 +5,14 @@
  * nothing is lost: bounds.c has the proofs, quantise.c and build.c make the codes, query.c searches. Of M patterns it
  * holds
  *
- *   mean (d), scaling     rows are coded as y = (xi - mean) * scaling; scaling is a power of two such that |y| <= 1
+ *   centre (d), scaling   rows are coded as y = (xi - centre) * scaling; scaling is a power of two such that |y| <= 1
  *   basis (rank, d)       V, the leading principal directions of a sample of y; none where they would not help
+ *   order                 the pattern of each slot: patterns that are close together share panels
+ *   boxes                 of every panel the least and the most of a few columns, by which a search passes panels over
  *   filter, panels        filter codes, which every search reads: of the first SH_SHORT_CODE columns of V y, which with
  *                         error radius and bias are 64 bytes a pattern; or of all d features, d + 8 bytes
  *   refinement, records   refinement codes, of the patterns that filter codes do not exclude: of all d features where those
- *                         are at most 248, else of up to 248 columns of V y: at most 256 bytes a pattern; none where
+ *                         are at most 244, else of up to 244 columns of V y: at most 256 bytes a pattern; none where
  *                         the filter codes have all features
  */
 #ifndef SH_INDEX_H
@@ -26,9 +28,10 @@ typedef enum {
 } sh_index_kind;
 
 enum {
-    SH_SHORT_CODE = 56,    /* columns of a filter code that, with error radius and bias, is one cache line, */
-    SH_LONG_CODE = 120,    /* or two */
-    SH_LARGEST_GRAM = 1024 /* rows of the largest matrix whose eigenvectors are computed */
+    SH_SHORT_CODE = 56,     /* columns of a filter code that, with error radius and bias, is one cache line, */
+    SH_LONG_CODE = 120,     /* or two */
+    SH_LARGEST_GRAM = 1024, /* rows of the largest matrix whose eigenvectors are computed */
+    SH_SEGMENTS = 32        /* each is larger than all that follow */
 };
 
 /* Finds the leading principal directions of n rows `sample` (n, d); n <= SH_LARGEST_GRAM if d is larger than it.
@@ -45,7 +48,7 @@ sh_status sh_principal_directions(sh_context *context, const double *sample, int
 typedef struct {
     int64_t columns;         /* K; 0: there are no such codes */
     int rotated;             /* whether columns are products with the basis, or the features themselves */
-    float *step, *inverse;   /* (K) a code times step is its column; 1 / step */
+    float *step, *inverse;   /* (K) a code times its scale and step is its column; 1 / step */
     double projection_error; /* e: columns are off by at most e |y| in l2 */
     double eta;              /* |V V^T - I|_F of the basis, 0 for the features themselves */
     double phi;              /* |(I - V^T V) y|^2 <= |y|^2 - |a|^2 + phi |y|^2 */
@@ -54,23 +57,35 @@ typedef struct {
 
 typedef struct sh_index {
     _Atomic int64_t references; /* memories that use it, and indexes with longer codes */
-    struct sh_index *base;      /* of an index with longer codes: whose mean, basis and records it shares; else NULL */
+    struct sh_index
+        *base; /* of an index with longer codes: whose centre, basis, order, boxes and records it shares; else NULL */
     sh_index_kind kind;
-    int64_t patterns;             /* M: it covers the first so many */
-    int64_t d;                    /* features that it uses */
-    int32_t *features;            /* (d) which, ascending; NULL: all */
-    double scaling;               /* 2^-e */
-    double *mean;                 /* (d) mu */
-    double mean_norm2, mean_norm; /* |mu|^2; not below |mu| */
-    double first_distance;        /* not below |x0 - mu|, x0 the first pattern */
+    int64_t patterns;                 /* M: it covers the first so many */
+    int64_t d;                        /* features that it uses */
+    int32_t *features;                /* (d) which, ascending; NULL: all */
+    double scaling;                   /* 2^-e */
+    double *centre;                   /* (d) mu: the mean of a sample, or zero */
+    double centre_norm2, centre_norm; /* |mu|^2; not below |mu| */
+    double first_distance;            /* not below |x0 - mu|, x0 the first pattern */
     int64_t rank;
     float *basis; /* (rank, d) V, or NULL */
     sh_quantiser filter, refinement;
-    int64_t quads;       /* ceil(filter.columns / 4) */
-    uint8_t *panels;     /* (ceil(M / 64)) filter codes (kernels/codes.h) */
-    size_t record_bytes; /* a multiple of 8; 0: there are no records */
-    char *records;       /* (M) K refinement codes, and in the last 8 bytes error radius and bias (float) */
-    size_t bytes;        /* of all these arrays but `features` */
+    int64_t quads;         /* ceil(filter.columns / 4) */
+    int64_t panel_count;   /* some of whose slots may be empty: their bounds are -INFINITY */
+    uint8_t *panels;       /* (panel_count) filter codes (kernels/codes.h), */
+    float *scales;         /* (panel_count) and their scales */
+    int32_t *order;        /* (64 panel_count) the pattern of each slot; -1: the slot is empty */
+    int boxes_by_distance; /* how the bounds of boxes are computed: every bias is -|y|^2 / 2 */
+    float *boxes;          /* (ceil(panel_count / SH_GROUP), SH_GROUP_FLOATS) */
+    int64_t box_columns;   /* columns of a box in use, less one: the last is what lies outside of the others */
+    int32_t box_column[SH_BOX_COLUMNS - 1]; /* (box_columns) which of V y, or of y where there is no basis */
+    double box_error, box_phi;              /* as projection_error and phi of a quantiser, of one column; of these */
+    int64_t segments;                       /* patterns that were ordered together, and have panels of their own: */
+    int64_t segment_start[SH_SEGMENTS];     /* (segments) the first pattern of each */
+    size_t record_bytes;                    /* a multiple of 4; 0: there are no records */
+    char
+        *records; /* (64 panel_count) K refinement codes, and in the last 12 bytes their scale, error radius and bias */
+    size_t bytes; /* of all these arrays but `features` */
 } sh_index;
 
 /* Makes an index of all patterns, of the d features `features` (ascending), or of all if it is NULL.
@@ -78,11 +93,12 @@ typedef struct sh_index {
  * Returned   *index, which has one reference; or NULL where none can be: extreme norms, too many features for 8-bit
  *            sums
  * Errors     SH_NO_MEMORY also where the index, or what it takes to make it, would exceed most_bytes
- * Cost       4 to 12 % of the scan of 10,000 queries */
+ * Cost       3 to 5 % of the scan of 10,000 queries */
 sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *features,
                        int64_t d, int64_t most_bytes, sh_index **index);
-/* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others. *index
- * is NULL where these do not fit its scaling, or are more than it has. */
+/* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others in panels of
+ * their own, ordered among themselves. *index is NULL where these do not fit its scaling, or would be as many as the
+ * patterns that the older index was made for. */
 sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, int64_t most_bytes,
                         sh_index **index);
 /* Makes an index with filter codes of SH_LONG_CODE columns, for queries that too many patterns pass the short ones of;
@@ -108,13 +124,14 @@ typedef struct {
     float *slab;       /* (rows, rank) and the products of one slab */
 } sh_coding_scratch;
 
-/* One query as the index takes it: w = (x - mean) * scaling. */
+/* One query as the index takes it: w = (x - centre) * scaling. */
 typedef struct {
     double norm;     /* |w|; 0: the index cannot serve the query */
     double constant; /* score = (<w, y> + bias) / scaling^2 + constant */
     double slack;    /* not below the rounding of canonical scores, biases and constants, in units of scores */
     float step, error_radius;
-    int32_t start;       /* -128 times the sum of its filter code */
+    int32_t start; /* -128 times the sum of its filter code */
+    sh_box_query box;
     float refined_error; /* its error radius for refinement codes; NaN until sh_refine_query */
 } sh_query_code;
 
@@ -133,26 +150,34 @@ void sh_encode_queries(const sh_index *index, const sh_job *job, const int64_t *
 /* Prepares one query for refinement codes, if it is not yet. */
 void sh_refine_query(const sh_index *index, sh_query_codes *codes, int64_t row);
 /* Computes lower bounds of n patterns from their upper bounds by filter codes (bounds.c, note 6). */
-void sh_filter_lower_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *position,
+void sh_filter_lower_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *slot,
                             int64_t n, const float *upper, float *lower);
 /* Computes both bounds of n patterns by their refinement codes. */
-void sh_refined_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *position,
-                       int64_t n, float *upper, float *lower);
+void sh_refined_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *slot, int64_t n,
+                       float *upper, float *lower);
 /* Returns the bound threshold of a score: no pattern of at least this canonical score has a bound below it. */
 float sh_bound_threshold(const sh_index *index, const sh_query_code *query, double score);
 /* Returns the canonical score that a pattern of this lower bound has at least. */
 double sh_score_lower_bound(const sh_index *index, const sh_query_code *query, float lower);
-/* Returns the empty list of one query, with its code, for the filter kernel (kernels/codes.h). */
+/* Returns the empty list of one query, with its code, for the kernels that filter (kernels/codes.h). */
 sh_filter_query sh_start_list(const sh_index *index, const sh_query_codes *codes, int64_t row, float threshold,
-                              int32_t *position, float *bound);
+                              int32_t *slot, float *bound);
+/* Returns the boxes of a group of panels: 0 to ceil(panel_count / SH_GROUP) - 1. */
+static inline const float *sh_group(const sh_index *index, int64_t group) {
+    return index->boxes + group * SH_GROUP_FLOATS;
+}
 /* Computes the bounds of sh_bounds (sparsehopfield.h) for all queries of a job. */
 sh_status sh_index_bounds(const sh_job *job, const sh_index *index, double *bounds);
 
-/* Searches for n queries of a job: those of the numbers `queries`, or the first n if it is NULL. Queries that more than
- * sh_candidate_limit patterns pass the codes of, or that the index cannot serve, are appended to `unserved`.
- * counts (as many as queries), or NULL: those of sh_survey. */
+/* Estimates the work of one query that reads the filter codes of all patterns. */
+double sh_work_of_codes(const sh_index *index);
+/* Searches for n queries of a job: those of the numbers `queries`, or the first n if it is NULL. Queries that list more
+ * patterns than pays, or that the index cannot serve, are appended to `unserved`.
+ * Those of larger supports than sh_exact_support are left to overflow.c.
+ *
+ * Returned   counts  (n) those of sh_survey, of the queries that it answered; or NULL
+ *            work    (n) estimates of what each took, in multiplications of the matrix product; or NULL */
 sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *queries, int64_t n,
-                          int64_t (*counts)[SH_STAGES], int64_t *unserved, _Atomic int64_t *unserved_count);
-/* Returns how many candidates a query may have: what is more is for the scan. */
-int64_t sh_candidate_limit(const sh_index *index);
+                          int64_t (*counts)[SH_STAGES], double *work, int64_t *unserved,
+                          _Atomic int64_t *unserved_count);
 #endif

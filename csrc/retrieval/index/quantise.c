@@ -1,4 +1,4 @@
-/* retrieval/index/quantise.c: rows shifted by their mean, scaled and rotated, and 8-bit codes of them. */
+/* retrieval/index/quantise.c: rows less their centre, scaled and rotated, and 8-bit codes of them. */
 #include "retrieval/index/quantise.h"
 #include <assert.h>
 #include <string.h>
@@ -15,10 +15,10 @@ void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_
     s->norm2 = sh_take(w, rows, sizeof *s->norm2);
 }
 
-void sh_take_products(sh_workspace *w, const sh_index *x, int64_t rows, sh_coding_scratch *s) {
-    s->a = sh_take(w, rows * x->rank, sizeof *s->a);
-    s->sum = sh_take(w, rows * x->rank, sizeof *s->sum);
-    s->slab = sh_take(w, rows * x->rank, sizeof *s->slab);
+void sh_take_products(sh_workspace *w, int64_t rows, int64_t columns, sh_coding_scratch *s) {
+    s->a = sh_take(w, rows * columns, sizeof *s->a);
+    s->sum = sh_take(w, rows * columns, sizeof *s->sum);
+    s->slab = sh_take(w, rows * columns, sizeof *s->slab);
 }
 
 const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void *row, const sh_coding_scratch *s) {
@@ -34,16 +34,16 @@ sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memor
                           sh_coding_scratch *s, int64_t i) {
     s->used = sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->row), s);
     double scale = m->scale ? m->scale[pattern] : 1;
-    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->mean, x->scaling, x->d);
+    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->centre, x->scaling, x->d);
     return s->norm2[i] - s->norm2[i] == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", pattern);
 }
 
-void sh_project(const sh_index *x, int64_t rows, sh_coding_scratch *s) {
+void sh_project(const sh_index *x, int64_t rows, int64_t columns, sh_coding_scratch *s) {
     const sh_kernels *k = sh_kernels_of(SH_FLOAT32);
-    int64_t slabs = sh_ceil_div(x->d, SH_SLAB), width = sh_ceil_div(x->d, slabs), n = rows * x->rank;
+    int64_t slabs = sh_ceil_div(x->d, SH_SLAB), width = sh_ceil_div(x->d, slabs), n = rows * columns;
     memset(s->sum, 0, (size_t)n * sizeof *s->sum);
     for (int64_t j = 0; j < x->d; j += width) {
-        k->gemm_nt(rows, x->rank, sh_min(width, x->d - j), s->y + j, x->d, x->basis + j, x->d, 0, s->slab, x->rank);
+        k->gemm_nt(rows, columns, sh_min(width, x->d - j), s->y + j, x->d, x->basis + j, x->d, 0, s->slab, columns);
         for (int64_t l = 0; l < n; l++) s->sum[l] += (double)s->slab[l];
     }
     for (int64_t l = 0; l < n; l++) s->a[l] = (float)s->sum[l];
@@ -51,12 +51,17 @@ void sh_project(const sh_index *x, int64_t rows, sh_coding_scratch *s) {
 
 /* --- quantisers ----------------------------------------------------------------------------------- */
 
+/* Returns e of so many columns (bounds.c, note 1). */
+static double error_of_columns(int64_t d, int rotated, double eta, int64_t columns) {
+    double slab = (double)sh_ceil_div(d, sh_ceil_div(d, SH_SLAB));
+    return rotated ? sh_roundoff(slab + 4) * sqrt((double)columns) * (1 + eta) + 0x1p-23 : 0x1.0001p-24;
+}
+
 int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d) {
     c->columns = columns;
     c->rotated = rotated;
     c->eta = rotated ? eta : 0;
-    double slab = (double)sh_ceil_div(d, sh_ceil_div(d, SH_SLAB));
-    c->projection_error = rotated ? sh_roundoff(slab + 4) * sqrt((double)columns) * (1 + eta) + 0x1p-23 : 0x1.0001p-24;
+    c->projection_error = error_of_columns(d, rotated, eta, columns);
     c->phi = 2 * c->projection_error * (1 + eta + c->projection_error) + eta * (1 + eta) + (double)(d + 16) * 0x1p-50;
     c->step = sh_allocate(context, 2 * columns, sizeof(float));
     if (!c->step) return 0;
@@ -64,29 +69,38 @@ int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int 
     return 1;
 }
 
-/* Chooses the steps. Where queries are encoded, they are proportional to the root of a column's standard deviation:
- * halfway between equal errors in patterns and in queries. Where they are not, patterns have the whole range in each
- * column. */
+void sh_set_box_errors(sh_index *x, double eta) {
+    x->box_error = error_of_columns(x->d, x->basis != NULL, eta, 1);
+    double e = sqrt((double)x->box_columns) * x->box_error;
+    x->box_phi = 2 * e * (1 + eta + e) + 2 * eta * (1 + eta) + (double)(x->d + 16) * 0x1p-50;
+}
+
+/* Chooses the steps. Where queries are encoded, they are proportional to the root of a column's standard deviation, halfway
+ * between equal errors in patterns and in queries; where they are not, to its power 3/4, which leaves the least error in
+ * codes of one scale. Their mean square is 1, for scales say how large a code is; and none is so small that a column which
+ * is nearly constant in the sample could make the scale. */
 static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_scratch *s, int64_t n) {
+    static const double LEAST_STEP = 1.0 / 16;
     const float *columns = sh_columns(x, c, s, 0);
     const int64_t stride = sh_columns(x, c, s, 1) - columns;
-    double range = 0; /* the largest code, before steps are scaled so that it is 127 */
+    double total = 0; /* of the steps' squares */
     for (int64_t j = 0; j < c->columns; j++) {
-        double sum = 0, largest = 0;
-        for (int64_t i = 0; i < n; i++) {
-            double a = (double)columns[i * stride + j];
-            sum += a * a;
-            largest = fmax(largest, fabs(a));
-        }
-        double step = encoded_queries ? sqrt(sqrt(sum / (double)n)) : largest;
-        c->step[j] = (float)step;
-        if (step > 0) range = fmax(range, largest / step);
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++) sum += (double)columns[i * stride + j] * (double)columns[i * stride + j];
+        double deviation = sqrt(sum / (double)n);
+        c->step[j] = (float)sqrt(encoded_queries ? deviation : deviation * sqrt(deviation));
+        total += (double)c->step[j] * (double)c->step[j];
     }
+    double root = sqrt(total / (double)c->columns);
     for (int64_t j = 0; j < c->columns; j++) {
-        c->step[j] = fmaxf((float)((double)c->step[j] * range * 1.05 / 127), 0x1p-100f);
+        double step = root > 0 ? (double)c->step[j] / root : 1;
+        c->step[j] = (float)fmax(step, LEAST_STEP);
         c->inverse[j] = 1 / c->step[j];
     }
 }
+
+/* Returns the scale of codes whose largest ratio of a column to its step is this. */
+static float scale_for(float largest_ratio) { return fmaxf(largest_ratio * ((1 + 0x1p-20f) / 127), 0x1p-100f); }
 
 /* Chooses steps and weights from n sampled rows. encoded_queries: whether queries are encoded as well, or multiply the
  * codes by their columns. */
@@ -102,7 +116,8 @@ static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_querie
         double term[4];
         float step;
         int32_t start;
-        sh_pattern_terms(c, a, s->norm2[row], k->encode(a, c->step, c->inverse, c->columns, code), term);
+        float scale = scale_for(k->largest_ratio(a, c->inverse, c->columns));
+        sh_pattern_terms(c, a, s->norm2[row], scale, k->encode(a, c->step, c->inverse, scale, c->columns, code), term);
         for (int l = 0; l < 4; l++) q_mean[l] += term[l];
         double code_error = encoded_queries ? sh_encode_query(c, a, code, &step, &start) : 0;
         sh_query_terms(c, a, sqrt(s->norm2[row]), code_error, term);
@@ -110,11 +125,9 @@ static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_querie
         norm += sqrt(s->norm2[row]);
     }
     /* not below these: queries unlike the patterns have terms that happen to be 0 in the sample */
-    double average_norm = fmax(norm / (double)queries, 0x1p-60), mean_step = 0;
-    for (int64_t j = 0; j < c->columns; j++) mean_step += (double)c->step[j] / (double)c->columns;
-    const double p_least[4] = {0.01 * average_norm, 0.01 * average_norm, 1e-4 * average_norm * fmax(mean_step, 0x1p-60),
-                               0x1p-40 * average_norm};
-    const double q_least[4] = {0.01 * average_norm, 1e-4 * average_norm, 1, 0.01 * average_norm};
+    double average_norm = fmax(norm / (double)queries, 0x1p-60);
+    const double p_least[4] = {0.01 * average_norm, 0.01 * average_norm, 1e-4 * average_norm, 0x1p-40 * average_norm};
+    const double q_least[4] = {0.01 * average_norm, 1e-4 * average_norm, 0.01 * average_norm, 0.01 * average_norm};
     for (int l = 0; l < 4; l++)
         c->weight[l] = fmax(p_mean[l] / (double)queries, p_least[l]) / fmax(q_mean[l] / (double)queries, q_least[l]);
 }
@@ -129,7 +142,7 @@ typedef struct {
 static size_t lay_out(const sh_index *x, const sh_memory *m, int64_t rows, void *memory, encoding_scratch *s) {
     sh_workspace w = {memory, 0};
     sh_take_rows(&w, x, m, rows, &s->rows);
-    sh_take_products(&w, x, rows, &s->rows);
+    sh_take_products(&w, rows, x->rank, &s->rows);
     s->bias = sh_take(&w, rows, sizeof *s->bias);
     s->code = sh_take(&w, sh_max(x->quads * 4, x->refinement.columns), 1);
     return w.used;
@@ -144,7 +157,7 @@ sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m
     for (int64_t i = 0; status == SH_OK && i < n; i++)
         status = sh_load_pattern(context, x, m, i * x->patterns / n, &s.rows, i);
     if (status == SH_OK) {
-        if (x->basis) sh_project(x, n, &s.rows);
+        if (x->basis) sh_project(x, n, x->rank, &s.rows);
         fit_quantiser(x, &x->filter, 1, &s.rows, n, s.code);
         if (x->refinement.columns && !x->base) fit_quantiser(x, &x->refinement, 0, &s.rows, n, s.code);
     }
@@ -157,7 +170,7 @@ sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m
 typedef struct {
     sh_index *index;
     const sh_memory *m;
-    int64_t encoded_items; /* whose codes are there */
+    int64_t first_panel; /* those before it have their codes */
 } encoding;
 
 /* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may
@@ -166,71 +179,134 @@ static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern,
     double bias = -norm2 / 2;
     if (!sh_has_distance_bias(x, m)) {
         m->k->to_double(s->in_double, s->used, x->d);
-        double product = sh_kernels_of(SH_FLOAT64)->dot(s->in_double, x->mean, x->d);
-        bias = (m->scale ? product * m->scale[pattern] : product) - x->mean_norm2 + (m->bias ? m->bias[pattern] : 0);
+        double product = sh_kernels_of(SH_FLOAT64)->dot(s->in_double, x->centre, x->d);
+        bias = (m->scale ? product * m->scale[pattern] : product) - x->centre_norm2 + (m->bias ? m->bias[pattern] : 0);
         bias *= x->scaling * x->scaling;
     }
     return sh_round_up(bias + 8 * 0x1p-24 * fabs(bias));
 }
 
 /* Returns the error radius of a pattern for its columns a, and writes its code. */
-static float encode_row(const sh_quantiser *c, const float *a, double norm2, int8_t *code) {
+static float encode_row(const sh_quantiser *c, const float *a, double norm2, float scale, int8_t *code) {
     double term[4];
-    sh_pattern_terms(c, a, norm2, sh_code_kernels_chosen()->encode(a, c->step, c->inverse, c->columns, code), term);
+    sh_code_loss loss = sh_code_kernels_chosen()->encode(a, c->step, c->inverse, scale, c->columns, code);
+    sh_pattern_terms(c, a, norm2, scale, loss, term);
     return sh_round_up(sh_error_radius(term, c->weight, 0) + 0x1p-100);
 }
 
-/* Writes the codes of SH_ENCODED_ROWS patterns. */
-static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    const encoding *e = pointer;
-    sh_index *x = e->index;
-    const sh_memory *m = e->m;
-    int64_t first = (e->encoded_items + item) * SH_ENCODED_ROWS, rows = sh_min(SH_ENCODED_ROWS, x->patterns - first);
-    encoding_scratch coding;
-    lay_out(x, m, SH_ENCODED_ROWS, scratch, &coding);
-    sh_coding_scratch *s = &coding.rows;
-    int8_t *code = coding.code;
-    for (int64_t i = 0; i < rows; i++) {
-        sh_status status = sh_load_pattern(context, x, m, first + i, s, i);
-        if (status != SH_OK) return status;
-        coding.bias[i] = stored_bias(x, m, first + i, s->norm2[i], s);
-    }
-    if (x->basis) sh_project(x, rows, s);
-
-    memset(code + x->filter.columns, 0, (size_t)(-x->filter.columns & 3));
-    int64_t whole_panels = sh_ceil_div(rows, SH_PANEL) * SH_PANEL;
-    for (int64_t i = 0; i < whole_panels; i++) {
-        uint8_t *panel = x->panels + (size_t)((first + i) / SH_PANEL) * sh_panel_bytes(x->quads);
-        int64_t l = (first + i) % SH_PANEL;
-        float *error = sh_panel_errors(panel, x->quads), *bias = error + SH_PANEL;
-        if (i >= rows) { /* beyond the last pattern: never found */
+/* Writes the filter codes of a panel: of the n rows from `row` on, whose biases are bias[row] and so on. */
+static void encode_panel(sh_index *x, const sh_coding_scratch *s, int64_t row, const float *bias, int64_t n,
+                         int64_t number, int8_t *code) {
+    const sh_quantiser *c = &x->filter;
+    uint8_t *panel = x->panels + (size_t)number * sh_panel_bytes(x->quads);
+    float *errors = sh_panel_errors(panel, x->quads), *biases = errors + SH_PANEL, largest = 0;
+    for (int64_t l = 0; l < n; l++)
+        largest = fmaxf(largest,
+                        sh_code_kernels_chosen()->largest_ratio(sh_columns(x, c, s, row + l), c->inverse, c->columns));
+    float scale = x->scales[number] = scale_for(largest);
+    for (int64_t l = 0; l < SH_PANEL; l++) {
+        if (l >= n) { /* an empty slot is never found */
             for (int64_t quad = 0; quad < x->quads; quad++) memset(panel + quad * 256 + l * 4, 128, 4);
-            error[l] = 0;
-            bias[l] = -INFINITY;
+            errors[l] = 0;
+            biases[l] = -INFINITY;
             continue;
         }
-        error[l] = encode_row(&x->filter, sh_columns(x, &x->filter, s, i), s->norm2[i], code);
-        bias[l] = coding.bias[i];
+        errors[l] = encode_row(c, sh_columns(x, c, s, row + l), s->norm2[row + l], scale, code);
+        biases[l] = bias[row + l];
         for (int64_t quad = 0; quad < x->quads; quad++) {
             uint32_t four;
             memcpy(&four, code + quad * 4, sizeof four);
             four ^= 0x80808080; /* 128 added to each */
             memcpy(panel + quad * 256 + l * 4, &four, sizeof four);
         }
-        if (!x->refinement.columns || x->base) continue;
-        char *record = x->records + (size_t)(first + i) * x->record_bytes;
-        float *radius_and_bias = (float *)(void *)(record + x->record_bytes - 8);
-        radius_and_bias[0] =
-            encode_row(&x->refinement, sh_columns(x, &x->refinement, s, i), s->norm2[i], (int8_t *)record);
-        radius_and_bias[1] = bias[l];
+    }
+}
+
+/* Makes the box of a panel from n rows. */
+static void make_box(sh_index *x, const sh_coding_scratch *s, int64_t row, const float *bias, int64_t n,
+                     int64_t number) {
+    float largest_bias = -INFINITY, *box = x->boxes + number / SH_GROUP * SH_GROUP_FLOATS + number % SH_GROUP;
+    double least[SH_BOX_COLUMNS], most[SH_BOX_COLUMNS];
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        least[c] = INFINITY;
+        most[c] = -INFINITY;
+    }
+    for (int64_t i = row; i < row + n; i++) {
+        double own_least[SH_BOX_COLUMNS], own_most[SH_BOX_COLUMNS];
+        sh_box_intervals(x, s, i, own_least, own_most);
+        for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+            least[c] = fmin(least[c], own_least[c]);
+            most[c] = fmax(most[c], own_most[c]);
+        }
+        largest_bias = fmaxf(largest_bias, bias[i]);
+    }
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        box[2 * c * SH_GROUP] = -sh_round_up(-least[c]);
+        box[(2 * c + 1) * SH_GROUP] = sh_round_up(most[c]);
+    }
+    box[2 * SH_BOX_COLUMNS * SH_GROUP] = x->boxes_by_distance ? 0 : largest_bias;
+}
+
+/* Writes the codes of SH_ENCODED_ROWS slots. */
+static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    enum { PANELS = SH_ENCODED_ROWS / SH_PANEL };
+    const encoding *e = pointer;
+    sh_index *x = e->index;
+    const sh_memory *m = e->m;
+    int64_t first_panel = e->first_panel + item * PANELS, panels = sh_min(PANELS, x->panel_count - first_panel);
+    int64_t ahead = sh_prefetch_distance(&m->patterns), row = 0, first_row[PANELS + 1];
+    encoding_scratch coding;
+    lay_out(x, m, SH_ENCODED_ROWS, scratch, &coding);
+    sh_coding_scratch *s = &coding.rows;
+    int8_t *code = coding.code;
+    const int32_t *order = x->order + first_panel * SH_PANEL;
+    for (int64_t slot = 0; slot < panels * SH_PANEL; slot++) {
+        if (slot % SH_PANEL == 0) first_row[slot / SH_PANEL] = row;
+        int64_t next = slot + ahead < panels * SH_PANEL ? order[slot + ahead] : -1, pattern = order[slot];
+        if (next >= 0) sh_prefetch_row(&m->patterns, next);
+        if (pattern < 0) continue;
+        sh_status status = sh_load_pattern(context, x, m, pattern, s, row);
+        if (status != SH_OK) return status;
+        coding.bias[row] = stored_bias(x, m, pattern, s->norm2[row], s);
+        row++;
+    }
+    first_row[panels] = row;
+    if (x->basis) sh_project(x, row, x->rank, s);
+
+    memset(code + x->filter.columns, 0, (size_t)(-x->filter.columns & 3));
+    for (int64_t p = 0; p < panels; p++) {
+        int64_t first = first_row[p], n = first_row[p + 1] - first;
+        encode_panel(x, s, first, coding.bias, n, first_panel + p, code);
+        if (x->base) continue;
+        make_box(x, s, first, coding.bias, n, first_panel + p);
+        for (int64_t i = 0; i < n && x->records; i++) {
+            char *record = x->records + (size_t)((first_panel + p) * SH_PANEL + i) * x->record_bytes;
+            float *end = (float *)(void *)(record + x->record_bytes - 12);
+            const float *a = sh_columns(x, &x->refinement, s, first + i);
+            const sh_quantiser *c = &x->refinement;
+            end[0] = scale_for(sh_code_kernels_chosen()->largest_ratio(a, c->inverse, c->columns));
+            end[1] = encode_row(c, a, s->norm2[first + i], end[0], (int8_t *)record);
+            end[2] = coding.bias[first + i];
+        }
     }
     return SH_OK;
 }
 
-sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded_items) {
+/* Makes boxes of panels that there are not: all from first_panel on. */
+static void clear_boxes(sh_index *x, int64_t first_panel) {
+    for (int64_t panel = first_panel; panel < sh_ceil_div(x->panel_count, SH_GROUP) * SH_GROUP; panel++) {
+        float *box = x->boxes + panel / SH_GROUP * SH_GROUP_FLOATS + panel % SH_GROUP;
+        for (int i = 0; i < 2 * SH_BOX_COLUMNS; i++) box[i * SH_GROUP] = 0;
+        box[2 * SH_BOX_COLUMNS * SH_GROUP] = -INFINITY;
+    }
+}
+
+sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t first_panel) {
     assert(x->quads * 4 >= x->filter.columns && x->quads * 4 < x->filter.columns + 4);
-    assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 2 * sizeof(float));
-    encoding e = {x, m, encoded_items};
+    assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 3 * sizeof(float));
+    encoding e = {x, m, first_panel};
+    if (!x->base) clear_boxes(x, first_panel);
     size_t scratch = lay_out(x, m, SH_ENCODED_ROWS, NULL, &(encoding_scratch){0});
-    return sh_for_each(context, sh_ceil_div(x->patterns, SH_ENCODED_ROWS) - encoded_items, scratch, encode_item, &e);
+    int64_t items = sh_ceil_div((x->panel_count - first_panel) * SH_PANEL, SH_ENCODED_ROWS);
+    return sh_for_each(context, items, scratch, encode_item, &e);
 }

@@ -1,20 +1,25 @@
 /* retrieval/index/query.c: search by an index: bounds of all patterns, canonical scores of the few that these allow.
  *
- *   1. Filter. Every pattern's bound from its filter code is compared with the query's threshold in registers; patterns
- *      that reach it are listed. As tiles of panels pass, the listed pattern of the best bound is scored canonically (a
- *      "seed"), and the threshold rises. A list that grows too long on the way is refined at once, as in step 2.
- *      Where the k best are wanted, whatever their weight, all that are listed are refined at once, and the k-th best
- *      of the lower bounds is the threshold: it takes no scores.
- *   2. Refine. What is still above the threshold gets a closer bound from its refinement code.
- *   3. Score. Best bound first, patterns are scored canonically, and the support is solved as it grows, until the next
- *      bound is below the threshold. No order scores fewer rows, but for the seeds of step 1: whatever is scored
- *      while a supported pattern waits has a larger bound than it, so one above the final threshold.
+ *   1. Place. The panels whose boxes have the largest bounds are found, the query's nearest ones. The best of their
+ *      patterns by filter codes have their lower bounds computed by refinement codes; from these follows the threshold
+ *      that the filter begins with.
+ *   2. Filter. Panels pass. Those whose boxes have bounds below the threshold are passed over; every other pattern's
+ *      bound from its filter code is compared with the threshold in registers, and patterns that reach it are listed.
+ *      When a list has grown to twice its length, its new entries are refined: they get closer bounds from their
+ *      refinement codes. The threshold rises to that of all lower bounds, and entries below it are dropped.
+ *   3. Score. In rounds, the best bounds first, patterns are scored canonically, and the threshold rises to that of
+ *      these scores and the other lower bounds, until the next bound is below it.
+ *
+ * Adding scores or raising them never lowers the threshold of a map (separation.h), nor the k-th best: so the threshold of
+ * lower bounds of any patterns is below the one that is looked for. That of a radius does not come from lower bounds,
+ * but from a few patterns that are scored canonically as lists grow, the seeds. So do patterns that the caller suggests.
  *
  * Bounds hold whatever is rounded (bounds.c), and the scores are those of every other path (rescore.c): the results are
- * the same bit for bit. Queries whose lists grow too long are left to the scan.
+ * the same bit for bit. Queries that list too many patterns are left to the scan.
  *
- * Many queries: a block of them does all three steps (block_item). Few queries: the panels are divided into ranges,
- * which filter on their own (range_item); then each query's lists are joined (join_item).
+ * Many queries: they are ordered by their nearest panels, and a block of them does all three steps (block_item), so that
+ * they need the same panels and records at about the same time. Few queries: the panels are divided into ranges, which
+ * filter on their own (range_item); then each query's lists are joined (join_item).
  */
 #include "retrieval/index/index.h"
 #include <assert.h>
@@ -24,81 +29,91 @@
 #include <string.h>
 
 enum {
-    BLOCK = 64,              /* queries that share a pass over the codes */
-    FIRST_TILE = 1024,       /* patterns that the first seed is taken from, */
-    FIRST_LOWER_TILE = 256,  /* or the first lower bounds */
-    TILE_BYTES = 256 * 1024, /* of codes, to stay in the cache for a block */
-    SEEDS = 32,              /* most seeds */
-    SCORED = 2048,           /* most scored patterns that are kept */
-    RADIUS_SEEDS = 4,        /* seeds of a radius, the query itself among them */
-    SHORT_LIST = 8,          /* so few patterns are scored without being refined */
-    AT_ONCE = 8,             /* patterns scored together, so that their rows come from memory together */
-    LEFT_TO_SCAN = -1,       /* in place of a list's length: it is too long, or the index cannot serve the query */
+    BLOCK = 256,           /* queries that share a pass over the codes, at most */
+    LEAST_BLOCK = 64,      /* and at least, where there are as many */
+    NEAR = 4,              /* nearest panels of a query */
+    NEAR_PATTERNS = 32,    /* of their patterns that are refined, at least */
+    FIRST_CAPACITY = 256,  /* entries that a list has space for at first */
+    FIRST_LENGTH = 64,     /* at which a list is refined first */
+    LIST_BYTES = 12 << 20, /* of all lists of a block */
+    SEEDS = 16,            /* most seeds */
+    RADIUS_SEEDS = 4,      /* seeds of a radius, the query itself among them */
+    SHORT_LIST = 8,        /* so few patterns are scored without being refined */
+    FIRST_ROUND = 8,       /* patterns scored in the first round */
+    LEAST_LISTED = 1024,   /* patterns that a query may always list */
+    FEW_SCORED = 64,       /* so many scores are turned into results without a last threshold that drops some */
+    LEFT_TO_SCAN = -1,     /* in place of a list's length: it is too long, or the index cannot serve the query */
+    STOP_CHECKS = 4096     /* panels filtered for a query between two checks whether to stop */
 };
+/* Work, in multiplications of the matrix product. */
+static const double REFINE_WORK = 2400; /* to refine a bound */
+static const double ROW_WORK = 12000;   /* to score */
+static const double QUERY_WORK = 5e4;   /* to begin and end a query */
+static const double GROUP_WORK = 500;   /* to look at the boxes of a group */
 
-int64_t sh_candidate_limit(const sh_index *x) { return sh_min(sh_max(x->patterns / 16, 1024), 8192); }
-static int64_t tile_panels(const sh_index *x) { return sh_max(1, TILE_BYTES / (int64_t)sh_panel_bytes(x->quads)); }
-/* Returns the length of a list that holds all that is listed before it is checked for its length: a tile's patterns. */
-static int64_t list_capacity(const sh_index *x) {
-    int64_t patterns = sh_ceil_div(x->patterns, SH_PANEL) * SH_PANEL;
-    return sh_min(sh_candidate_limit(x) + sh_max(tile_panels(x) * SH_PANEL, FIRST_TILE), sh_max(patterns, 1024));
-}
-
-/* What is known of one query while tiles of panels pass. */
+/* The list of one query while panels pass: slots of patterns, and bounds. */
 typedef struct {
+    sh_filter_query filter; /* slots and upper bounds; found is the length, or LEFT_TO_SCAN */
+    float *lower;           /* lower bounds of the entries before `refined` */
+    void *memory;           /* in which these arrays lie */
+    int64_t refined, capacity;
+    int64_t next;     /* at which length it is refined next */
+    int64_t listed;   /* entries that it has had, as far as they were refined */
+    int64_t panels;   /* that were filtered for it */
     double min_score; /* lower canonical scores are out; only rises */
-    int64_t refined;  /* patterns refined; of maps with a cutoff, those that were dropped by it */
     int64_t seeds;
     sh_candidate seed[SEEDS]; /* scored canonically */
-    int64_t lower_bounds;
-    float lower[SH_NEAREST]; /* the k best lower bounds, descending */
-} progress;
-
-/* The list that a range hands over for one query. */
-typedef struct {
-    int64_t n; /* or LEFT_TO_SCAN */
-    int32_t *position;
-    float *bound;
-    progress progress;
-} range_list;
+} query_list;
 
 typedef struct {
     sh_job *job;
     const sh_index *index;
     const sh_code_kernels *k;
     const int64_t *queries; /* (n) their numbers in the job, or NULL for 0 .. n-1 */
-    int64_t n, blocks, block_rows, ranges;
+    int64_t n, blocks, block_rows, ranges, groups;
+    int64_t limit;                /* most_listed */
     int64_t (*counts)[SH_STAGES]; /* (n) or NULL */
+    double *work;                 /* (n) or NULL */
     int64_t *unserved;            /* (unserved_count) the queries that are left to the scan */
     _Atomic int64_t *unserved_count;
+    /* many queries: */
+    int32_t (*near)[NEAR]; /* (n) the nearest panels, from the nearest on */
+    int64_t *order;        /* (n) the queries by their nearest panels */
     /* few queries: what blocks and ranges hand over */
-    char *codes;        /* (blocks) lay_out_codes */
-    progress *progress; /* (n) */
-    range_list *lists;  /* (n, ranges) */
+    char *codes;       /* (blocks) lay_out_codes */
+    query_list *begun; /* (n) lists before any panel has passed, without memory */
+    query_list *lists; /* (n, ranges) */
 } search;
 
+/* Scratch of one worker. */
 typedef struct {
     sh_query_codes codes;
-    progress *progress;    /* (rows) */
-    sh_filter_query *list; /* (rows) those of queries that the index serves first */
-    int32_t *row_of_list;  /* (rows) the row of the block that each of `list` belongs to */
-    int32_t *position;     /* (rows, list_capacity) */
-    float *bound;          /* (rows, list_capacity) */
-    sh_candidate *scored;  /* (SCORED + SEEDS) */
-    sh_result_scratch results;
+    int64_t *query;            /* (rows) their numbers in the job */
+    int32_t (*near)[NEAR];     /* (rows) */
+    query_list *list;          /* (rows) */
+    int32_t *row;              /* (rows) first those of queries that panels are filtered for; */
+    sh_filter_query **growing; /* (rows) their lists, */
+    uint16_t *open;            /* (rows) and which panels of a group are open for each, a bit each */
+    sh_filter_query **asking;  /* (SH_GROUP, rows) the lists of those that each panel is open for */
+    void *widened_row;
+    sh_long_list scored; /* canonical scores, and the lower bounds of others */
+    size_t list_bytes;   /* of all lists */
 } item_scratch;
 
 static size_t lay_out(const search *s, void *memory, item_scratch *v) {
     sh_workspace w = {memory, 0};
-    int64_t rows = s->block_rows, capacity = list_capacity(s->index);
+    int64_t rows = s->block_rows;
     sh_take_query_codes(&w, s->index, s->job->memory, rows, &v->codes);
-    v->progress = sh_take(&w, rows, sizeof *v->progress);
+    v->query = sh_take(&w, rows, sizeof *v->query);
+    v->near = sh_take(&w, rows, sizeof *v->near);
     v->list = sh_take(&w, rows, sizeof *v->list);
-    v->row_of_list = sh_take(&w, rows, sizeof *v->row_of_list);
-    v->position = sh_take(&w, rows * capacity, sizeof *v->position);
-    v->bound = sh_take(&w, rows * capacity, sizeof *v->bound);
-    v->scored = sh_take(&w, SCORED + SEEDS, sizeof *v->scored);
-    v->results = sh_take_result_scratch(s->job, &w, SCORED + SEEDS);
+    v->row = sh_take(&w, rows, sizeof *v->row);
+    v->growing = sh_take(&w, rows, sizeof *v->growing);
+    v->open = sh_take(&w, rows, sizeof *v->open);
+    v->asking = sh_take(&w, SH_GROUP * rows, sizeof *v->asking);
+    v->widened_row = sh_take(&w, s->job->memory->patterns.d, s->job->k->size);
+    v->scored = (sh_long_list){0};
+    v->list_bytes = 0;
     return w.used;
 }
 
@@ -106,304 +121,470 @@ static int64_t query_of(const search *s, int64_t i) { return s->queries ? s->que
 static void leave_to_scan(const search *s, int64_t query) {
     s->unserved[atomic_fetch_add(s->unserved_count, 1)] = query;
 }
+static void leave_to_overflow(const search *s, int64_t query) {
+    sh_plan *plan = &s->job->plan;
+    plan->overflow_queries[atomic_fetch_add(&plan->overflow_count, 1)] = query;
+}
 
-/* Returns k if the k best are wanted, whatever their weight: it takes k scores or lower bounds to exclude a pattern.
- * Else returns 0: one score is enough. */
-static int64_t wanted_nearest(const search *s) { return sh_has_cutoff(s->job) ? 0 : s->job->plan.k_best; }
+/* Estimates the work of a query of which so many panels are filtered. */
+static double work_of_panels(const sh_index *x, int64_t panels) {
+    double groups = GROUP_WORK * (double)sh_ceil_div(x->panel_count, SH_GROUP);
+    double codes = (double)(panels * SH_PANEL * (x->filter.columns + 4)) * sh_code_kernels_chosen()->cost;
+    return QUERY_WORK + (double)(x->rank * x->d) + groups + codes;
+}
+double sh_work_of_codes(const sh_index *x) { return work_of_panels(x, x->panel_count); }
+
+/* Returns how many patterns a query may list: to refine as many takes as long as to scan all. What is more is for the
+ * scan. */
+static int64_t most_listed(const sh_memory *m) {
+    double scan = (double)m->patterns.n * (double)m->patterns.d;
+    return sh_max(sh_min((int64_t)(scan / REFINE_WORK), m->patterns.n / 4), LEAST_LISTED);
+}
 
 /* --- lists of patterns and their bounds ----------------------------------------------------------- */
 
-/* Moves entry `root` of a heap of bounds, the largest at the front, down to where it belongs. */
-static void sift(int32_t *position, float *bound, int64_t root, int64_t n) {
-    int32_t p = position[root];
-    float b = bound[root];
-    for (int64_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && bound[child + 1] > bound[child]) child++;
-        if (!(bound[child] > b)) break;
-        position[root] = position[child];
-        bound[root] = bound[child];
-    }
-    position[root] = p;
-    bound[root] = b;
-}
-static void heapify(int32_t *position, float *bound, int64_t n) {
-    for (int64_t j = n / 2 - 1; j >= 0; j--) sift(position, bound, j, n);
+/* Lays out the arrays of a list; returns their bytes. */
+static size_t lay_out_list(void *memory, query_list *l) {
+    sh_workspace w = {memory, 0};
+    l->memory = memory;
+    l->filter.slot = sh_take(&w, l->capacity, sizeof *l->filter.slot);
+    l->filter.bound = sh_take(&w, l->capacity, sizeof *l->filter.bound);
+    l->lower = sh_take(&w, l->capacity, sizeof *l->lower);
+    return w.used;
 }
 
-/* Drops what is below a threshold; NaN excludes nothing, and becomes infinity. Returns how many stay. */
-static int64_t drop_below(int32_t *position, float *bound, int64_t n, float threshold) {
+static void release_list(sh_context *context, query_list *l) {
+    sh_release(context, l->memory);
+    l->memory = NULL;
+    l->capacity = 0;
+}
+
+/* Makes space for so many more entries. Returns 0 where lists may not have as much memory. */
+static int make_room(query_list *l, int64_t more, item_scratch *v, sh_context *context) {
+    int64_t needed = l->filter.found + more;
+    if (needed <= l->capacity) return 1;
+    query_list longer = *l;
+    longer.capacity = sh_max(sh_max(needed, 2 * l->capacity), FIRST_CAPACITY);
+    size_t before = l->capacity ? lay_out_list(NULL, &(query_list){.capacity = l->capacity}) : 0;
+    size_t bytes = lay_out_list(NULL, &longer);
+    if (v->list_bytes + bytes - before > LIST_BYTES) return 0;
+    void *memory = sh_allocate(context, 1, bytes);
+    if (!memory) return 0;
+    v->list_bytes += bytes - before;
+    lay_out_list(memory, &longer);
+    size_t found = (size_t)l->filter.found;
+    if (found) {
+        memcpy(longer.filter.slot, l->filter.slot, found * sizeof *l->filter.slot);
+        memcpy(longer.filter.bound, l->filter.bound, found * sizeof *l->filter.bound);
+        memcpy(longer.lower, l->lower, (size_t)l->refined * sizeof *l->lower);
+    }
+    sh_release(context, l->memory);
+    *l = longer;
+    return 1;
+}
+
+/* Makes space for so many scores in v->scored. Returns 0 where there is no memory. */
+static int make_room_for_scores(const search *s, int64_t n, int64_t used, item_scratch *v, sh_context *context) {
+    while (v->scored.capacity < n)
+        if (!sh_lengthen_list(s->job, context, &v->scored, used, FIRST_CAPACITY)) return 0;
+    return 1;
+}
+
+/* Drops what is below the threshold; NaN excludes nothing, and becomes infinity. All entries are refined. */
+static void drop_below_threshold(query_list *l) {
+    sh_filter_query *f = &l->filter;
     int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int32_t p = position[i];
-        float b = bound[i];
-        position[kept] = p;
-        bound[kept] = b != b ? INFINITY : b;
-        kept += !(b < threshold);
+    assert(l->refined == f->found);
+    for (int64_t i = 0; i < f->found; i++) {
+        int32_t slot = f->slot[i];
+        float upper = f->bound[i], lower = l->lower[i];
+        f->slot[kept] = slot;
+        f->bound[kept] = upper != upper ? INFINITY : upper;
+        l->lower[kept] = lower;
+        kept += !(upper < f->threshold);
     }
-    return kept;
+    f->found = l->refined = kept;
 }
 
-/* Drops removed patterns from a list, from entry `first` on. */
-static void drop_removed(const sh_memory *m, sh_filter_query *list, int64_t first) {
+static void swap_entries(query_list *l, int64_t i, int64_t j) {
+    sh_filter_query *f = &l->filter;
+    int32_t slot = f->slot[i];
+    float upper = f->bound[i], lower = l->lower[i];
+    f->slot[i] = f->slot[j];
+    f->bound[i] = f->bound[j];
+    l->lower[i] = l->lower[j];
+    f->slot[j] = slot;
+    f->bound[j] = upper;
+    l->lower[j] = lower;
+}
+
+/* Drops removed patterns from the entries that are not refined. */
+static void drop_removed(const search *s, query_list *l) {
+    const sh_memory *m = s->job->memory;
+    sh_filter_query *f = &l->filter;
     if (!m->removed) return;
-    int64_t kept = first;
-    for (int64_t i = first; i < list->found; i++) {
-        if (sh_is_removed(m, list->position[i])) continue;
-        list->position[kept] = list->position[i];
-        list->bound[kept++] = list->bound[i];
+    int64_t kept = l->refined;
+    for (int64_t i = l->refined; i < f->found; i++) {
+        f->slot[kept] = f->slot[i];
+        f->bound[kept] = f->bound[i];
+        kept += !sh_is_removed(m, s->index->order[f->slot[i]]);
     }
-    list->found = kept;
+    f->found = kept;
 }
 
-/* Drops, of the patterns listed for a radius, those that are excluded by their own norm offset; the threshold is that
- * of the largest. */
-static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_code *q, const progress *t,
-                              int32_t *position, float *bound, int64_t n) {
-    double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, /* slack */ 0);
-    int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double min_score = sh_rival_min_score_at(s->job, query, radius, sh_norm_offset(s->job, position[i]));
-        if (bound[i] < sh_bound_threshold(s->index, q, min_score)) continue;
-        position[kept] = position[i];
-        bound[kept++] = bound[i];
-    }
-    return kept;
-}
-
-/* Keeps a lower bound if it is among the k best. */
-static void note_lower(progress *t, float lower, int64_t k) {
-    assert(k <= SH_NEAREST && t->lower_bounds <= k);
-    int64_t slot = sh_min(t->lower_bounds, k - 1);
-    if (lower != lower || (t->lower_bounds == k && !(lower > t->lower[slot]))) return;
-    t->lower_bounds = slot + 1;
-    for (; slot > 0 && t->lower[slot - 1] < lower; slot--) t->lower[slot] = t->lower[slot - 1];
-    t->lower[slot] = lower;
-}
-
-/* Brings the bounds of a list down by refinement codes, if there are any; with a state, notes lower bounds as well. */
-static void refine_list(const search *s, sh_query_codes *codes, int64_t row, const int32_t *position, float *bound,
-                        int64_t n, progress *t) {
-    enum { PIECE = 256 };
-    float upper[PIECE], lower[PIECE];
-    const sh_index *x = s->index;
-    if (x->records) sh_refine_query(x, codes, row);
-    for (int64_t first = 0; first < n; first += PIECE) {
-        int64_t count = sh_min(PIECE, n - first);
-        if (x->records)
-            sh_refined_bounds(x, codes, row, position + first, count, upper, lower);
+/* Moves the n entries of the largest upper bounds to the end. */
+static void select_best(query_list *l, int64_t n) {
+    const float *b = l->filter.bound;
+    int64_t low = 0, high = l->filter.found - 1, first = l->filter.found - n; /* Hoare's selection */
+    while (low < high) {
+        float x = b[low], y = b[low + (high - low) / 2], z = b[high];
+        float pivot = x < y ? (y < z ? y : x < z ? z : x) : (x < z ? x : y < z ? z : y);
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (b[i] < pivot) i++;
+            while (b[j] > pivot) j--;
+            if (i <= j) swap_entries(l, i++, j--);
+        }
+        if (first <= j)
+            high = j;
+        else if (first >= i)
+            low = i;
         else
-            sh_filter_lower_bounds(x, codes, row, position + first, count, bound + first, lower);
-        for (int64_t j = 0; x->records && j < count; j++)
-            if (upper[j] < bound[first + j]) bound[first + j] = upper[j];
-        for (int64_t j = 0; t && j < count; j++) note_lower(t, lower[j], s->job->plan.k_best);
+            break;
     }
 }
 
-/* --- seeds and thresholds ------------------------------------------------------------------------- */
-
-/* Scores those of n patterns that are no seeds yet, as far as there is space for seeds, and raises the threshold. */
-static void add_seeds(const search *s, int64_t query, progress *t, const int32_t *position, int64_t n,
-                      const sh_result_scratch *results) {
-    int64_t before = t->seeds;
-    for (int64_t j = 0; j < n && t->seeds < SEEDS; j++) {
-        int64_t i = 0;
-        while (i < t->seeds && t->seed[i].position != position[j]) i++;
-        if (i == t->seeds) t->seed[t->seeds++].position = position[j];
-    }
-    if (t->seeds == before) return;
-    sh_score_canonically(s->job, query, t->seed + before, t->seeds - before, results->widened_row);
-    t->min_score = fmax(t->min_score, sh_min_score(s->job, query, t->seed, t->seeds, results->z, /* slack */ 0));
-}
-
-/* Makes seeds of the `wanted` best of a list. */
-static void seed_best(const search *s, int64_t query, progress *t, int64_t wanted, const int32_t *position,
-                      const float *bound, int64_t n, const sh_result_scratch *results) {
-    int32_t best[SEEDS];
-    float best_bound[SEEDS], least = -INFINITY;
-    int64_t found = 0;
-    wanted = sh_min(wanted, SEEDS);
-    for (int64_t i = 0; i < n; i++) {
-        if (!(bound[i] > least)) continue;
-        int64_t slot = found < wanted ? found++ : found - 1;
-        for (; slot > 0 && best_bound[slot - 1] < bound[i]; slot--) {
-            best[slot] = best[slot - 1];
-            best_bound[slot] = best_bound[slot - 1];
+/* Gives the entries that are not refined closer upper bounds, if there are refinement codes, and lower bounds. */
+static void refine_entries(const search *s, sh_query_codes *codes, int64_t row, query_list *l) {
+    enum { PIECE = 256 };
+    float upper[PIECE];
+    const sh_index *x = s->index;
+    sh_filter_query *f = &l->filter;
+    if (x->records) sh_refine_query(x, codes, row);
+    for (int64_t first = l->refined, n; first < f->found; first += n) {
+        n = sh_min(PIECE, f->found - first);
+        float *bound = f->bound + first;
+        if (!x->records) {
+            sh_filter_lower_bounds(x, codes, row, f->slot + first, n, bound, l->lower + first);
+            continue;
         }
-        best[slot] = position[i];
-        best_bound[slot] = bound[i];
-        if (found == wanted) least = best_bound[found - 1];
+        sh_refined_bounds(x, codes, row, f->slot + first, n, upper, l->lower + first);
+        for (int64_t j = 0; j < n; j++) bound[j] = upper[j] < bound[j] ? upper[j] : bound[j];
     }
-    add_seeds(s, query, t, best, found, results);
+    l->listed += f->found - l->refined;
+    l->refined = f->found;
 }
 
-/* Brings a list's threshold up to date, and drops what is below it from entry `first` on. */
-static void trim(const search *s, const sh_query_code *q, const progress *t, sh_filter_query *list, int64_t first) {
-    list->threshold = sh_bound_threshold(s->index, q, t->min_score);
-    list->found = first + drop_below(list->position + first, list->bound + first, list->found - first, list->threshold);
-}
+/* --- thresholds ----------------------------------------------------------------------------------- */
 
-/* Refines at once what a tile listed for a query of which the k best are wanted, while the queries of a
- * block share the records in the cache; the lower bounds raise the threshold before any is scored. Returns whether the
- * list may grow further. */
-static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, progress *t, sh_filter_query *list,
-                        int64_t before) {
+/* Raises the threshold to that of the first `scored` candidates of v->scored, whose scores are canonical, and of the
+ * lower bounds of the list. Returns 0 where there is no memory. */
+static int raise_threshold(const search *s, int64_t query, const sh_query_code *q, query_list *l, int64_t scored,
+                           item_scratch *v, sh_context *context) {
     const sh_index *x = s->index;
-    const sh_query_code *q = &codes->query[row];
-    int64_t k = wanted_nearest(s), n = list->found - before, limit = sh_candidate_limit(x);
-    refine_list(s, codes, row, list->position + before, list->bound + before, n, t);
-    t->refined += n;
-    if (t->lower_bounds == k) t->min_score = fmax(t->min_score, sh_score_lower_bound(x, q, t->lower[k - 1]));
-    trim(s, q, t, list, before);
-    if (list->found > limit) trim(s, q, t, list, 0);
-    return list->found <= limit;
+    int64_t n = scored;
+    if (!make_room_for_scores(s, scored + l->refined, scored, v, context)) return 0;
+    sh_candidate *c = v->scored.list;
+    /* the quotients of radii do not rise with scores; what is below the threshold cannot raise it */
+    for (int64_t i = 0; s->job->goal != SH_GOAL_RADIUS && i < l->refined; i++)
+        if (l->lower[i] >= l->filter.threshold)
+            c[n++] = (sh_candidate){sh_score_lower_bound(x, q, l->lower[i]), x->order[l->filter.slot[i]]};
+    if (n > 0) l->min_score = fmax(l->min_score, sh_min_score(s->job, query, c, n, v->scored.scratch.z, /* slack */ 0));
+    l->filter.threshold = sh_bound_threshold(x, q, l->min_score);
+    return 1;
 }
 
-/* Scores the best of what a tile listed for any other query as seeds, and refines lists that grow long. Returns whether
- * the list may grow further. */
-static int take_support(const search *s, int64_t query, sh_query_codes *codes, int64_t row, progress *t,
-                        sh_filter_query *list, int64_t before, const sh_result_scratch *results) {
-    const sh_index *x = s->index;
-    const sh_query_code *q = &codes->query[row];
-    int64_t limit = sh_candidate_limit(x);
+static int is_seed(const query_list *l, int64_t position) {
+    for (int64_t i = 0; i < l->seeds; i++)
+        if (l->seed[i].position == position) return 1;
+    return 0;
+}
+
+/* Scores those of n patterns that are no seeds yet, as far as there is space for seeds, and raises min_score. */
+static void add_seeds(const search *s, int64_t query, query_list *l, const int32_t *position, int64_t n,
+                      const item_scratch *v) {
+    int64_t before = l->seeds;
+    double z[SEEDS];
+    for (int64_t j = 0; j < n && l->seeds < SEEDS; j++)
+        if (!is_seed(l, position[j])) l->seed[l->seeds++].position = position[j];
+    if (l->seeds == before) return;
+    sh_score_canonically(s->job, query, l->seed + before, l->seeds - before, v->widened_row);
+    l->min_score = fmax(l->min_score, sh_min_score(s->job, query, l->seed, l->seeds, z, /* slack */ 0));
+}
+
+/* Makes seeds of some of the best patterns of a list. */
+static void seed_from_list(const search *s, int64_t query, query_list *l, const item_scratch *v) {
+    int32_t best[RADIUS_SEEDS];
     /* a radius is soon as small as the nearest rivals make it */
-    int64_t wanted = sh_max(1, (s->job->goal == SH_GOAL_RADIUS ? RADIUS_SEEDS : 0) - t->seeds);
-    seed_best(s, query, t, wanted, list->position + before, list->bound + before, list->found - before, results);
-    list->threshold = sh_bound_threshold(x, q, t->min_score);
-    if (list->found <= limit) return 1;
-    trim(s, q, t, list, 0);
-    if (2 * list->found <= limit || !x->records) return list->found <= limit;
-    refine_list(s, codes, row, list->position, list->bound, list->found, /* no lower bounds */ NULL);
-    t->refined += list->found;
-    seed_best(s, query, t, 1, list->position, list->bound, list->found, results);
-    trim(s, q, t, list, 0);
-    t->refined -= list->found;
-    return 2 * list->found <= limit;
+    int64_t n = sh_min(sh_max(1, RADIUS_SEEDS - l->seeds), l->filter.found);
+    select_best(l, n);
+    for (int64_t j = 0; j < n; j++) best[j] = s->index->order[l->filter.slot[l->filter.found - n + j]];
+    add_seeds(s, query, l, best, n, v);
 }
 
-/* --- the three steps ------------------------------------------------------------------------------ */
+/* Refines what is new in a list, raises the threshold, and drops what is below it. Returns whether the list may grow
+ * further. */
+static int refine_list(const search *s, int64_t query, sh_query_codes *codes, int64_t row, query_list *l,
+                       item_scratch *v, sh_context *context) {
+    drop_removed(s, l);
+    refine_entries(s, codes, row, l);
+    if (s->job->goal == SH_GOAL_RADIUS) seed_from_list(s, query, l, v);
+    if (!raise_threshold(s, query, &codes->query[row], l, 0, v, context)) return 0;
+    drop_below_threshold(l);
+    l->next = l->filter.found + sh_max(l->filter.found, FIRST_LENGTH);
+    return l->listed <= s->limit;
+}
 
-/* Filters the panels [first, last) for the `rows` queries of `codes`, which begin with number first_query of the search.
- * Their progress is v->progress, and their lists are v->list, some LEFT_TO_SCAN. */
-static sh_status filter_panels(const search *s, int64_t first_query, int64_t rows, int64_t first, int64_t last,
-                               item_scratch *v, sh_query_codes *codes, sh_context *context) {
+/* --- 1. place ------------------------------------------------------------------------------------- */
+
+/* Finds the panels of the largest bounds for each row: the best of each lane, and the best of these. -1: there is none. */
+static void find_near_panels(const search *s, const sh_query_codes *codes, int64_t rows, int32_t (*near)[NEAR]) {
     const sh_index *x = s->index;
-    int64_t k = wanted_nearest(s), capacity = list_capacity(x), active = 0, unserved = rows;
     for (int64_t i = 0; i < rows; i++) {
-        const sh_query_code *q = &codes->query[i];
-        int64_t l = q->norm > 0 ? active++ : --unserved;
-        v->row_of_list[l] = (int32_t)i;
-        v->list[l] = sh_start_list(x, codes, i, sh_bound_threshold(x, q, v->progress[i].min_score),
-                                   v->position + i * capacity, v->bound + i * capacity);
-        if (!(q->norm > 0)) v->list[l].found = LEFT_TO_SCAN;
-    }
-    int64_t before[BLOCK];
-    int64_t step = (k ? FIRST_LOWER_TILE : FIRST_TILE) / SH_PANEL, most = tile_panels(x);
-    for (int64_t g = first, next; g < last && active; g = next) {
-        next = sh_min(g + step, last);
-        for (int64_t i = 0; i < active; i++) before[i] = v->list[i].found;
-        s->k->filter(x->panels, x->quads, g, next, v->list, active);
-        if (g > first) step = k ? sh_min(2 * step, most) : most;
-        for (int64_t i = active - 1; i >= 0; i--) {
-            sh_filter_query *list = &v->list[i];
-            int64_t row = v->row_of_list[i];
-            assert(before[i] <= list->found && list->found <= capacity);
-            drop_removed(s->job->memory, list, before[i]);
-            if (list->found == before[i]) continue;
-            int fits = k ? take_nearest(s, codes, row, &v->progress[row], list, before[i])
-                         : take_support(s, query_of(s, first_query + row), codes, row, &v->progress[row], list,
-                                        before[i], &v->results);
-            if (fits) continue;
-            list->found = LEFT_TO_SCAN;
-            active--;
-            sh_filter_query last_list = v->list[active];
-            v->list[active] = *list;
-            *list = last_list;
-            v->row_of_list[i] = v->row_of_list[active];
-            v->row_of_list[active] = (int32_t)row;
+        float best[SH_GROUP];
+        int32_t panel[SH_GROUP];
+        int64_t groups = codes->query[i].norm > 0 ? s->groups : 0;
+        s->k->best_panels(x->boxes, groups, x->boxes_by_distance, &codes->query[i].box, best, panel);
+        for (int f = 0; f < NEAR; f++) {
+            int top = 0;
+            for (int l = 1; l < SH_GROUP; l++)
+                if (best[l] > best[top]) top = l;
+            near[i][f] = panel[top];
+            best[top] = -INFINITY;
+            panel[top] = -1;
         }
+    }
+}
+
+/* Takes the threshold of the lower bounds of some patterns of the nearest panels, or makes seeds of them. */
+static int start_from_near_panels(const search *s, int64_t query, sh_query_codes *codes, int64_t row,
+                                  const int32_t near[NEAR], query_list *l, item_scratch *v, sh_context *context) {
+    const sh_index *x = s->index;
+    sh_filter_query *f = &l->filter;
+    int64_t wanted = sh_max(NEAR_PATTERNS, s->job->plan.k_best);
+    if (!make_room(l, NEAR * SH_PANEL, v, context)) return 0;
+    for (int i = 0; i < NEAR; i++)
+        if (near[i] >= 0) s->k->filter(x->panels, x->scales, x->quads, near[i], near[i] + 1, &f, 1);
+    drop_removed(s, l);
+    if (s->job->goal == SH_GOAL_RADIUS) {
+        if (f->found) seed_from_list(s, query, l, v);
+    } else if (f->found) {
+        if (x->records && f->found > wanted) { /* of the largest middles of bounds */
+            sh_filter_lower_bounds(x, codes, row, f->slot, f->found, f->bound, l->lower);
+            for (int64_t j = 0; j < f->found; j++) f->bound[j] += l->lower[j];
+            select_best(l, wanted);
+            memmove(f->slot, f->slot + f->found - wanted, (size_t)wanted * sizeof *f->slot);
+            f->found = wanted;
+            for (int64_t j = 0; j < wanted; j++) f->bound[j] = INFINITY;
+        }
+        refine_entries(s, codes, row, l);
+        if (!raise_threshold(s, query, &codes->query[row], l, 0, v, context)) return 0;
+    }
+    f->threshold = sh_bound_threshold(x, &codes->query[row], l->min_score);
+    f->found = l->refined = l->listed = 0; /* these panels pass once more */
+    return 1;
+}
+
+/* Begins the list of a query: by its hints, the patterns of most weight in the last update, and by its nearest panels. */
+static int start_list(const search *s, int64_t query, sh_query_codes *codes, int64_t row, const int32_t near[NEAR],
+                      query_list *l, item_scratch *v, sh_context *context) {
+    const sh_index *x = s->index;
+    const sh_query_code *q = &codes->query[row];
+    *l = (query_list){.filter = sh_start_list(x, codes, row, -FLT_MAX, NULL, NULL), .next = FIRST_LENGTH};
+    l->min_score = -INFINITY;
+    for (int j = 0; s->job->hints && j < SH_HINTS; j++) {
+        int32_t row = s->job->hints[query * SH_HINTS + j];
+        if (row < 0) continue;
+        row = (int32_t)sh_row_of(s->job->memory, row);
+        add_seeds(s, query, l, &row, 1, v);
+    }
+    l->filter.threshold = sh_bound_threshold(x, q, l->min_score);
+    return q->norm > 0 && start_from_near_panels(s, query, codes, row, near, l, v, context);
+}
+
+/* --- 2. filter ------------------------------------------------------------------------------------ */
+
+/* Filters the panels of the groups [first, last) for the lists of `rows` queries, some of which may be LEFT_TO_SCAN, or
+ * become so. */
+static sh_status filter_groups(const search *s, int64_t rows, int64_t first, int64_t last, item_scratch *v,
+                               sh_query_codes *codes, sh_context *context) {
+    const sh_index *x = s->index;
+    int64_t n = 0, filtered = 0; /* lists that grow; panels since the last check */
+    for (int64_t i = 0; i < rows; i++)
+        if (v->list[i].filter.found != LEFT_TO_SCAN) {
+            v->growing[n] = &v->list[i].filter;
+            v->row[n++] = (int32_t)i;
+        }
+    for (int64_t g = first; g < last && n; g++) {
+        int64_t asking[SH_GROUP] = {0};
+        s->k->open_panels(sh_group(x, g), x->boxes_by_distance, v->growing, n, v->open);
+        for (int64_t i = 0; i < n; i++) {
+            if (!v->open[i]) continue;
+            query_list *l = &v->list[v->row[i]];
+            int panels = __builtin_popcount(v->open[i]);
+            l->panels += panels;
+            if (!make_room(l, panels * SH_PANEL, v, context)) {
+                v->growing[i]->found = LEFT_TO_SCAN;
+                continue;
+            }
+            for (unsigned left = v->open[i]; left; left &= left - 1) {
+                int place = __builtin_ctz(left);
+                v->asking[place * s->block_rows + asking[place]++] = v->growing[i];
+            }
+        }
+        for (int64_t l = 0, panel = g * SH_GROUP; l < SH_GROUP; l++, panel++) {
+            if (asking[l])
+                s->k->filter(x->panels, x->scales, x->quads, panel, panel + 1, v->asking + l * s->block_rows,
+                             asking[l]);
+            filtered += asking[l];
+        }
+        for (int64_t i = n - 1; i >= 0; i--) {
+            int32_t row = v->row[i];
+            query_list *l = &v->list[row];
+            assert(l->filter.found <= l->capacity);
+            if (l->filter.found != LEFT_TO_SCAN &&
+                (l->filter.found < l->next || refine_list(s, v->query[row], codes, row, l, v, context)))
+                continue;
+            l->filter.found = LEFT_TO_SCAN;
+            v->growing[i] = v->growing[--n];
+            v->row[i] = v->row[n];
+        }
+        filtered += n;
+        if (filtered < STOP_CHECKS) continue;
         if (sh_stopped(context)) return SH_INTERRUPTED;
+        filtered = 0;
     }
     return SH_OK;
 }
 
-/* Refines and scores one query's complete list, and writes its results. */
-static sh_status refine_and_score(const search *s, int64_t i, const progress *t, sh_query_codes *codes, int64_t row,
-                                  int32_t *position, float *bound, int64_t n, const item_scratch *v,
-                                  sh_context *context) {
+/* --- 3. score ------------------------------------------------------------------------------------- */
+
+/* Drops, of the patterns listed for a radius, those that are excluded by their own norm offset; the threshold is that
+ * of the largest. */
+static void drop_by_offset(const search *s, int64_t query, const sh_query_code *q, query_list *l) {
+    sh_filter_query *f = &l->filter;
+    double radius = sh_radius_bound(s->job, query, l->seed, l->seeds, /* slack */ 0);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < f->found; i++) {
+        double offset = sh_norm_offset(s->job, s->index->order[f->slot[i]]);
+        double min_score = sh_rival_min_score_at(s->job, query, radius, offset);
+        if (!(f->bound[i] < sh_bound_threshold(s->index, q, min_score))) swap_entries(l, i, kept++);
+    }
+    f->found = l->refined = kept;
+}
+
+/* Moves the seeds that can still matter from a list to v->scored; returns how many. */
+static int64_t move_seeds(const search *s, query_list *l, const item_scratch *v) {
+    sh_filter_query *f = &l->filter;
+    int64_t kept = 0, moved = 0;
+    for (int64_t i = 0; i < f->found; i++)
+        if (!is_seed(l, s->index->order[f->slot[i]])) swap_entries(l, i, kept++);
+    f->found = l->refined = kept;
+    for (int64_t i = 0; i < l->seeds; i++)
+        if (l->seed[i].score >= l->min_score) v->scored.list[moved++] = l->seed[i];
+    return moved;
+}
+
+/* Tells whether a query, all of whose support is among so many candidates, takes weights of the product (overflow.c,
+ * note 2). */
+static int takes_product(const search *s, int64_t query, int64_t scored, const item_scratch *v) {
+    const sh_job *job = s->job;
+    int64_t most = sh_exact_support(job->memory);
+    return scored > most && sh_has_cutoff(job) && !job->plan.k_best && job->goal != SH_GOAL_WEIGHTS &&
+           !sh_needs_canonical_scores(job, query) &&
+           sh_count_support(job, query, v->scored.list, scored, v->scored.scratch.z) > most;
+}
+
+/* Writes an estimate of the work of a query. */
+static void note_work(const search *s, int64_t i, const query_list *l, int64_t scored) {
+    double refined = s->index->records ? REFINE_WORK * (double)l->listed : 0;
+    if (s->work) s->work[i] = work_of_panels(s->index, l->panels) + refined + ROW_WORK * (double)scored;
+}
+
+/* Refines the rest of a complete list, scores it, and writes the query's results. */
+static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, int64_t row, query_list *l,
+                            item_scratch *v, sh_context *context) {
     sh_job *job = s->job;
     const sh_index *x = s->index;
-    int64_t query = query_of(s, i), counts[SH_STAGES] = {0};
+    sh_filter_query *f = &l->filter;
     const sh_query_code *q = &codes->query[row];
-    double min_score = t->min_score;
-    float threshold = sh_bound_threshold(x, q, min_score);
-    n = drop_below(position, bound, n, threshold);
-    counts[SH_LISTED] = wanted_nearest(s) ? t->refined : t->refined + n;
-    if (x->records && n > SHORT_LIST && !wanted_nearest(s)) {
-        refine_list(s, codes, row, position, bound, n, /* no lower bounds */ NULL);
-        n = drop_below(position, bound, n, threshold);
+    int64_t query = query_of(s, i), counts[SH_STAGES] = {0}, scored;
+    if (f->found == LEFT_TO_SCAN) goto leave;
+    drop_removed(s, l);
+    if (f->found - l->refined > SHORT_LIST) {
+        refine_list(s, query, codes, row, l, v, context);
+    } else {
+        l->listed += f->found - l->refined;
+        for (; l->refined < f->found; l->refined++) l->lower[l->refined] = -INFINITY;
+        drop_below_threshold(l);
     }
-    if (job->goal == SH_GOAL_RADIUS) n = drop_by_offset(s, query, q, t, position, bound, n);
-    counts[SH_AFTER_REFINEMENT] = n;
-    int64_t found = 0, solved; /* kept in v->scored; of these, when min_score was last solved for */
-    for (int64_t j = 0; j < t->seeds; j++)
-        if (t->seed[j].score >= min_score) v->scored[found++] = t->seed[j];
-    solved = found;
-    counts[SH_SCORED] = t->seeds;
-    heapify(position, bound, n);
-    while (n > 0 && !(bound[0] < threshold) && found < SCORED) {
-        /* solving costs as much as it has scores: until so many are found, the least score stays, and all above it may
-         * be scored together */
-        int64_t at_most = sh_min(sh_min(solved + 1 + solved / 8, SCORED) - found, AT_ONCE), fresh = 0;
-        sh_candidate c[AT_ONCE];
-        float upper[AT_ONCE];
-        (void)upper; /* for the assertion alone */
-        while (fresh < at_most && n > 0 && !(bound[0] < threshold)) {
-            int is_seed = 0;
-            c[fresh].position = position[0];
-            upper[fresh] = bound[0];
-            position[0] = position[--n];
-            bound[0] = bound[n];
-            sift(position, bound, 0, n);
-            for (int64_t j = 0; j < t->seeds; j++) is_seed |= t->seed[j].position == c[fresh].position;
-            fresh += !is_seed;
-        }
-        sh_score_canonically(job, query, c, fresh, v->results.widened_row);
-        for (int64_t j = 0; j < fresh; j++) assert(!(upper[j] < sh_bound_threshold(x, q, c[j].score)));
-        counts[SH_SCORED] += fresh;
-        for (int64_t j = 0; j < fresh; j++)
-            if (c[j].score >= min_score) v->scored[found++] = c[j];
-        assert(found <= SCORED + SEEDS);
-        if (found < solved + 1 + solved / 8 && found < SCORED) continue;
-        min_score = fmax(min_score, sh_min_score(job, query, v->scored, found, v->results.z, /* slack */ 0));
-        solved = found = sh_keep_above(job, query, v->scored, found, min_score, /* slack */ 0);
-        threshold = sh_bound_threshold(x, q, min_score);
+    if (job->goal == SH_GOAL_RADIUS) drop_by_offset(s, query, q, l);
+    counts[SH_LISTED] = l->listed;
+    counts[SH_AFTER_REFINEMENT] = f->found;
+    counts[SH_SCORED] = l->seeds;
+    if (!make_room_for_scores(s, l->seeds, 0, v, context)) goto leave;
+    scored = move_seeds(s, l, v);
+    for (int64_t round = FIRST_ROUND; f->found > 0; round *= 2) {
+        /* those of lower bounds that reach the threshold are scored whatever the others' scores are */
+        int64_t certain = 0;
+        for (int64_t j = 0; j < f->found; j++) certain += l->lower[j] >= f->threshold;
+        int64_t n = sh_min(sh_max(round, certain), f->found), first = f->found - n;
+        if (!make_room_for_scores(s, scored + n, scored, v, context)) goto leave;
+        if (first > 0) select_best(l, n);
+        sh_candidate *c = v->scored.list + scored;
+        for (int64_t j = 0; j < n; j++) c[j].position = x->order[f->slot[first + j]];
+        sh_score_canonically(job, query, c, n, v->widened_row);
+        for (int64_t j = 0; j < n; j++) assert(!(f->bound[first + j] < sh_bound_threshold(x, q, c[j].score)));
+        for (int64_t j = 0; j < n; j++) assert(!(c[j].score < sh_score_lower_bound(x, q, l->lower[first + j])));
+        counts[SH_SCORED] += n;
+        scored += n;
+        f->found = l->refined = first;
+        if (first == 0 && scored <= FEW_SCORED) break;
+        if (!raise_threshold(s, query, q, l, scored, v, context)) goto leave;
+        drop_below_threshold(l);
+        scored = sh_keep_above(job, query, v->scored.list, scored, l->min_score, /* slack */ 0);
     }
-    if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (overflow.c) */
-        leave_to_scan(s, query);
+    note_work(s, i, l, counts[SH_SCORED]);
+    if (takes_product(s, query, scored, v)) {
+        leave_to_overflow(s, query);
         return SH_OK;
     }
     if (s->counts) memcpy(s->counts[i], counts, sizeof counts);
-    sh_sort_by_position(v->scored, found);
-    return sh_store_results(job, query, v->scored, found, v->results, context);
-}
-
-/* Begins queries: makes seeds of their hints, the patterns of most weight in the last update. */
-static void seed_from_hints(const search *s, int64_t first, int64_t rows, const item_scratch *v) {
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t query = query_of(s, first + i);
-        progress *t = &v->progress[i];
-        t->min_score = -INFINITY;
-        t->seeds = t->refined = t->lower_bounds = 0;
-        for (int j = 0; s->job->hints && j < SH_HINTS; j++) {
-            int32_t row = s->job->hints[query * SH_HINTS + j];
-            if (row < 0) continue;
-            row = (int32_t)sh_row_of(s->job->memory, row);
-            add_seeds(s, query, t, &row, 1, &v->results);
-        }
-    }
+    sh_sort_by_position(v->scored.list, scored);
+    return sh_store_results(job, query, v->scored.list, scored, v->scored.scratch, context);
+leave:
+    note_work(s, i, l, counts[SH_SCORED]);
+    leave_to_scan(s, query);
+    return SH_OK;
 }
 
 /* --- many queries: a block does everything -------------------------------------------------------- */
+
+/* Prepares `rows` queries of the search, from `first` on in the order of blocks: their numbers and codes. */
+static void encode_rows(const search *s, int64_t first, int64_t rows, item_scratch *v, sh_query_codes *codes) {
+    for (int64_t i = 0; i < rows; i++) v->query[i] = query_of(s, s->order ? s->order[first + i] : first + i);
+    sh_encode_queries(s->index, s->job, v->query, 0, rows, codes);
+}
+
+/* Begins the lists of these queries, whose nearest panels are known. */
+static void start_lists(const search *s, int64_t rows, int32_t (*near)[NEAR], item_scratch *v, sh_query_codes *codes,
+                        sh_context *context) {
+    for (int64_t i = 0; i < rows; i++)
+        if (!start_list(s, v->query[i], codes, i, near[i], &v->list[i], v, context))
+            v->list[i].filter.found = LEFT_TO_SCAN;
+}
+
+/* Finds the nearest panels of a block of queries. */
+static sh_status place_item(void *pointer, int64_t block, void *scratch, sh_context *context) {
+    search *s = pointer;
+    (void)context;
+    int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
+    item_scratch v;
+    lay_out(s, scratch, &v);
+    encode_rows(s, first, rows, &v, &v.codes);
+    find_near_panels(s, &v.codes, rows, s->near + first);
+    return SH_OK;
+}
 
 /* Searches for a block of queries; leaves those whose lists are too long to the scan. */
 static sh_status block_item(void *pointer, int64_t block, void *scratch, sh_context *context) {
@@ -411,19 +592,48 @@ static sh_status block_item(void *pointer, int64_t block, void *scratch, sh_cont
     int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
     item_scratch v;
     lay_out(s, scratch, &v);
-    sh_encode_queries(s->index, s->job, s->queries ? s->queries + first : NULL, first, rows, &v.codes);
-    seed_from_hints(s, first, rows, &v);
-    int64_t panels = sh_ceil_div(s->index->patterns, SH_PANEL);
-    sh_status status = filter_panels(s, first, rows, 0, panels, &v, &v.codes, context);
-    for (int64_t i = 0; status == SH_OK && i < rows; i++) {
-        sh_filter_query *l = &v.list[i];
-        int64_t row = v.row_of_list[i];
-        if (l->found == LEFT_TO_SCAN)
-            leave_to_scan(s, query_of(s, first + row));
-        else
-            status = refine_and_score(s, first + row, &v.progress[row], &v.codes, row, l->position, l->bound, l->found,
-                                      &v, context);
+    encode_rows(s, first, rows, &v, &v.codes);
+    if (s->order)
+        for (int64_t i = 0; i < rows; i++) memcpy(v.near[i], s->near[s->order[first + i]], sizeof *v.near);
+    else
+        find_near_panels(s, &v.codes, rows, v.near);
+    start_lists(s, rows, v.near, &v, &v.codes, context);
+    sh_status status = filter_groups(s, rows, 0, s->groups, &v, &v.codes, context);
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t number = s->order ? s->order[first + i] : first + i;
+        if (status == SH_OK) status = score_list(s, number, &v.codes, i, &v.list[i], &v, context);
+        release_list(context, &v.list[i]);
     }
+    sh_release_list(context, &v.scored);
+    return status;
+}
+
+/* Orders queries by their nearest panels. */
+static sh_status order_queries(search *s) {
+    sh_context *context = s->job->context;
+    int64_t panels = s->index->panel_count;
+    s->near = sh_allocate(context, s->n, sizeof *s->near);
+    int64_t *order = sh_allocate(context, s->n, sizeof *order), *end = sh_allocate(context, panels + 2, sizeof *end);
+    sh_status status = SH_OK;
+    if (!s->near || !order || !end) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (status == SH_OK) status = sh_for_each(context, s->blocks, lay_out(s, NULL, &(item_scratch){0}), place_item, s);
+    if (status == SH_OK) { /* a counting sort; -1 is first */
+        memset(end, 0, (size_t)(panels + 2) * sizeof *end);
+        for (int64_t i = 0; i < s->n; i++) end[s->near[i][0] + 2]++;
+        for (int64_t panel = 0; panel <= panels; panel++) end[panel + 1] += end[panel];
+        for (int64_t i = 0; i < s->n; i++) order[end[s->near[i][0] + 1]++] = i;
+    }
+    sh_release(context, end);
+    s->order = order;
+    return status;
+}
+
+static sh_status search_by_blocks(search *s) {
+    sh_context *context = s->job->context;
+    sh_status status = s->blocks > 1 ? order_queries(s) : SH_OK;
+    if (status == SH_OK) status = sh_for_each(context, s->blocks, lay_out(s, NULL, &(item_scratch){0}), block_item, s);
+    sh_release(context, s->near);
+    sh_release(context, s->order);
     return status;
 }
 
@@ -441,93 +651,86 @@ static void codes_of(const search *s, int64_t block, sh_query_codes *codes) {
     lay_out_codes(s, s->codes + (size_t)block * lay_out_codes(s, NULL, codes), codes);
 }
 
-/* Encodes a block of queries, and finds their seeds among the first panels. */
+/* Encodes a block of queries, and begins their lists. */
 static sh_status start_item(void *pointer, int64_t block, void *scratch, sh_context *context) {
     search *s = pointer;
-    const sh_index *x = s->index;
     int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
     item_scratch v;
     lay_out(s, scratch, &v);
     sh_query_codes codes;
     codes_of(s, block, &codes);
-    sh_encode_queries(x, s->job, s->queries ? s->queries + first : NULL, first, rows, &codes);
+    encode_rows(s, first, rows, &v, &codes);
     for (int64_t i = 0; i < rows; i++) /* ranges only read the codes */
-        if (x->records && codes.query[i].norm > 0) sh_refine_query(x, &codes, i);
-    seed_from_hints(s, first, rows, &v);
-    int64_t panels = sh_min(sh_ceil_div(x->patterns, SH_PANEL), FIRST_TILE / SH_PANEL);
-    sh_status status = filter_panels(s, first, rows, 0, panels, &v, &codes, context); /* for the seeds */
-    for (int64_t i = 0; i < rows; i++)
-        v.progress[i].lower_bounds = v.progress[i].refined = 0; /* these panels pass once more */
-    memcpy(s->progress + first, v.progress, (size_t)rows * sizeof *v.progress);
-    return status;
+        if (s->index->records && codes.query[i].norm > 0) sh_refine_query(s->index, &codes, i);
+    find_near_panels(s, &codes, rows, v.near);
+    start_lists(s, rows, v.near, &v, &codes, context);
+    for (int64_t i = 0; i < rows; i++) {
+        release_list(context, &v.list[i]);
+        s->begun[first + i] = v.list[i];
+    }
+    sh_release_list(context, &v.scored);
+    return SH_OK;
 }
 
-/* Filters a range of panels for a block of queries, and hands the lists over. */
+/* Filters a range of groups for a block of queries, and hands the lists over. */
 static sh_status range_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     search *s = pointer;
-    const sh_index *x = s->index;
     int64_t block = item / s->ranges, range = item % s->ranges;
     int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
     item_scratch v;
     lay_out(s, scratch, &v);
     sh_query_codes codes;
     codes_of(s, block, &codes);
-    memcpy(v.progress, s->progress + first, (size_t)rows * sizeof *v.progress);
-    int64_t panels = sh_ceil_div(x->patterns, SH_PANEL);
-    int64_t first_panel = panels * range / s->ranges, last_panel = panels * (range + 1) / s->ranges;
-    sh_status status = filter_panels(s, first, rows, first_panel, last_panel, &v, &codes, context);
-    for (int64_t i = 0; status == SH_OK && i < rows; i++) {
-        sh_filter_query *l = &v.list[i];
-        int64_t row = v.row_of_list[i];
-        range_list *handed = &s->lists[(first + row) * s->ranges + range];
-        handed->progress = v.progress[row];
-        handed->n = l->found;
-        if (l->found == LEFT_TO_SCAN || l->found == 0) continue;
-        float threshold = sh_bound_threshold(x, &codes.query[row], handed->progress.min_score);
-        handed->n = drop_below(l->position, l->bound, l->found, threshold);
-        handed->position = sh_allocate(context, sh_max(handed->n, 1), sizeof(int32_t));
-        handed->bound = sh_allocate(context, sh_max(handed->n, 1), sizeof(float));
-        if (!handed->position || !handed->bound) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-        memcpy(handed->position, l->position, (size_t)handed->n * sizeof(int32_t));
-        memcpy(handed->bound, l->bound, (size_t)handed->n * sizeof(float));
+    for (int64_t i = 0; i < rows; i++) v.query[i] = query_of(s, first + i);
+    memcpy(v.list, s->begun + first, (size_t)rows * sizeof *v.list);
+    int64_t first_group = s->groups * range / s->ranges, last_group = s->groups * (range + 1) / s->ranges;
+    sh_status status = filter_groups(s, rows, first_group, last_group, &v, &codes, context);
+    for (int64_t i = 0; i < rows; i++) {
+        query_list *l = &v.list[i];
+        if (status == SH_OK && l->filter.found > 0 && !refine_list(s, v.query[i], &codes, i, l, &v, context))
+            l->filter.found = LEFT_TO_SCAN;
+        s->lists[(first + i) * s->ranges + range] = *l; /* with its memory */
     }
+    sh_release_list(context, &v.scored);
     return status;
 }
 
 /* Joins the lists of query i of all ranges, and finishes it. */
 static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *context) {
     search *s = pointer;
-    const sh_index *x = s->index;
-    int64_t row = i % s->block_rows, n = 0;
+    int64_t row = i % s->block_rows;
     item_scratch v;
     lay_out(s, scratch, &v);
     sh_query_codes codes;
     codes_of(s, i / s->block_rows, &codes);
-    progress t = s->progress[i];
-    range_list *lists = &s->lists[i * s->ranges];
+    query_list l = s->begun[i], *lists = &s->lists[i * s->ranges];
     for (int64_t r = 0; r < s->ranges; r++) {
-        t.min_score = fmax(t.min_score, lists[r].progress.min_score);
-        t.refined += lists[r].progress.refined;
-    }
-    float threshold = sh_bound_threshold(x, &codes.query[row], t.min_score);
-    for (int64_t r = 0; r < s->ranges; r++) {
-        range_list *l = &lists[r];
-        int64_t kept = l->n == LEFT_TO_SCAN ? LEFT_TO_SCAN : drop_below(l->position, l->bound, l->n, threshold);
-        if (kept == LEFT_TO_SCAN || n + kept > list_capacity(x) * s->block_rows) {
-            leave_to_scan(s, query_of(s, i));
-            return SH_OK;
+        const query_list *part = &lists[r];
+        int64_t n = part->filter.found, found = l.filter.found;
+        if (found == LEFT_TO_SCAN) break;
+        if (n == LEFT_TO_SCAN || !make_room(&l, n, &v, context)) {
+            l.filter.found = LEFT_TO_SCAN;
+            break;
         }
-        if (kept) {
-            memcpy(v.position + n, l->position, (size_t)kept * sizeof(int32_t));
-            memcpy(v.bound + n, l->bound, (size_t)kept * sizeof(float));
+        if (n) {
+            memcpy(l.filter.slot + found, part->filter.slot, (size_t)n * sizeof *l.filter.slot);
+            memcpy(l.filter.bound + found, part->filter.bound, (size_t)n * sizeof *l.filter.bound);
+            memcpy(l.lower + found, part->lower, (size_t)n * sizeof *l.lower);
         }
-        n += kept;
+        l.filter.found = l.refined = found + n;
+        l.min_score = fmax(l.min_score, part->min_score);
+        l.listed += part->listed;
+        l.panels += part->panels;
+        /* seeds that ranges found and that there is no space for are scored again */
+        for (int64_t j = s->begun[i].seeds; j < part->seeds && l.seeds < SEEDS; j++) l.seed[l.seeds++] = part->seed[j];
     }
-    /* seeds that ranges found and that there is no space for are scored again */
-    for (int64_t r = 0; r < s->ranges; r++)
-        for (int64_t j = s->progress[i].seeds; j < lists[r].progress.seeds && t.seeds < SEEDS; j++)
-            t.seed[t.seeds++] = lists[r].progress.seed[j];
-    return refine_and_score(s, i, &t, &codes, row, v.position, v.bound, n, &v, context);
+    l.filter.threshold = sh_bound_threshold(s->index, &codes.query[row], l.min_score);
+    if (l.filter.found > 0 && !refine_list(s, query_of(s, i), &codes, row, &l, &v, context))
+        l.filter.found = LEFT_TO_SCAN;
+    sh_status status = score_list(s, i, &codes, row, &l, &v, context);
+    release_list(context, &l);
+    sh_release_list(context, &v.scored);
+    return status;
 }
 
 /* Searches for few queries, in three passes over blocks, ranges and queries. */
@@ -535,38 +738,38 @@ static sh_status search_by_ranges(search *s) {
     sh_context *context = s->job->context;
     int64_t lists = s->n * s->ranges;
     s->codes = sh_allocate(context, s->blocks, lay_out_codes(s, NULL, &(sh_query_codes){0}));
-    s->progress = sh_allocate(context, s->n, sizeof *s->progress);
+    s->begun = sh_allocate(context, s->n, sizeof *s->begun);
     s->lists = sh_allocate(context, lists, sizeof *s->lists);
     sh_status status = SH_OK;
-    if (!s->codes || !s->progress || !s->lists) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (!s->codes || !s->begun || !s->lists) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     if (s->lists) memset(s->lists, 0, (size_t)lists * sizeof *s->lists);
     size_t scratch = lay_out(s, NULL, &(item_scratch){0});
     if (status == SH_OK) status = sh_for_each(context, s->blocks, scratch, start_item, s);
     if (status == SH_OK) status = sh_for_each(context, s->blocks * s->ranges, scratch, range_item, s);
     if (status == SH_OK) status = sh_for_each(context, s->n, scratch, join_item, s);
-    for (int64_t i = 0; s->lists && i < lists; i++) {
-        sh_release(context, s->lists[i].position);
-        sh_release(context, s->lists[i].bound);
-    }
+    for (int64_t i = 0; s->lists && i < lists; i++) release_list(context, &s->lists[i]);
     sh_release(context, s->codes);
-    sh_release(context, s->progress);
+    sh_release(context, s->begun);
     sh_release(context, s->lists);
     return status;
 }
 
 sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *queries, int64_t n,
-                          int64_t (*counts)[SH_STAGES], int64_t *unserved, _Atomic int64_t *unserved_count) {
+                          int64_t (*counts)[SH_STAGES], double *work, int64_t *unserved,
+                          _Atomic int64_t *unserved_count) {
     search s = {.job = job, .index = index, .k = sh_code_kernels_chosen(), .queries = queries, .n = n};
     s.counts = counts;
+    s.work = work;
     s.unserved = unserved;
     s.unserved_count = unserved_count;
+    s.groups = sh_ceil_div(index->panel_count, SH_GROUP);
+    s.limit = most_listed(job->memory);
     int64_t threads = sh_max(job->context->threads, 1);
-    s.blocks = sh_ceil_div(n, BLOCK);
+    s.block_rows = threads == 1 ? BLOCK : sh_min(sh_max(sh_ceil_div(n, 2 * threads), LEAST_BLOCK), BLOCK);
+    s.blocks = sh_ceil_div(n, s.block_rows);
     s.block_rows = sh_ceil_div(n, s.blocks);
     s.blocks = sh_ceil_div(n, s.block_rows);
-    if (s.blocks >= 2 * threads || threads == 1)
-        return sh_for_each(job->context, s.blocks, lay_out(&s, NULL, &(item_scratch){0}), block_item, &s);
-    int64_t panels = sh_ceil_div(index->patterns, SH_PANEL), tiles = sh_ceil_div(panels, FIRST_TILE / SH_PANEL);
-    s.ranges = sh_max(1, sh_min(tiles, sh_ceil_div(2 * threads, s.blocks)));
+    if (s.blocks >= 2 * threads || threads == 1) return search_by_blocks(&s);
+    s.ranges = sh_max(1, sh_min(s.groups, sh_ceil_div(2 * threads, s.blocks)));
     return search_by_ranges(&s);
 }
