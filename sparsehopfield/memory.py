@@ -88,8 +88,8 @@ class HopfieldMemory:
         memory returns what one of these products would, from a quarter or half of the memory.
     index : {"auto", True, False}
         "auto": the call for which an index pays builds it, if half of the memory that is left to this process holds it:
-        of its limits, its control groups (containers) and the machine. True: it is built at once, also after `remove`,
-        and what `add` brings is coded where that pays, however little is left. False: there is none, and calls scan.
+        of its limits, its control groups (containers) and the machine. True: it is built at once, also where `remove`
+        copies what is left, and what `add` brings is coded where that pays, however little is left. False: there is none, and calls scan.
         Results are the same bits. May be changed later; see `build_index` for its size.
 
     Raises
@@ -341,8 +341,8 @@ class HopfieldMemory:
 
         Notes
         -----
-        1. Costs a pass over the new patterns; now and then, as the space for them doubles, a copy of all. The first
-           time a borrowed or mapped array is copied.
+        1. Costs a pass over the new patterns; now and then, as the space for them doubles, a copy of all rows, removed
+           ones among them. The first time a borrowed or mapped array is copied.
         2. Other threads may use the memory meanwhile: they see it without all of these patterns or with all. So does
            a child process that is forked meanwhile, and the memory as it was is what an interrupted call leaves.
 
@@ -391,9 +391,16 @@ class HopfieldMemory:
 
         Notes
         -----
-        1. Costs a copy of what is left, in memory also if it was mapped from a file. Other threads may use the memory
-           meanwhile: they see it with all of these patterns or without all, and so does a forked child.
-        2. Unless only the last patterns go, others move to other places. A structure that goes by places (`Window`,
+        1. Copies nothing: rows stay where they are, borrowed and mapped ones too, and are passed over. It takes an eighth
+           of a byte for each row that is stored. When more than an eighth of the rows has been removed, the others are
+           copied together, into memory even if they were mapped; so M removals copy O(M) rows in all.
+        2. Results have the bits of a memory made anew of what is left. The index stays, until rows are copied together.
+           The first call after a removal that has no use for an index (maps with full support, supports of more than
+           max(1024, M/16), structures that go by places, features) copies what is left, and keeps the copy until the
+           next change; so do `patterns`, `values`, files and copies, and certificates that read the rows.
+        3. Other threads may use the memory meanwhile: they see it with all of these patterns or without all, and so
+           does a forked child.
+        4. Unless only the last patterns go, others move to other places. A structure that goes by places (`Window`,
            `BlockSparse`, causal features) is then refused until `structure` is set again.
 
         Examples
@@ -656,8 +663,8 @@ class HopfieldMemory:
            features or more; 16 % with wider codes, made when queries are much unlike patterns; with a second index
            for patterns without structure 40 %. By it a retrieval with a map that has a cutoff, or of the k best, scores
            only the patterns that may have weight. Results are the same bits without it.
-        2. Patterns that are added are coded when that pays; after `remove` the index is built anew. Patterns with
-           extreme norms have none.
+        2. Patterns that are added are coded when that pays; after `remove` the index stays, and is built anew only where
+           rows are copied together. Patterns with extreme norms have none.
 
         Examples
         --------

@@ -15,7 +15,7 @@ from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
 __all__ = ["Snapshot"]
 
 
-SHARE = 8  # patterns are copied together when more than one row in so many is removed: at most 7 for each of these
+SHARE = 8  # patterns are copied together when more than one row in so many is removed: at most 7 for each removed one
 
 
 @dataclass(frozen=True, eq=False)
