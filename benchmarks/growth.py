@@ -7,7 +7,8 @@ centres lie in a subspace of 16 dimensions) and random ones (independent Gaussia
 size runs in a new process. Time is that of a query in a batch, the median of several rounds on the same memory,
 whose index was built before; memory is the index, and the peak beyond patterns, index, queries and result. The
 exponents of growth are the slopes of straight lines through the logarithms. At last a memory of the largest size is
-saved and opened through a memory map, and what the process that opens it keeps in memory is reported.
+saved and opened through a memory map, and what the process that opens it keeps in memory is reported; and 1,000 of its
+patterns are removed one by one.
 """
 
 import argparse
@@ -145,6 +146,34 @@ def report_mapped(sh, table, arguments, m, n):
         )
 
 
+def report_removal(sh, table, m):
+    """Remove 1,000 patterns of a memory of the largest size one by one, and see how long each takes."""
+    rng = np.random.default_rng(2)
+    patterns, queries = draw("clustered", m, 1000)
+    memory = sh.HopfieldMemory(patterns, BETA["clustered"], similarity="euclidean")
+    memory.build_index()
+
+    def update():
+        return min(harness.seconds(lambda: memory.update(queries)) for _ in range(3))
+
+    before = update()
+    taken = [harness.seconds(lambda: memory.remove(int(rng.integers(len(memory))))) for _ in range(1000)]
+    after, copying = update(), min(harness.seconds(lambda: np.delete(patterns, 0, axis=0)) for _ in range(3))
+    median = statistics.median(taken)
+    table.put(
+        f"remove one of {m:,} patterns",
+        f"{median * 1e3:.3g} ms",
+        "a copy of the others",
+        f"{copying * 1e3:.3g} ms",
+        median / copying,
+        "under 1 ms",
+        median < 1e-3,
+        f"1,000 in {sum(taken):.3g} s, the longest in {max(taken) * 1e3:.3g} ms; a step of 1,000 queries by the index "
+        f"took {before * 1e3:.3g} ms before and {after * 1e3:.3g} ms after",
+        {"median": median, "all": sum(taken), "longest": max(taken), "step before": before, "step after": after},
+    )
+
+
 def draw_figure(rows, exponents, folder):
     """Draw time and memory over the number of patterns, both logarithmic."""
     from sparsehopfield.inspect import plotting
@@ -218,6 +247,7 @@ def main():
         print(f"exponents, {family}, from {least:,} patterns on: {words}")
     table.config["exponents"] = exponents
     report_mapped(sh, table, arguments, sizes[-1], n)
+    report_removal(sh, table, sizes[-1])
     if arguments.figures:
         draw_figure(rows, exponents, arguments.figures)
     table.finish(arguments.output)

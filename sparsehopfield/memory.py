@@ -27,7 +27,6 @@ from sparsehopfield._engine.checks import (
     as_whole,
     ignoring_float_errors,
 )
-from sparsehopfield._engine.chunked import copy_array
 from sparsehopfield._engine.concurrency import ChangeLock, cached
 from sparsehopfield._engine.partial import Candidates
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
@@ -89,8 +88,8 @@ class HopfieldMemory:
         memory returns what one of these products would, from a quarter or half of the memory.
     index : {"auto", True, False}
         "auto": the call for which an index pays builds it, if half of the memory that is left to this process holds it:
-        of its limits, its control groups (containers) and the machine. True: it is built at once, also after `remove`,
-        and what `add` brings is coded where that pays, however little is left. False: there is none, and calls scan.
+        of its limits, its control groups (containers) and the machine. True: it is built at once, also where `remove`
+        copies what is left, and what `add` brings is coded where that pays, however little is left. False: there is none, and calls scan.
         Results are the same bits. May be changed later; see `build_index` for its size.
 
     Raises
@@ -133,12 +132,13 @@ class HopfieldMemory:
         index: IndexUse = "auto",
     ) -> None:
         s = PatternSet(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
-        borrowed = s.patterns is s.sources[0], s.values is s.sources[1]
+        borrowed = s.storage is s.sources[0], s.value_storage is s.sources[1]
         if copy is False and not all(borrowed):
             raise ValueError(
                 f"copy: cannot be avoided: {s.dtype}, float16 or uint8 rows, each contiguous in memory, are needed"
             )
-        self._begin(s, ids, beta, separation, structure, borrows=borrowed[0] or (borrowed[1] and s.values is not None))
+        borrows = borrowed[0] or (borrowed[1] and s.value_storage is not None)
+        self._begin(s, ids, beta, separation, structure, borrows=borrows)
 
     def _begin(
         self,
@@ -161,7 +161,7 @@ class HopfieldMemory:
     # --- what is stored ---------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._snapshot.pattern_set.patterns)
+        return len(self._snapshot.pattern_set)
 
     def __repr__(self) -> str:
         m, d = self.shape
@@ -175,8 +175,7 @@ class HopfieldMemory:
     @property
     def shape(self) -> tuple[int, int]:
         """Return (M, d)."""
-        m, d = self._snapshot.pattern_set.patterns.shape
-        return int(m), int(d)
+        return self._snapshot.pattern_set.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -185,9 +184,9 @@ class HopfieldMemory:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of patterns and values, without the space that adding reserves for more."""
+        """Return the bytes of patterns and values, without what is removed and the space for more."""
         stored = self._snapshot.pattern_set
-        return stored.patterns.nbytes + (0 if stored.values is None else stored.values.nbytes)
+        return sum(len(stored) * a[0].nbytes for a in (stored.storage, stored.value_storage) if a is not None)
 
     @property
     def patterns(self) -> Array:
@@ -203,7 +202,7 @@ class HopfieldMemory:
     @property
     def ids(self) -> Array:
         """Return the patterns' ids, read-only."""
-        return _read_only(self._snapshot.all_ids())
+        return _read_only(self._snapshot.all_ids)
 
     @property
     def scale(self) -> float:
@@ -293,25 +292,24 @@ class HopfieldMemory:
     def __reduce__(self) -> tuple[Any, ...]:
         snapshot, structure = self._current()
         stored = snapshot.pattern_set
+        patterns, values = stored.arrays()
         options = {
-            "values": stored.values,
+            "values": values,
             "similarity": stored.similarity,
             "separation": self.separation,
             "structure": structure,
-            "ids": None if snapshot.ids is None else snapshot.ids.rows,
+            "ids": snapshot.given_ids,
             "check_finite": stored.check_finite,
             "scale": None if stored.scale == 1 else stored.scale,
             "index": stored.index,
         }
-        return _rebuild, (stored.patterns, self.beta, options)
+        return _rebuild, (patterns, self.beta, options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         snapshot, structure = self._current()
-        old, values = snapshot.pattern_set, snapshot.pattern_set.values
-        stored = old.with_rows(copy_array(old.patterns), None if values is None else copy_array(values), extends=True)
         memory = type(self).__new__(type(self))
-        ids = None if snapshot.ids is None else snapshot.ids.rows
-        memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, borrows=False)
+        stored, beta = snapshot.pattern_set.copied(), copying.deepcopy(self.beta, memo)
+        memory._begin(stored, snapshot.given_ids, beta, self.separation, structure, borrows=False)
         return memory
 
     # --- adding, removing, files ------------------------------------------------------------------------------------
@@ -343,8 +341,8 @@ class HopfieldMemory:
 
         Notes
         -----
-        1. Costs a pass over the new patterns; now and then, as the space for them doubles, a copy of all. The first
-           time a borrowed or mapped array is copied.
+        1. Costs a pass over the new patterns; now and then, as the space for them doubles, a copy of all rows, removed
+           ones among them. The first time a borrowed or mapped array is copied.
         2. Other threads may use the memory meanwhile: they see it without all of these patterns or with all. So does
            a child process that is forked meanwhile, and the memory as it was is what an interrupted call leaves.
 
@@ -393,9 +391,16 @@ class HopfieldMemory:
 
         Notes
         -----
-        1. Costs a copy of what is left, in memory also if it was mapped from a file. Other threads may use the memory
-           meanwhile: they see it with all of these patterns or without all, and so does a forked child.
-        2. Unless only the last patterns go, others move to other places. A structure that goes by places (`Window`,
+        1. Copies nothing: rows stay where they are, borrowed and mapped ones too, and are passed over. It takes an eighth
+           of a byte for each row that is stored. When more than an eighth of the rows has been removed, the others are
+           copied together, into memory even if they were mapped; so M removals copy O(M) rows in all.
+        2. Results have the bits of a memory made anew of what is left. The index stays, until rows are copied together.
+           The first call after a removal that has no use for an index (maps with full support, supports of more than
+           max(1024, M/16), structures that go by places, features) copies what is left, and keeps the copy until the
+           next change; so do `patterns`, `values`, files and copies, and certificates that read the rows.
+        3. Other threads may use the memory meanwhile: they see it with all of these patterns or without all, and so
+           does a forked child.
+        4. Unless only the last patterns go, others move to other places. A structure that goes by places (`Window`,
            `BlockSparse`, causal features) is then refused until `structure` is set again.
 
         Examples
@@ -448,12 +453,9 @@ class HopfieldMemory:
         snapshot, structure = self._current()
         stored = snapshot.pattern_set
         model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
-        arrays = {"patterns": stored.patterns}
-        if stored.values is not None:
-            arrays["values"] = stored.values
-        if snapshot.ids is not None:
-            arrays["ids"] = snapshot.ids.rows
-        files.write(path, model, arrays)
+        patterns, values = stored.arrays()
+        tensors = {"patterns": patterns, "values": values, "ids": snapshot.given_ids}
+        files.write(path, model, {name: a for name, a in tensors.items() if a is not None})
 
     @classmethod
     def load(
@@ -661,8 +663,8 @@ class HopfieldMemory:
            features or more; 16 % with wider codes, made when queries are much unlike patterns; with a second index
            for patterns without structure 40 %. By it a retrieval with a map that has a cutoff, or of the k best, scores
            only the patterns that may have weight. Results are the same bits without it.
-        2. Patterns that are added are coded when that pays; after `remove` the index is built anew. Patterns with
-           extreme norms have none.
+        2. Patterns that are added are coded when that pays; after `remove` the index stays, and is built anew only where
+           rows are copied together. Patterns with extreme norms have none.
 
         Examples
         --------
@@ -722,7 +724,7 @@ class HopfieldMemory:
         snapshot, structure = self._current()
         if structure is not None:
             structure.refuse("certificates")
-            structure.descriptor(1, len(snapshot.pattern_set.patterns))  # one that fits so many patterns
+            structure.descriptor(1, len(snapshot.pattern_set))  # one that fits so many patterns
         return snapshot
 
     def _one_beta(self, beta: ArrayLike | None) -> float:
@@ -1090,7 +1092,7 @@ class HopfieldMemory:
         near, limit = as_number("within", within, least=0.0), as_whole("most", most, 1)
         snapshot = self._snapshot
         found = snapshot.certificates.duplicates(near, limit)
-        return found if snapshot.ids is None else replace(found, ids=snapshot.all_ids()[found.pairs])
+        return found if snapshot.given_ids is None else replace(found, ids=snapshot.all_ids[found.pairs])
 
     # --- for people -------------------------------------------------------------------------------
 
@@ -1144,7 +1146,7 @@ class HopfieldMemory:
         from sparsehopfield.inspect.explain import explain  # of people's time, not of every import
 
         snapshot, structure = self._current()
-        return explain(snapshot.pattern_set, snapshot.all_ids(), query, self.beta, self.separation, structure, top)
+        return explain(snapshot.pattern_set, snapshot.all_ids, query, self.beta, self.separation, structure, top)
 
     def report(self, beta: ArrayLike | None = None) -> "Report":
         """Report on one page what the memory stores, under its own similarity and under dot and euclidean.
@@ -1191,8 +1193,7 @@ class HopfieldMemory:
         snapshot = self._certifiable_snapshot()
         cutoff = required_cutoff(self._separation[1])
         b = self._one_beta(beta)
-        ids = None if snapshot.ids is None else snapshot.all_ids()
-        return report(snapshot.certificates, ids, repr(self), self.separation, cutoff, b)
+        return report(snapshot.certificates, snapshot.given_ids, repr(self), self.separation, cutoff, b)
 
 
 def _read_only(a: Array) -> Array:

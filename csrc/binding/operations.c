@@ -64,6 +64,22 @@ int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
     return 0;
 }
 
+/* Returns the capsule of a memory that a call has made of these arrays (values may be NULL); or frees h, and returns NULL
+ * with the call's exception. */
+static PyObject *as_capsule(stored *h, const sh_call *made, sh_status status, PyObject *patterns, PyObject *values) {
+    PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(made, status, h->type);
+    if (!capsule) {
+        sh_call call = sh_begin_call(1);
+        sh_memory_free(SH_CALL(call), h->memory);
+        free(h);
+        return NULL;
+    }
+    h->n = sh_memory_count(h->memory);
+    h->patterns = Py_NewRef(patterns);
+    h->values = Py_XNewRef(values);
+    return capsule;
+}
+
 /* Makes a memory of rows that begin with those of `old` (NULL: none), as a capsule; `like`: its other properties. */
 static PyObject *make_memory(const stored *old, stored like, PyObject *patterns, PyObject *values,
                              sh_similarity similarity) {
@@ -77,22 +93,13 @@ static PyObject *make_memory(const stored *old, stored like, PyObject *patterns,
     if (!h) return PyErr_NoMemory();
     *h = like;
     h->memory = NULL;
-    h->n = rows.n;
     h->d = rows.d;
     h->width = has_values ? mixed.d : rows.d;
     const sh_rows *mixed_rows = has_values ? &mixed : NULL;
     SH_RUN(call, status,
            old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, mixed_rows, &h->memory)
                : sh_memory_new(SH_CALL(call), &rows, mixed_rows, similarity, h->type, &h->memory))
-    PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
-    if (!capsule) {
-        sh_memory_free(SH_CALL(call), h->memory);
-        free(h);
-        return NULL;
-    }
-    h->patterns = Py_NewRef(patterns);
-    h->values = has_values ? Py_NewRef(values) : NULL;
-    return capsule;
+    return as_capsule(h, &call, status, patterns, has_values ? values : NULL);
 }
 
 static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
@@ -112,15 +119,6 @@ static PyObject *extend(PyObject *module, PyObject *const *args, Py_ssize_t narg
     return old ? make_memory(old, *old, args[1], args[2], SH_DOT) : NULL;
 }
 
-static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
-    (void)module;
-    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
-    if (!h) return NULL;
-    uint64_t number;
-    SH_RUN(call, status, sh_memory_fingerprint(SH_CALL(call), h->memory, &number))
-    return status == SH_OK ? PyLong_FromUnsignedLongLong(number) : sh_raise(&call, status, h->type);
-}
-
 /* Returns 0 for a contiguous array of a type (NumPy's number); -1 with an exception. */
 static int as_array(PyObject *object, const char *name, int number, int dimensions) {
     PyArrayObject *a = (PyArrayObject *)object;
@@ -129,6 +127,59 @@ static int as_array(PyObject *object, const char *name, int number, int dimensio
     PyErr_Format(PyExc_TypeError, "%s: must be a contiguous array of %d dimensions and the right dtype", name,
                  dimensions);
     return -1;
+}
+
+static PyObject *new_array(int number, int64_t n) {
+    npy_intp shape[1] = {(npy_intp)n};
+    return PyArray_SimpleNew(1, shape, number);
+}
+static void *data_of(PyObject *array) { return PyArray_DATA((PyArrayObject *)array); }
+
+/* Returns the array that a call has filled, or NULL with its exception. */
+static PyObject *returned(PyObject *array, const sh_call *call, sh_status status, sh_type type) {
+    if (status == SH_OK) return array;
+    Py_DECREF(array);
+    return sh_raise(call, status, type);
+}
+
+/* Makes a memory of the same arrays without some patterns. */
+static PyObject *without(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    stored *old;
+    if (sh_expect(nargs, 2) < 0 || !(old = PyCapsule_GetPointer(args[0], MEMORY)) ||
+        as_array(args[1], "positions", NPY_INT64, 1) < 0)
+        return NULL;
+    stored *h = malloc(sizeof *h);
+    if (!h) return PyErr_NoMemory();
+    *h = *old;
+    h->memory = NULL;
+    SH_RUN(call, status,
+           sh_memory_remove(SH_CALL(call), old->memory, PyArray_DIM((PyArrayObject *)args[1], 0), data_of(args[1]),
+                            &h->memory))
+    return as_capsule(h, &call, status, old->patterns, old->values);
+}
+
+/* Returns which rows of its arrays some patterns of a memory are; of None, all. */
+static PyObject *rows_of(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    stored *h;
+    if (sh_expect(nargs, 2) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    const int all = args[1] == Py_None;
+    if (!all && as_array(args[1], "positions", NPY_INT64, 1) < 0) return NULL;
+    const int64_t n = all ? h->n : PyArray_DIM((PyArrayObject *)args[1], 0);
+    PyObject *rows = new_array(NPY_INT64, n);
+    if (!rows) return NULL;
+    SH_RUN(call, status, sh_memory_rows(SH_CALL(call), h->memory, n, all ? NULL : data_of(args[1]), data_of(rows)))
+    return returned(rows, &call, status, h->type);
+}
+
+static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
+    (void)module;
+    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
+    if (!h) return NULL;
+    uint64_t number;
+    SH_RUN(call, status, sh_memory_fingerprint(SH_CALL(call), h->memory, &number))
+    return status == SH_OK ? PyLong_FromUnsignedLongLong(number) : sh_raise(&call, status, h->type);
 }
 
 static int number_of(sh_type type) { return type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32; }
@@ -224,19 +275,6 @@ static int as_output(PyObject *object, const stored *h, int64_t n, int64_t width
     }
     *data = PyArray_DATA(out);
     return 0;
-}
-
-static PyObject *new_array(int number, int64_t n) {
-    npy_intp shape[1] = {(npy_intp)n};
-    return PyArray_SimpleNew(1, shape, number);
-}
-static void *data_of(PyObject *array) { return PyArray_DATA((PyArrayObject *)array); }
-
-/* Returns the array that a call has filled, or NULL with its exception. */
-static PyObject *returned(PyObject *array, const sh_call *call, sh_status status, sh_type type) {
-    if (status == SH_OK) return array;
-    Py_DECREF(array);
-    return sh_raise(call, status, type);
 }
 
 static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
@@ -576,6 +614,8 @@ static PyObject *config(PyObject *module, PyObject *unused) {
 PyMethodDef sh_operations[] = {
     {"memory", FAST(memory_new), "memory(patterns, values, similarity, dtype, scale, check_values) -> capsule"},
     {"extend", FAST(extend), "extend(memory, patterns, values) -> capsule, of rows that begin with the memory's"},
+    {"without", FAST(without), "without(memory, positions) -> capsule, of the same arrays without some patterns"},
+    {"rows_of", FAST(rows_of), "rows_of(memory, positions) -> which rows of its arrays patterns are; None: all"},
     {"fingerprint", fingerprint, METH_O, "fingerprint(memory) -> int, of all that is stored"},
     {"update", FAST(update), "update(memory, queries, beta, separation, parameter, structure, out)"},
     {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter, structure) -> float64"},

@@ -125,7 +125,8 @@ SH_API sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, con
  * lie elsewhere by now. It answers, bit for bit, as one made anew.
  *
  * Given      old       a memory; it stays as it is, and may serve calls meanwhile
- *            patterns, values  at least as many rows as the old ones, of the same types, widths and scales
+ *            patterns, values  at least as many rows as the old ones, those removed among them, of the same types, widths
+ *                      and scales
  * Returned   memory    to be given back to sh_memory_free; it and the old one may go in any order
  * Errors     those of sh_memory_new; rows are counted from the first new one
  * Cost       one pass over the new rows; what was computed of the old ones is shared, and copied only now and then, so
@@ -133,6 +134,31 @@ SH_API sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, con
  */
 SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_rows *patterns,
                                   const sh_rows *values, sh_memory **memory);
+/* sh_memory_remove: makes a memory without some patterns of an old one, over the same rows: those of removed patterns stay
+ * where they are, unchanged, too. It answers, bit for bit, as one made anew of the rows that are left.
+ *
+ * Given      old        a memory; it stays as it is, and may serve calls meanwhile
+ *            positions  (n) which patterns, in any order, some perhaps twice; those behind them move up
+ * Returned   memory     to be given back to sh_memory_free; it and the old one may go in any order
+ * Errors     SH_BAD_ARGUMENT of "positions" out of range, or of all patterns: a memory has at least one; SH_NO_MEMORY
+ * Cost       an eighth of a byte a row, and a search of O(log M) for each position; all else is shared, indexes, too
+ * Notes      1. Everywhere else M counts the patterns that are left, and a position is one among them.
+ *            2. The first call of a map with full support, of a support of more than max(SH_EXACT_SUPPORT, M / 16), or of a
+ *               structure of windows, blocks or random subsets copies the patterns that are left, and keeps the copy as
+ *               long as the memory.
+ *            3. Calls pass over removed rows. Where they have become many, make a new memory of the others. */
+SH_API sh_status sh_memory_remove(sh_context *context, const sh_memory *old, int64_t n, const int64_t *positions,
+                                  sh_memory **memory);
+/* sh_memory_count: returns how many patterns a memory has: M; 0 where it is NULL. O(1), allocates nothing. */
+SH_API int64_t sh_memory_count(const sh_memory *memory);
+/* sh_memory_rows: tells which rows some patterns are.
+ *
+ * Given      positions  (n), or NULL: the first n
+ * Returned   row        (n)
+ * Errors     SH_BAD_ARGUMENT of "positions" out of range
+ * Cost       a search of O(log M) for each position, O(1) where positions ascend one by one; allocates nothing */
+SH_API sh_status sh_memory_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *positions,
+                                int64_t *row);
 /* sh_memory_index: builds the index now, if there is none; otherwise it is built by the call for which it pays.
  *
  * Errors     SH_NO_MEMORY, SH_INTERRUPTED, SH_NOT_FINITE where patterns have changed. Where no index can be had (extreme
@@ -150,7 +176,8 @@ SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
  *   NEVER   they scan; an index that there is goes */
 typedef enum { SH_INDEX_AUTO, SH_INDEX_ALWAYS, SH_INDEX_NEVER } sh_index_use;
 SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index_use use);
-/* sh_memory_fingerprint: gives a number that changes, but for a chance of 2^-64, when any stored byte does.
+/* sh_memory_fingerprint: gives a number that changes, but for a chance of 2^-64, when any stored byte does, those of
+ * removed rows among them.
  * Errors     SH_INTERRUPTED
  * Cost       one pass over patterns and values; allocates nothing */
 SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);

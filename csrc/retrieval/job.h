@@ -10,6 +10,10 @@
  *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads; but for the
  * ranges of scan.c, whose number changes no result.
+ *
+ * Rows and positions: patterns are rows of the caller's array, some of which may be removed (removed.c). Candidates, tiles
+ * and indexes name patterns by their rows; what a call takes in and gives out (hints, entries, radii ...) by their
+ * positions, which count the rows that are left. Positions ascend with rows, so their order is the same.
  */
 #ifndef SH_JOB_H
 #define SH_JOB_H
@@ -33,8 +37,8 @@ enum {
 /* The indexes of a memory: with filter codes of leading columns, of all columns, of more leading columns. */
 enum { SH_LEADING_INDEX, SH_ALL_INDEX, SH_LONGER_INDEX, SH_INDEXES };
 
-/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call may take one
- * out of `older` and extend it to all patterns. */
+/* What calls make of a memory and leave to later ones: its indexes (index.h), which are built once and then only read, and
+ * what removed rows make necessary (removed.c). A call may take an index out of `older` and extend it to all rows. */
 typedef struct {
     struct sh_index *_Atomic index[SH_INDEXES];      /* NULL: not built */
     struct sh_index *_Atomic older[SH_LONGER_INDEX]; /* the first two of the memory that this one extends */
@@ -43,23 +47,37 @@ typedef struct {
     _Atomic double share_in_reach; /* of softmax: the share of the last stream's queries that had few patterns within
                                       reach, or NaN */
     sh_index_use use;              /* whether calls build one */
+    _Atomic int64_t longest;       /* a row of the largest norm; perhaps removed since */
+    sh_memory *_Atomic packed;     /* the patterns that are left, copied together; NULL: not yet */
 } sh_indexes;
 
 typedef struct sh_row_terms sh_row_terms;
+
+/* Which rows of a memory are removed; never changed once made. */
+typedef struct {
+    _Atomic int64_t references; /* memories that read it */
+    int64_t rows;               /* it tells of the first so many; all later ones are left */
+    int64_t count;              /* rows removed */
+    uint64_t *bits;             /* (ceil(rows / 64)) 1: removed */
+    int64_t *before;            /* (ceil(rows / SH_COUNTED_ROWS) + 1) removed ones before each so many rows, and all */
+} sh_removed;
+enum { SH_COUNTED_ROWS = 512 };
 
 struct sh_memory {
     const sh_kernels *k;
     sh_type type;
     sh_similarity similarity;
-    sh_rows patterns, values;     /* values: the patterns if none were given */
+    sh_rows patterns, values;     /* values: the patterns if none were given; with the rows that are removed */
     int has_values;               /* values are not the patterns */
+    sh_removed *removed;          /* or NULL: no row is */
+    void *packed_rows[2];         /* of a packed memory: the patterns and values that it owns; else NULL */
     double *bias, *scale;         /* (M) in double, or NULL: of canonical scores */
     void *tile_bias, *tile_scale; /* the same in the compute type: of tiles of scores */
     void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern */
     int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
     double max_spread;            /* max |xi - centre|; where not centred, no less than it */
     sh_row_terms *row_terms;      /* holds biases or scales; shared with the memories that this one extends */
-    double max_norm;              /* max |xi| after scaling */
+    double max_norm;              /* max |xi| after scaling; as the next three, of removed rows, too */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
     double max_raw_norm;          /* max |xi| as stored, which bounds products */
     sh_indexes *indexes;
@@ -89,7 +107,7 @@ typedef enum {
     SH_GOAL_SURVEY,  /* the patterns left after each stage of the search */
 } sh_goal;
 
-/* Inputs of SH_GOAL_RADIUS, whose queries are patterns. */
+/* Inputs of SH_GOAL_RADIUS, whose queries are patterns. `self` and `norm_offset` go by positions. */
 typedef struct {
     const int64_t *self;           /* (N) position of the query among the patterns */
     const double *self_score;      /* (N) its score with itself */
@@ -173,6 +191,43 @@ static inline int64_t sh_scan_count(const sh_job *job) {
 static inline int64_t sh_scan_query(const sh_job *job, int64_t i) {
     return job->plan.scan_queries ? job->plan.scan_queries[i] : i;
 }
+/* sh_count: returns how many patterns there are: M, without those that are removed. */
+static inline int64_t sh_count(const sh_memory *m) { return m->patterns.n - (m->removed ? m->removed->count : 0); }
+/* Tells whether a row is removed. */
+static inline int sh_is_removed(const sh_memory *m, int64_t row) {
+    const sh_removed *r = m->removed;
+    return r && row < r->rows && (r->bits[row / 64] >> (row % 64) & 1);
+}
+/* sh_position_of: returns the position of a row; of a removed one, that of the next row that is left. */
+static inline int64_t sh_position_of(const sh_memory *m, int64_t row) {
+    const sh_removed *r = m->removed;
+    if (!r) return row;
+    if (row >= r->rows) return row - r->count;
+    int64_t before = r->before[row / SH_COUNTED_ROWS];
+    for (int64_t word = row / SH_COUNTED_ROWS * (SH_COUNTED_ROWS / 64); word < row / 64; word++)
+        before += __builtin_popcountll(r->bits[word]);
+    return row - before - __builtin_popcountll(r->bits[row / 64] & (((uint64_t)1 << (row % 64)) - 1));
+}
+/* removed.c. sh_row_of: returns the row of a position. */
+int64_t sh_row_of(const sh_memory *m, int64_t position);
+/* sh_hide_removed: makes the scores (rows, n) of removed patterns among the rows [first, first + n) -inf. */
+void sh_hide_removed(const sh_memory *m, int64_t rows, int64_t first, int64_t n, void *scores, int64_t ld);
+/* sh_release_removed: gives up one reference; the last frees it. NULL is ignored. */
+void sh_release_removed(sh_context *context, sh_removed *removed);
+/* sh_max_norm: finds max |xi| of the patterns that are left, as sh_memory_new would. */
+sh_status sh_max_norm(sh_context *context, const sh_memory *m, double *norm);
+/* sh_pack: gives the memory of the patterns that are left, made anew of a copy that has them together. It stays with
+ * the memory, and serves its later calls. */
+sh_status sh_pack(sh_context *context, const sh_memory *m, const sh_memory **packed);
+/* memory.c: sh_norm: computes |x|, also where the sum of squares leaves the range of double. NaN or inf if x has one. */
+double sh_norm(const sh_kernels *k, const void *x, int64_t d);
+/* sh_share_indexes: takes references to the indexes of an old memory, whose rows are the first of these: to be used if
+ * there are no others, else to be grown. */
+void sh_share_indexes(sh_context *context, sh_memory *m, const sh_memory *old);
+/* sh_retain_terms: adds a reference to the biases or scales of a memory, if it has any; sh_memory_free gives it up. */
+void sh_retain_terms(sh_row_terms *terms);
+/* sh_allocate_memory: returns a memory of zeros with space for its indexes, and for a centre if it is euclidean; or NULL. */
+sh_memory *sh_allocate_memory(sh_context *context, sh_similarity similarity, int64_t d);
 
 /* sh_run: does the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
@@ -204,7 +259,8 @@ static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int6
 }
 
 /* sh_tile_scores: computes the products of queries (rows, d) (sh_tile_query) with the patterns [first, first + n): scores
- * (rows, n), whose rows lie `ld` apart. Scale and bias are the caller's, by affine_max. tile_rows: sh_tile_row_bytes. */
+ * (rows, n), whose rows lie `ld` apart; -inf of removed ones. Scale and bias are the caller's, by affine_max.
+ * tile_rows: sh_tile_row_bytes. */
 void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *queries, int64_t rows, int64_t first,
                     int64_t n, void *scores, int64_t ld, void *tile_rows);
 /* sh_tile_mix: out[rows x columns] (+)= p[rows x n] * values[first .. first + n, column .. column + columns), less
@@ -244,7 +300,7 @@ static inline void sh_note_states_if_not_finite(const sh_job *job, const void *s
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Returns the largest support whose weights come from canonical scores, whichever path answers the query; larger ones
  * may take those of the product (overflow.c, note 2). */
-static inline int64_t sh_exact_support(const sh_memory *m) { return sh_max(SH_EXACT_SUPPORT, m->patterns.n / 16); }
+static inline int64_t sh_exact_support(const sh_memory *m) { return sh_max(SH_EXACT_SUPPORT, sh_count(m) / 16); }
 /* Tells whether scores below the map's cutoff, or out of reach, do not matter: weights are wanted, not ranks. */
 static inline int sh_has_cutoff(const sh_job *job) {
     return (job->map->cutoff || job->plan.reach > 0) && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
@@ -348,6 +404,14 @@ int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t capacity, sh_candi
 double sh_radius_bound(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack);
 double sh_rival_min_score(const sh_job *job, int64_t query, double radius);
 double sh_rival_min_score_at(const sh_job *job, int64_t query, double radius, double norm_offset);
+/* Returns the norm offset of a row. */
+static inline double sh_norm_offset(const sh_job *job, int64_t row) {
+    return job->radius_search->norm_offset[sh_position_of(job->memory, row)];
+}
+/* Tells whether a row is the pattern that a query of a search for radii is. */
+static inline int sh_is_self(const sh_job *job, int64_t query, int64_t row) {
+    return sh_position_of(job->memory, row) == job->radius_search->self[query];
+}
 /* Stores the rival of a query, among canonical candidates. */
 void sh_store_rival(sh_job *job, int64_t query, const sh_candidate *c, int64_t n);
 /* sh_store_entries: stores those of the largest weights that `top` and `min_weight` allow; entries are destroyed. */

@@ -38,9 +38,9 @@ static sh_status for_patterns(sh_context *context, const sh_memory *m, const int
         for (int64_t i = 0; i < job.queries.n; i++) {
             char *row = rows + i * d * size;
             self[i] = which ? which[first + i] : first + i;
-            memcpy(row, sh_row_at(k, &m->patterns, self[i], widened_row), (size_t)(d * size));
-            if (m->scale) k->multiply_by(row, m->scale[self[i]], d);
-            sh_candidate c = {.position = self[i]};
+            sh_candidate c = {.position = sh_row_of(m, self[i])};
+            memcpy(row, sh_row_at(k, &m->patterns, c.position, widened_row), (size_t)(d * size));
+            if (m->scale) k->multiply_by(row, m->scale[c.position], d);
             sh_score_canonically(&job, i, &c, 1, widened_row);
             self_score[i] = c.score;
             for (int l = 0; l < SH_HINTS; l++) hints[i * SH_HINTS + l] = l ? -1 : (int32_t)sh_min(self[i], INT32_MAX);
@@ -82,7 +82,7 @@ static sh_status find_margins(sh_job *job, const int64_t *self, const double *se
 sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins) {
     SH_REQUIRE(context, memory, "memory");
     SH_REQUIRE(context, margins, "margins");
-    return for_patterns(context, memory, /* all */ NULL, memory->patterns.n, find_margins, margins);
+    return for_patterns(context, memory, /* all */ NULL, sh_count(memory), find_margins, margins);
 }
 
 typedef struct {
@@ -94,13 +94,14 @@ typedef struct {
 static sh_status compute_offsets(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const norm_offsets *o = pointer;
     const sh_memory *m = o->memory;
-    int64_t d = m->patterns.d, last = sh_min((item + 1) * CHUNK, m->patterns.n);
+    int64_t d = m->patterns.d, last = sh_min((item + 1) * CHUNK, sh_count(m));
     for (int64_t i = item * CHUNK; i < last; i++) {
-        const void *row = sh_row_at(m->k, &m->patterns, i, scratch);
+        const int64_t at = sh_row_of(m, i);
+        const void *row = sh_row_at(m->k, &m->patterns, at, scratch);
         double norm2 = m->k->dot(row, row, d);
-        if (m->scale) norm2 = norm2 * m->scale[i] * m->scale[i];
+        if (m->scale) norm2 = norm2 * m->scale[at] * m->scale[at];
         if (!isfinite(norm2)) return sh_fail(context, SH_NOT_FINITE, "patterns", i);
-        o->offset[i] = norm2 + (m->bias ? 2 * m->bias[i] : 0);
+        o->offset[i] = norm2 + (m->bias ? 2 * m->bias[at] : 0);
     }
     return SH_OK;
 }
@@ -141,7 +142,7 @@ sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int
     SH_REQUIRE(context, need, "need");
     SH_REQUIRE(context, radius, "radius");
     SH_REQUIRE(context, rival, "rival");
-    int64_t patterns = m->patterns.n;
+    int64_t patterns = sh_count(m);
     if (!(slack >= 0) || isinf(slack)) return sh_fail(context, SH_BAD_ARGUMENT, "slack", 0);
     for (int64_t i = 0; i < n; i++) {
         if (which[i] < 0 || which[i] >= patterns) return sh_fail(context, SH_BAD_ARGUMENT, "which", i);

@@ -42,8 +42,7 @@ int64_t sh_prefetch_distance(const sh_rows *rows) {
     return sh_max(1, sh_min(MAX_ROWS, BYTES / sh_max(bytes, 1)));
 }
 
-/* Computes |x|, also where the sum of squares leaves the range of double. NaN or inf if the row has one. */
-static double norm(const sh_kernels *k, const void *x, int64_t d) {
+double sh_norm(const sh_kernels *k, const void *x, int64_t d) {
     double squares = k->dot(x, x, d);
     if (squares >= 0x1p-900 && squares <= 0x1.fffffffffffffp1023) return sqrt(squares);
     double largest = k->max_abs(x, d), sum = 0; /* of the squares over largest^2 */
@@ -64,6 +63,10 @@ struct sh_row_terms {
     void *tile;                       /* in the compute type, for tiles of scores */
 };
 
+void sh_retain_terms(sh_row_terms *terms) {
+    if (terms) atomic_fetch_add(&terms->references, 1);
+}
+
 /* Gives up one reference; the last frees the arrays. */
 static void release_terms(sh_context *context, sh_row_terms *terms) {
     if (!terms || atomic_fetch_sub(&terms->references, 1) > 1) return;
@@ -77,7 +80,7 @@ static void release_terms(sh_context *context, sh_row_terms *terms) {
 static sh_row_terms *extend_terms(sh_context *context, sh_row_terms *old, int64_t ready, int64_t n, size_t size) {
     int64_t free_from = ready;
     if (old && n <= old->capacity && atomic_compare_exchange_strong(&old->used, &free_from, n)) {
-        atomic_fetch_add(&old->references, 1);
+        sh_retain_terms(old);
         return old;
     }
     sh_row_terms *terms = sh_allocate(context, 1, sizeof *terms);
@@ -105,6 +108,7 @@ enum {
 /* The largest numbers of some rows, as sh_memory has them. */
 typedef struct {
     double norm, raw_norm, bias, scale, spread;
+    int64_t longest; /* a row of that norm */
 } maxima;
 typedef struct {
     sh_memory *m;
@@ -125,7 +129,7 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
     double spread2 = 0;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_row_at(k, &m->patterns, i, scratch);
-        double length = norm(k, x, d);
+        double length = sh_norm(k, x, d);
         if (!isfinite(length)) /* the norm of a finite row may overflow, too */
             return sh_fail(context, isfinite(k->max_abs(x, d)) ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i - p->first);
         max.raw_norm = fmax(max.raw_norm, length);
@@ -145,7 +149,7 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
             max.scale = fmax(max.scale, m->scale[i]);
             length = 1;
         }
-        max.norm = fmax(max.norm, length);
+        if (length > max.norm) max.norm = length, max.longest = i;
         if (p->check_values) {
             const void *value = sh_row_at(k, &m->values, i, scratch);
             if (!isfinite(k->max_abs(value, m->values.d)))
@@ -158,6 +162,7 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
 }
 
 static void raise_maxima(sh_memory *m, maxima max) {
+    if (max.norm > m->max_norm) atomic_store(&m->indexes->longest, max.longest);
     m->max_norm = fmax(m->max_norm, max.norm);
     m->max_raw_norm = fmax(m->max_raw_norm, max.raw_norm);
     m->max_bias = fmax(m->max_bias, max.bias);
@@ -186,9 +191,7 @@ static int are_valid_rows(const sh_rows *rows, sh_type type) {
            rows->stride / size <= INT32_MAX && rows->scale >= 0 && !isinf(rows->scale);
 }
 
-/* Takes references to the indexes of an old memory, whose patterns are the first of these: to be used if there are no
- * others, else to be grown. */
-static void share_indexes(sh_context *context, sh_memory *m, const sh_memory *old) {
+void sh_share_indexes(sh_context *context, sh_memory *m, const sh_memory *old) {
     for (int i = 0; i < SH_INDEXES; i++) {
         sh_index *index = atomic_load(&old->indexes->index[i]);
         int not_grown = !index && i < SH_LONGER_INDEX; /* the old memory's own index was never asked for */
@@ -208,6 +211,21 @@ static void share_indexes(sh_context *context, sh_memory *m, const sh_memory *ol
     }
 }
 
+sh_memory *sh_allocate_memory(sh_context *context, sh_similarity similarity, int64_t d) {
+    /* indexes change while calls read the memory as const, so they are a struct of their own */
+    struct {
+        sh_memory memory;
+        sh_indexes indexes;
+        double centre[];
+    } *made = sh_allocate(context, 1, sizeof *made + (size_t)d * (similarity == SH_EUCLIDEAN) * sizeof(double));
+    if (!made) return NULL;
+    memset(made, 0, sizeof *made);
+    made->memory.indexes = &made->indexes;
+    atomic_init(&made->indexes.share_in_reach, NAN);
+    if (similarity == SH_EUCLIDEAN) made->memory.centre = made->centre;
+    return &made->memory;
+}
+
 /* Makes a memory of rows that begin with those of `older`, if that is not NULL. What was computed of these is shared,
  * or, to `rebuild`, computed again. */
 static sh_status make_memory(sh_context *context, const sh_memory *older, int rebuild, const sh_rows *patterns,
@@ -216,24 +234,16 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
     if (!are_valid_rows(patterns, type)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
     if (values && (!are_valid_rows(values, type) || values->n != patterns->n))
         return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
-    /* indexes change while calls read the memory as const, so they are a struct of their own */
-    struct {
-        sh_memory memory;
-        sh_indexes indexes;
-        double centre[];
-    } *made =
-        sh_allocate(context, 1, sizeof *made + (size_t)patterns->d * (similarity == SH_EUCLIDEAN) * sizeof(double));
-    if (!made) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memset(made, 0, sizeof *made);
-    sh_memory *m = &made->memory;
-    *m = (sh_memory){.indexes = &made->indexes,
-                     .k = sh_kernels_of(type),
-                     .type = type,
-                     .similarity = similarity,
-                     .patterns = *patterns,
-                     .values = values ? *values : *patterns,
-                     .has_values = values != NULL};
-    atomic_init(&m->indexes->share_in_reach, NAN);
+    sh_memory *m = sh_allocate_memory(context, similarity, patterns->d);
+    if (!m) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    m->k = sh_kernels_of(type);
+    m->type = type;
+    m->similarity = similarity;
+    m->patterns = *patterns;
+    m->values = values ? *values : *patterns;
+    m->has_values = values != NULL;
+    m->removed = older ? older->removed : NULL;
+    if (m->removed) atomic_fetch_add(&m->removed->references, 1);
     int64_t n = patterns->n, ready = old ? old->patterns.n : 0, chunks = sh_ceil_div(n - ready, CHUNK);
     preparation p = {.m = m, .first = ready, .check_values = values && !values->unchecked && !rebuild};
     sh_status status = SH_NO_MEMORY;
@@ -241,10 +251,9 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
     p.max = sh_allocate(context, sh_max(chunks, 1), sizeof *p.max);
     if (!p.max) goto done;
     if (similarity == SH_EUCLIDEAN) {
-        m->centre = made->centre;
         const void *row = sh_row_at(m->k, patterns, 0, m->centre);
         if (row != m->centre) memcpy(m->centre, row, (size_t)patterns->d * m->k->size);
-        p.centre_norm = norm(m->k, m->centre, patterns->d) * (1 + 1e-9);
+        p.centre_norm = sh_norm(m->k, m->centre, patterns->d) * (1 + 1e-9);
         p.far2 = p.centre_norm * p.centre_norm / (FAR * FAR) * (1 + 1e-9);
     }
     if (similarity != SH_DOT) {
@@ -256,10 +265,11 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
     if (older) {
         m->indexes->use = older->indexes->use;
         m->values.unchecked |= older->values.unchecked; /* the old values were not, though the new ones are */
-        share_indexes(context, m, older);
+        sh_share_indexes(context, m, older);
     }
     if (old)
-        raise_maxima(m, (maxima){old->max_norm, old->max_raw_norm, old->max_bias, old->max_scale, old->max_spread});
+        raise_maxima(m, (maxima){old->max_norm, old->max_raw_norm, old->max_bias, old->max_scale, old->max_spread,
+                                 atomic_load(&old->indexes->longest)});
     int64_t width = sh_max(patterns->d, values ? values->d : 0);
     status = sh_for_each(context, chunks, (size_t)width * m->k->size, prepare_rows, &p);
     for (int64_t i = 0; status == SH_OK && i < chunks; i++) raise_maxima(m, p.max[i]);
@@ -370,7 +380,10 @@ void sh_memory_use_index(sh_context *context, sh_memory *m, sh_index_use use) {
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
     free_indexes(context, m);
+    sh_memory_free(context, atomic_load(&m->indexes->packed));
     release_terms(context, m->row_terms);
+    sh_release_removed(context, m->removed);
+    for (int i = 0; i < 2; i++) sh_release(context, m->packed_rows[i]);
     sh_release(context, m);
 }
 
@@ -408,6 +421,7 @@ void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *queries, in
     if (!sh_is_narrow(x) && !job->plan.centre) {
         k->gemm_nt(rows, n, x->d, queries, x->d, (const char *)x->data + first * x->stride,
                    x->stride / (int64_t)k->size, 0, scores, ld);
+        sh_hide_removed(job->memory, rows, first, n, scores, ld);
         return;
     }
     int64_t step = copied_columns(k);
@@ -416,6 +430,7 @@ void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *queries, in
         copy_columns(k, x, job->plan.centre, first, n, c, columns, tile_rows);
         k->gemm_nt(rows, n, columns, sh_at(k, queries, c), x->d, tile_rows, columns, c > 0, scores, ld);
     }
+    sh_hide_removed(job->memory, rows, first, n, scores, ld);
 }
 
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,

@@ -184,6 +184,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     queries.beta = &one; /* bounds are of scores */
     queries.beta_stride = 0;
     sh_status status = sh_check_call(context, m, &queries);
+    if (status == SH_OK && m->removed) status = sh_pack(context, m, &m);
     if (status != SH_OK) return status;
     SH_REQUIRE(context, sh_can_be(queries.n, 3 * m->patterns.n * (int64_t)sizeof *bounds), "queries");
     SH_REQUIRE(context, bounds || queries.n == 0, "bounds");

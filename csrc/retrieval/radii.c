@@ -16,18 +16,18 @@
 #include <float.h>
 
 /* Computes t / sqrt(D^2 + slack), not below its exact value if scores are off by at most `error`. */
-static double quotient(const sh_radius_search *r, int64_t query, sh_candidate c, double error) {
+static double quotient(const sh_job *job, int64_t query, sh_candidate c, double error) {
+    const sh_radius_search *r = job->radius_search;
     double gap = r->self_score[query] - c.score, t = gap + error - r->required_gap[query];
     double square =
-        r->norm_offset[c.position] - r->norm_offset[r->self[query]] + 2 * (t < 0 ? gap + error : gap - error);
+        sh_norm_offset(job, c.position) - r->norm_offset[r->self[query]] + 2 * (t < 0 ? gap + error : gap - error);
     return t / sqrt(fmax(square, 0) + r->slack + DBL_MIN);
 }
 
 double sh_radius_bound(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack) {
-    const sh_radius_search *r = job->radius_search;
     double radius = INFINITY;
     for (int64_t i = 0; i < n; i++)
-        if (c[i].position != r->self[query]) radius = fmin(radius, quotient(r, query, c[i], slack));
+        if (!sh_is_self(job, query, c[i].position)) radius = fmin(radius, quotient(job, query, c[i], slack));
     return radius;
 }
 
@@ -63,9 +63,9 @@ void sh_store_rival(sh_job *job, int64_t query, const sh_candidate *c, int64_t n
     if (!job->out.rival) return;
     sh_candidate least = {INFINITY, -1};
     for (int64_t i = 0; i < n; i++) {
-        if (c[i].position == job->radius_search->self[query]) continue;
-        double r = quotient(job->radius_search, query, c[i], 0);
-        if (r < least.score) least = (sh_candidate){r, c[i].position};
+        if (sh_is_self(job, query, c[i].position)) continue;
+        double r = quotient(job, query, c[i], 0);
+        if (r < least.score) least = (sh_candidate){r, sh_position_of(job->memory, c[i].position)};
     }
     job->out.rival[query] = least;
 }

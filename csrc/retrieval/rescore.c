@@ -74,8 +74,7 @@ int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t
     n = kept;
     kept = 0;
     for (int64_t i = 0; i < n; i++)
-        if (c[i].score >=
-            sh_rival_min_score_at(job, query, radius, job->radius_search->norm_offset[c[i].position]) - slack)
+        if (c[i].score >= sh_rival_min_score_at(job, query, radius, sh_norm_offset(job, c[i].position)) - slack)
             c[kept++] = c[i];
     return kept;
 }
@@ -140,7 +139,10 @@ sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_
     list->n = kept;
     list->entry = sh_allocate(context, sh_max(kept, 1), sizeof *entries);
     if (!list->entry) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memcpy(list->entry, entries, (size_t)kept * sizeof *entries);
+    for (int64_t i = 0; i < kept; i++) {
+        list->entry[i] = entries[i];
+        list->entry[i].position = sh_position_of(job->memory, entries[i].position);
+    }
     return SH_OK;
 }
 
@@ -161,13 +163,15 @@ int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t capacity, sh_candi
 }
 
 /* Writes the patterns of most weight, which the next update scores first. */
-static void store_hints(int32_t *out, const sh_candidate *c, const double *weight, int64_t n) {
+static void store_hints(const sh_memory *m, int32_t *out, const sh_candidate *c, const double *weight, int64_t n) {
     sh_candidate best[SH_HINTS];
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++)
         if (weight[i] > 0) found = sh_insert_best(best, found, SH_HINTS, (sh_candidate){weight[i], c[i].position});
-    for (int64_t l = 0; l < SH_HINTS; l++)
-        out[l] = l < found && best[l].position <= INT32_MAX ? (int32_t)best[l].position : -1;
+    for (int64_t l = 0; l < SH_HINTS; l++) {
+        const int64_t position = l < found ? sh_position_of(m, best[l].position) : -1;
+        out[l] = position <= INT32_MAX ? (int32_t)position : -1;
+    }
 }
 
 static int compare_positions(const void *a, const void *b) {
@@ -289,7 +293,9 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     if (job->goal == SH_GOAL_NEAREST) {
         int64_t found = 0;
         sh_candidate *out = job->out.nearest + query * job->plan.k_best;
-        for (int64_t i = 0; job->out.nearest && i < n; i++) found = sh_insert_best(out, found, job->plan.k_best, c[i]);
+        for (int64_t i = 0; job->out.nearest && i < n; i++)
+            found = sh_insert_best(out, found, job->plan.k_best,
+                                   (sh_candidate){c[i].score, sh_position_of(job->memory, c[i].position)});
         return SH_OK;
     }
     if (job->plan.k_best) {
@@ -329,7 +335,7 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     }
     if (job->out.support_size) job->out.support_size[query] = support;
     if (job->out.counts) job->out.counts[query][SH_IN_SUPPORT] = support;
-    if (job->out.hints) store_hints(job->out.hints + query * SH_HINTS, c, weights, n);
+    if (job->out.hints) store_hints(job->memory, job->out.hints + query * SH_HINTS, c, weights, n);
     if (job->out.energy) {
         job->out.energy[query] = n ? sh_energy_of(job, query, scale + above_scale / beta) : sh_half_square(job, query);
     }

@@ -169,7 +169,10 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
         memset(converged, 0, (size_t)n);
         return SH_OK;
     }
-    const double tolerance = tol * memory->max_norm;
+    double max_norm;
+    status = sh_max_norm(context, memory, &max_norm);
+    if (status != SH_OK) return status;
+    const double tolerance = tol * max_norm;
     retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};
     r.tolerance2 = tolerance * tolerance;
     r.states = states, r.before = before, r.converged = converged;
@@ -182,9 +185,9 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.hints = sh_allocate(context, n, SH_HINTS * sizeof *r.hints);
     if (!r.moving || !r.hints) goto done;
     if (n > 1 && max_steps > 1 && queries.beta_stride == 0 && !r.use_places) {
-        r.is_fixed = sh_allocate(context, memory->patterns.n, 1);
+        r.is_fixed = sh_allocate(context, sh_count(memory), 1);
         if (!r.is_fixed) goto done;
-        memset(r.is_fixed, 0, (size_t)memory->patterns.n);
+        memset(r.is_fixed, 0, (size_t)sh_count(memory));
     }
     status = first_step(&r, &moving);
     if (status != SH_OK || moving == 0) goto done;

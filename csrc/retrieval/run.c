@@ -47,14 +47,15 @@ typedef struct {
     const sh_rows *rows;
     const char *argument;
     int64_t n;
-    const int64_t *position; /* (n) which rows; NULL: the first n */
+    const int64_t *position; /* (n) which; NULL: the first n */
+    const sh_memory *memory; /* whose patterns or values they are, by position; NULL: of queries, which are the rows */
 } suspects;
 
 static sh_status check_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const suspects *s = pointer;
     for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, s->n); i++) {
         const int64_t position = s->position ? s->position[i] : i;
-        const void *row = sh_row_at(s->k, s->rows, position, scratch);
+        const void *row = sh_row_at(s->k, s->rows, s->memory ? sh_row_of(s->memory, position) : position, scratch);
         if (!isfinite(s->k->max_abs(row, s->rows->d))) return sh_fail(context, SH_NOT_FINITE, s->argument, position);
     }
     return SH_OK;
@@ -69,12 +70,12 @@ static sh_status check_suspects(sh_context *context, suspects s) {
  * score has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
 static sh_status find_not_finite(sh_job *job, int not_finite, int64_t row) {
     const sh_memory *m = job->memory;
-    const int64_t n = job->queries.n, M = m->patterns.n, d = m->patterns.d, stride = d * (int64_t)m->k->size;
+    const int64_t n = job->queries.n, M = sh_count(m), d = m->patterns.d, stride = d * (int64_t)m->k->size;
     const sh_rows queries = {.data = job->queries.data, .n = n, .d = d, .stride = stride, .type = m->type};
-    sh_status status = check_suspects(job->context, (suspects){m->k, &queries, "queries", n, NULL});
-    if (status == SH_OK) status = check_suspects(job->context, (suspects){m->k, &m->patterns, "patterns", M, NULL});
+    sh_status status = check_suspects(job->context, (suspects){m->k, &queries, "queries", n, NULL, NULL});
+    if (status == SH_OK) status = check_suspects(job->context, (suspects){m->k, &m->patterns, "patterns", M, NULL, m});
     if (status == SH_OK && m->has_values && !m->values.unchecked)
-        status = check_suspects(job->context, (suspects){m->k, &m->values, "values", M, NULL});
+        status = check_suspects(job->context, (suspects){m->k, &m->values, "values", M, NULL, m});
     if (status != SH_OK || !(not_finite & SH_SCORE_NOT_FINITE)) return status;
     return sh_fail(job->context, SH_OVERFLOW, "queries", row);
 }
@@ -134,8 +135,8 @@ static sh_status make_plan(sh_job *job, void **memory) {
     if (!job->values) job->values = &m->values;
     if (job->goal == SH_GOAL_NEAREST) plan->k_best = job->count;
     if (s && s->pairs == SH_PAIRS_TOP) {
-        SH_REQUIRE(job->context, s->k >= 1 && s->k <= m->patterns.n, "k");
-        plan->k_best = s->k < m->patterns.n ? s->k : 0;
+        SH_REQUIRE(job->context, s->k >= 1 && s->k <= sh_count(m), "k");
+        plan->k_best = s->k < sh_count(m) ? s->k : 0;
     }
     if (job->map->reach && job->goal <= SH_GOAL_WEIGHTS && !plan->k_best && !sh_by_place(s)) {
         plan->reach = job->map->reach(m->k->unit, m->patterns.n);
@@ -154,18 +155,54 @@ static sh_status make_plan(sh_job *job, void **memory) {
     return SH_OK;
 }
 
+/* Tells whether a planned job is one of indexes and the scan, which leave to overflow.c what they cannot answer. */
+static int is_searched(const sh_job *job) {
+    const int64_t k = job->plan.k_best;
+    return !sh_by_place(job->queries.structure) && (k ? k <= sh_exact_support(job->memory) : job->map->cutoff != NULL);
+}
+
+/* Plans a job, and checks its queries; the plan's arrays lie in *memory. */
+static sh_status prepare(sh_job *job, void **memory) {
+    sh_status status = make_plan(job, memory);
+    if (status != SH_OK) return status;
+    return sh_for_each(job->context, sh_ceil_div(job->queries.n, CHUNK), 0, check_queries, job);
+}
+
+/* Goes on with the packed memory in place of one with removed rows: plans the job anew, with the same list of queries for
+ * overflow.c. */
+static sh_status take_packed(sh_job *job, void **memory) {
+    const sh_memory *m = job->memory, *packed;
+    const int64_t count = atomic_load(&job->plan.overflow_count), *overflow_queries = job->plan.overflow_queries;
+    sh_status status = sh_pack(job->context, m, &packed);
+    if (status != SH_OK) return status;
+    job->memory = packed;
+    if (job->values == &m->patterns) job->values = &packed->patterns;
+    if (job->values == &m->values) job->values = &packed->values;
+    void *old_memory = *memory;
+    *memory = NULL;
+    job->plan = (sh_plan){.not_finite = job->plan.not_finite};
+    status = prepare(job, memory);
+    if (status == SH_OK && count) {
+        memcpy(job->plan.overflow_queries, overflow_queries, (size_t)count * sizeof *overflow_queries);
+        atomic_store(&job->plan.overflow_count, count);
+    }
+    sh_release(job->context, old_memory);
+    return status;
+}
+
 /* Answers checked queries by the steps that their structure, map and goal need. */
-static sh_status answer_queries(sh_job *job) {
+static sh_status answer_queries(sh_job *job, void **memory) {
     sh_plan *plan = &job->plan;
     int64_t n = job->queries.n;
-    const sh_structure *s = job->queries.structure;
-    const int by_lists = plan->k_best ? plan->k_best <= sh_exact_support(job->memory) : job->map->cutoff != NULL;
+    const int by_lists = is_searched(job);
     sh_status status = SH_OK;
-    if (sh_by_place(s)) return sh_answer_pairs(job);
+    if (sh_by_place(job->queries.structure)) return sh_answer_pairs(job);
     if ((by_lists && plan->k_best <= SH_NEAREST) || plan->reach > 0) status = sh_answer_by_index(job);
     if (status != SH_OK) return status;
     if (by_lists) {
         status = sh_scan(job);
+        if (status == SH_OK && job->memory->removed && atomic_load(&plan->overflow_count))
+            status = take_packed(job, memory);
     } else {
         /* lists of weights, and of more than the scan's lists hold, need whole rows of scores; so do some others */
         const int whole_rows = job->goal == SH_GOAL_WEIGHTS || plan->k_best;
@@ -197,16 +234,18 @@ sh_status sh_run(sh_job *job) {
     _Atomic int not_finite = 0;
     void *memory = NULL;
     job->plan = (sh_plan){.not_finite = &not_finite};
-    status = make_plan(job, &memory);
-    if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHUNK), 0, check_queries, job);
+    status = prepare(job, &memory);
+    if (m->removed && (status == SH_OVERFLOW || (status == SH_OK && !is_searched(job))))
+        status = take_packed(job, &memory); /* removed.c, note 2 */
     if (status == SH_OK) {
-        status = answer_queries(job);
+        status = answer_queries(job, &memory);
         if (status == SH_NOT_FINITE)
             status = find_not_finite(job, SH_SCORE_NOT_FINITE, context->row);
         else if (status == SH_OK && atomic_load(&not_finite))
             status = find_not_finite(job, atomic_load(&not_finite), 0);
     }
     sh_release(context, memory);
+    job->memory = m;
     job->plan = (sh_plan){0};
     return status;
 }
@@ -369,7 +408,7 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
     const sh_kernels *k = memory->k;
     int64_t width = memory->values.d;
     for (int64_t i = 0; i < start[n]; i++)
-        if (position[i] < 0 || position[i] >= memory->patterns.n)
+        if (position[i] < 0 || position[i] >= sh_count(memory))
             return sh_fail(context, SH_BAD_ARGUMENT, "positions", i);
     double *sum = sh_allocate(context, width, sizeof(double));
     void *widened_row = sh_allocate(context, width, k->size);
@@ -378,16 +417,17 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
     for (int64_t i = 0; status == SH_OK && i < n; i++) {
         for (int64_t j = 0; j < width; j++) sum[j] = -0.0; /* as in rescore.c */
         for (int64_t e = start[i]; e < start[i + 1]; e++) {
+            const int64_t row = sh_row_of(memory, position[e]);
             double w = weight[e];
-            if (memory->scale && !memory->has_values) w *= memory->scale[position[e]];
-            k->accumulate(sum, w, sh_row_at(k, &memory->values, position[e], widened_row), width);
+            if (memory->scale && !memory->has_values) w *= memory->scale[row];
+            k->accumulate(sum, w, sh_row_at(k, &memory->values, row, widened_row), width);
         }
         if (start[i] == start[i + 1]) memset(sum, 0, (size_t)width * sizeof(double));
         void *state = sh_at(k, states, i * width);
         k->from_double(state, sum, width);
         if (!memory->values.unchecked && !isfinite(k->max_abs(state, width)))
             status = check_suspects(context, (suspects){k, &memory->values, memory->has_values ? "values" : "patterns",
-                                                        start[i + 1] - start[i], position + start[i]});
+                                                        start[i + 1] - start[i], position + start[i], memory});
     }
     sh_release(context, sum);
     sh_release(context, widened_row);

@@ -191,6 +191,7 @@ static sh_status scan_tiles(sh_job *job, const sh_grid_item *g, item_scratch *v,
     const void *queries = job->plan.scan_queries ? v->queries : sh_tile_query(job, g->first_query);
     for (int64_t tile = g->first_tile; tile < g->last_tile && active; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
+        if (sh_position_of(m, first) == sh_position_of(m, first + n)) continue; /* all are removed */
         sh_tile_scores(job, &m->patterns, queries, g->rows, first, n, v->scores, SH_TILE, v->tile_rows);
         for (int64_t i = 0; i < g->rows; i++) {
             sh_candidate_list *l = &v->lists[i];
@@ -217,9 +218,10 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     item_scratch v;
     lay_out(job, scratch, &v);
     size_t bytes = (size_t)job->memory->patterns.d * job->k->size;
+    const double least = job->memory->removed ? -job->k->largest : -INFINITY; /* removed patterns have -INFINITY */
     for (int64_t i = 0; i < g.rows; i++) {
         v.lists[i] = (sh_candidate_list){
-            .capacity = CAPACITY, .min_score = -INFINITY, .best = -INFINITY, .list = v.candidates + i * CAPACITY};
+            .capacity = CAPACITY, .min_score = least, .best = -INFINITY, .list = v.candidates + i * CAPACITY};
         if (job->plan.scan_queries)
             memcpy((char *)v.queries + (size_t)i * bytes, sh_tile_query(job, job->plan.scan_queries[g.first_query + i]),
                    bytes);

@@ -619,6 +619,223 @@ static void use_of_indexes(void) {
     }
 }
 
+/* --- removed rows ------------------------------------------------------------------------------------ */
+
+enum { ASKED = 12, LISTS = ASKED * LARGE }; /* queries; entries of all their lists, at most */
+
+/* What all calls to a memory return: of equal memories, the same bytes. */
+typedef struct {
+    float states[ASKED][WIDTH], before[ASKED][WIDTH], mixed[ASKED][V], listed[ASKED][V], mixture[ASKED][V];
+    double energy[ASKED], list_score[LISTS], list_weight[LISTS], best[ASKED * 5], margin[LARGE], radius[ASKED],
+        scale[ASKED], sum[ASKED];
+    int64_t support[ASKED], start[ASKED + 1], list_position[LISTS], nearest[ASKED * 5], rival[ASKED], steps[ASKED],
+        counted[ASKED];
+    uint8_t converged[ASKED];
+} answers;
+
+static int has_cutoff(sh_model m) { return m.separation == SH_NORMMAX || plain_alpha(m) > 1; }
+
+/* Asks a memory with values all that it can be asked with a map and perhaps a structure. */
+static void ask(sh_context *context, const sh_memory *memory, sh_model m, double beta, const sh_structure *s,
+                answers *a) {
+    const sh_queries queries = {.data = query_rows, .n = ASKED, .beta = &beta, .structure = s};
+    sh_entries e = {0};
+    memset(a, 0, sizeof *a);
+    CHECK_OK(sh_update(context, memory, m, queries, a->mixed, a->support));
+    CHECK_OK(
+        sh_retrieve(context, memory, m, queries, 4, 0.003, a->states, a->steps, a->converged, a->support, a->before));
+    if (m.separation != SH_POLYNOMIAL) CHECK_OK(sh_energy(context, memory, m, queries, a->energy));
+    if (CHECK_OK(sh_associate(context, memory, m, queries, has_cutoff(m) || s ? 0 : 9, 0, &e))) {
+        const size_t n = (size_t)e.start[ASKED];
+        memcpy(a->start, e.start, sizeof a->start);
+        memcpy(a->list_position, e.position, n * sizeof(int64_t));
+        memcpy(a->list_score, e.score, n * sizeof(double));
+        memcpy(a->list_weight, e.weight, n * sizeof(double));
+        CHECK_OK(sh_mix(context, memory, ASKED, e.start, e.position, e.weight, a->listed));
+        sh_entries_free(context, &e);
+    }
+    if (s) return;
+    if (has_cutoff(m)) {
+        int64_t counts[ASKED][4];
+        CHECK_OK(sh_survey(context, memory, m, queries, &counts[0][0]));
+        for (int i = 0; i < ASKED; i++) a->counted[i] = counts[i][3];
+    } else {
+        CHECK_OK(sh_accumulate(context, memory, m, queries, (sh_partial){a->scale, a->sum, a->mixture}));
+    }
+}
+
+/* Asks what does not depend on a map. */
+static void ask_of_patterns(sh_context *context, const sh_memory *memory, answers *a) {
+    int64_t which[ASKED];
+    double need[ASKED];
+    const sh_queries queries = {.data = query_rows, .n = ASKED};
+    memset(a, 0, sizeof *a);
+    for (int64_t i = 0; i < ASKED; i++) {
+        which[i] = sh_memory_count(memory) * i / ASKED;
+        need[i] = 0.5 * (double)(i % 5) - 0.5;
+    }
+    CHECK_OK(sh_nearest(context, memory, queries, 5, a->nearest, a->best));
+    CHECK_OK(sh_margins(context, memory, a->margin));
+    CHECK_OK(sh_radii(context, memory, ASKED, which, need, 1e-9, a->radius, a->rival));
+}
+
+/* Removes rows of which `gone` says so from a memory with `removed` and others, some positions twice, and frees it. */
+static sh_memory *without(sh_context *context, sh_memory *old, const uint8_t *gone, uint8_t *removed) {
+    static int64_t position[2 * LARGE];
+    int64_t n = 0, left = 0;
+    sh_memory *memory = NULL;
+    for (int64_t i = 0; i < LARGE; i++) {
+        if (removed[i]) continue;
+        if (gone[i]) position[n++] = left;
+        if (gone[i] && i % 7 == 0) position[n++] = left;
+        removed[i] = gone[i];
+        left++;
+    }
+    CHECK_OK(sh_memory_remove(context, old, n, position, &memory));
+    sh_memory_free(context, old);
+    return memory;
+}
+
+/* Compares a memory whose removed rows are `removed` with one made anew of the others, by every path and map. */
+static void compare_with_new(const sh_memory *memory, const uint8_t *removed, sh_similarity similarity,
+                             const float (*values)[V]) {
+    static float left[LARGE][WIDTH], left_values[LARGE][V];
+    static answers got, want;
+    static const sh_model models[] = {
+        {SH_SPARSEMAX, 0}, {SH_ENTMAX, 1.5}, {SH_SOFTMAX, 0}, {SH_POLYNOMIAL, 3}, {SH_NORMMAX, 2}};
+    static const double betas[] = {3, 1e-4};
+    int64_t n = 0, position[ASKED], row[LARGE];
+    for (int64_t i = 0; i < LARGE; i++)
+        if (!removed[i]) {
+            memcpy(left[n], rows[i], sizeof left[n]);
+            memcpy(left_values[n++], values[i], sizeof left_values[0]);
+        }
+    CHECK(sh_memory_count(memory) == n);
+    const sh_rows patterns = {.data = left, .n = n, .d = WIDTH, .stride = sizeof left[0], .type = SH_FLOAT32};
+    const sh_rows mixed = {.data = left_values, .n = n, .d = V, .stride = sizeof left_values[0], .type = SH_FLOAT32};
+    const sh_structure structures[] = {{.pairs = SH_PAIRS_TOP, .k = sh_min(n, 7)},
+                                       {.pairs = SH_PAIRS_TOP, .k = sh_min(n, 1500)},
+                                       {.pairs = SH_PAIRS_WINDOW, .width = n / 3, .dilation = 1, .position = position}};
+    ledger l = {.fail_at = -1};
+    sh_context context = context_of(&l, 2);
+    CHECK_OK(sh_memory_rows(&context, memory, n, NULL, row));
+    for (int64_t i = 0; i < n; i++) CHECK(!memcmp(rows[row[i]], left[i], sizeof left[i]));
+    for (int64_t i = 0; i < n; i++)
+        CHECK_OK(sh_memory_rows(&context, memory, 1, &i, &position[0])), CHECK(position[0] == row[i]);
+    for (int64_t i = 0; i < ASKED; i++) position[i] = (i * 101) % n;
+    sh_memory *anew = NULL;
+    if (!CHECK_OK(sh_memory_new(&context, &patterns, &mixed, similarity, SH_FLOAT32, &anew))) return;
+    sh_context of_path = context_of(&blocks, 2);
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++)
+        for (size_t b = 0; b < 2; b++) {
+            const sh_structure *s = k > 2 ? NULL : &structures[(k + b) % 3];
+            for (int with_structure = 0; with_structure <= (s != NULL); with_structure++) {
+                ask(&context, anew, models[k], betas[b], with_structure ? s : NULL, &want);
+                for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++) {
+                    if (path > 0 && (!has_cutoff(models[k]) || b == 1)) continue;
+                    of_path.path = PATHS[path];
+                    ask(&of_path, memory, models[k], betas[b], with_structure ? s : NULL, &got);
+                    CHECK(!memcmp(&got, &want, sizeof got));
+                }
+            }
+        }
+    ask_of_patterns(&context, anew, &want);
+    for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++) {
+        of_path.path = PATHS[path];
+        ask_of_patterns(&of_path, memory, &got);
+        CHECK(!memcmp(&got, &want, sizeof got));
+    }
+    sh_memory_free(&context, anew);
+    CHECK(l.live == 0);
+}
+
+/* Memories from which rows are removed, and to which others are added, answer as one made anew. */
+static void removals(void) {
+    static float values[LARGE][V];
+    static uint8_t removed[LARGE], gone[LARGE];
+    for (int i = 0; i < LARGE; i++)
+        for (int c = 0; c < V; c++) values[i][c] = (float)normal(&seed);
+    for (int s = 0; s < 3; s++) {
+        sh_context context = context_of(&blocks, 2);
+        sh_rows first = rows_of(LARGE - 400), all = rows_of(LARGE);
+        sh_rows mixed = {.data = values, .n = first.n, .d = V, .stride = sizeof values[0], .type = SH_FLOAT32};
+        sh_memory *memory = NULL, *longer = NULL;
+        if (!CHECK_OK(sh_memory_new(&context, &first, &mixed, (sh_similarity)s, SH_FLOAT32, &memory))) return;
+        if (s != SH_COSINE) CHECK_OK(sh_memory_index(&context, memory)); /* which the others take over */
+        memset(removed, 0, sizeof removed);
+        for (int i = (int)first.n; i < LARGE; i++) removed[i] = 1;
+        for (int round = 0; round < 5; round++) {
+            if (round == 2) { /* rows are added, of the second half of what there is */
+                mixed.n = all.n;
+                if (!CHECK_OK(sh_memory_extend(&context, memory, &all, &mixed, &longer))) return;
+                sh_memory_free(&context, memory);
+                memory = longer;
+                memset(removed + first.n, 0, (size_t)(LARGE - first.n));
+            }
+            for (int i = 0; i < LARGE; i++)
+                gone[i] = round == 0   ? i == 0 || i == 77 || i == first.n - 1 /* few, the first and the last */
+                          : round == 1 ? i >= 1000 && i < 2100                 /* a whole tile */
+                          : round == 2 ? i % 64 == 5 || i == LARGE - 1
+                          : round == 3 ? i < 1024 && i % 9 != 0
+                                       : i % 211 != 3; /* almost all */
+            memory = without(&context, memory, gone, removed);
+            if (!memory) return;
+            compare_with_new(memory, removed, (sh_similarity)s, (const float (*)[V])values);
+        }
+        sh_memory_free(&context, memory);
+        CHECK(blocks.live == 0);
+    }
+}
+
+/* Checks what is refused, and that bounds over removed rows do no harm. */
+static void refused_removals(void) {
+    float x[4][3] = {{1, 2, 3}, {3e38f, 3e38f, 3e38f}, {1, 0, 0}, {0, 1, 0}}, state[4][3], want[4][3];
+    const double beta = 1;
+    const sh_rows four = {.data = x, .n = 4, .d = 3, .stride = sizeof x[0], .type = SH_FLOAT32};
+    const float asked[2][3] = {{0.25F, 0, 0}, {0, 0.25F, 0}};
+    const sh_queries queries = {.data = asked, .n = 2, .beta = &beta};
+    sh_context context = context_of(&blocks, 1);
+    sh_memory *memory = NULL, *less = NULL;
+    const int64_t all[] = {0, 1, 2, 3}, outside[] = {1, 4}, negative[] = {-1};
+    if (!CHECK_OK(sh_memory_new(&context, &four, NULL, SH_DOT, SH_FLOAT32, &memory))) return;
+    CHECK_REFUSED(context, sh_memory_remove(&context, NULL, 1, all, &less), SH_BAD_ARGUMENT, "old");
+    CHECK_REFUSED(context, sh_memory_remove(&context, memory, -1, all, &less), SH_BAD_ARGUMENT, "n");
+    CHECK_REFUSED(context, sh_memory_remove(&context, memory, 1, NULL, &less), SH_BAD_ARGUMENT, "positions");
+    CHECK_REFUSED(context, sh_memory_remove(&context, memory, 1, all, NULL), SH_BAD_ARGUMENT, "memory");
+    CHECK_REFUSED(context, sh_memory_remove(&context, memory, 4, all, &less), SH_BAD_ARGUMENT, "positions");
+    CHECK_REFUSED(context, sh_memory_remove(&context, memory, 2, outside, &less), SH_BAD_ARGUMENT, "positions");
+    CHECK(context.row == 1);
+    CHECK_REFUSED(context, sh_memory_remove(&context, memory, 1, negative, &less), SH_BAD_ARGUMENT, "positions");
+    int64_t row[4];
+    CHECK_REFUSED(context, sh_memory_rows(&context, NULL, 1, NULL, row), SH_BAD_ARGUMENT, "memory");
+    CHECK_REFUSED(context, sh_memory_rows(&context, memory, -1, NULL, row), SH_BAD_ARGUMENT, "n");
+    CHECK_REFUSED(context, sh_memory_rows(&context, memory, 1, NULL, NULL), SH_BAD_ARGUMENT, "row");
+    CHECK_REFUSED(context, sh_memory_rows(&context, memory, 5, NULL, row), SH_BAD_ARGUMENT, "positions");
+    CHECK_REFUSED(context, sh_memory_rows(&context, memory, 2, outside, row), SH_BAD_ARGUMENT, "positions");
+    CHECK(less == NULL && sh_memory_count(memory) == 4 && sh_memory_count(NULL) == 0);
+    /* scores of the long pattern may overflow; without it, those of the others do not */
+    sh_queries large = queries;
+    float far[3] = {4, 4, 4};
+    large.data = far, large.n = 1;
+    CHECK_REFUSED(context, sh_update(&context, memory, (sh_model){SH_SPARSEMAX, 0}, large, state, NULL), SH_OVERFLOW,
+                  "queries");
+    if (!CHECK_OK(sh_memory_remove(&context, memory, 1, all + 1, &less))) return;
+    CHECK_OK(sh_update(&context, less, (sh_model){SH_SPARSEMAX, 0}, large, state, NULL));
+    CHECK(!memcmp(state[0], x[0], sizeof x[0]));
+    /* what the owner writes into removed rows is not seen; a row that is left is named by its position */
+    CHECK_OK(sh_update(&context, less, (sh_model){SH_SPARSEMAX, 0}, queries, want, NULL));
+    x[1][0] = NAN;
+    CHECK_OK(sh_update(&context, less, (sh_model){SH_SPARSEMAX, 0}, queries, state, NULL));
+    CHECK(!memcmp(state, want, 2 * sizeof x[0]));
+    x[3][1] = INFINITY;
+    CHECK_REFUSED(context, sh_update(&context, less, (sh_model){SH_SPARSEMAX, 0}, queries, state, NULL), SH_NOT_FINITE,
+                  "patterns");
+    CHECK(context.row == 2);
+    sh_memory_free(&context, memory);
+    sh_memory_free(&context, less);
+    CHECK(blocks.live == 0);
+}
+
 /* --- what is refused, and what fails ---------------------------------------------------------------- */
 
 static void refusals(void) {
@@ -698,7 +915,7 @@ static sh_status call_all(sh_context *context, void *given) {
     const sh_rows patterns = rows_of(100), more = rows_of(104);
     const sh_queries queries = {.data = query_rows, .n = 10, .beta = &beta};
     const int64_t which[2] = {1, 2};
-    sh_memory *memory = NULL, *longer = NULL;
+    sh_memory *memory = NULL, *longer = NULL, *less = NULL;
     sh_entries entries = {0};
     int64_t steps[10], support[10], position[20], rival[2];
     uint8_t converged[10];
@@ -721,8 +938,12 @@ static sh_status call_all(sh_context *context, void *given) {
     if (status == SH_OK) status = sh_memory_fingerprint(context, memory, &print);
     if (status == SH_OK) status = sh_memory_extend(context, memory, &more, NULL, &longer);
     if (status == SH_OK) status = sh_update(context, longer, c->model, queries, c->states, support);
+    if (status == SH_OK) status = sh_memory_remove(context, longer, 2, which, &less);
+    if (status == SH_OK) /* of the largest norm, which another has now */
+        status = sh_retrieve(context, less, c->model, queries, 3, 0, c->states, steps, converged, support, c->before);
     sh_memory_free(context, memory);
     sh_memory_free(context, longer);
+    sh_memory_free(context, less);
     return status;
 }
 
@@ -858,6 +1079,8 @@ int main(void) {
     indexes();
     orders();
     use_of_indexes();
+    removals();
+    refused_removals();
     refusals();
     failures();
     supports_of_thousands();

@@ -91,7 +91,7 @@ class Call:
         structure: Structure | None = None,
     ) -> Self:
         """Check queries (..., d) and beta, and choose the executor; a code and a structure have been checked."""
-        given = as_queries(queries, pattern_set.patterns.shape[1])
+        given = as_queries(queries, pattern_set.shape[1])
         dtype = FLOAT64 if FLOAT64 in (pattern_set.dtype, compute_dtype(given)) else FLOAT32
         rows = contiguous(given, dtype).reshape(-1, given.shape[-1])
         leading = given.shape[:-1]
@@ -112,12 +112,13 @@ class Call:
     def _outputs(self, out: Any) -> tuple[Array, Array]:
         """Return the array (N, v) that the executor writes, and the caller's (..., v), which may be the same memory."""
         stored, dtype = self.pattern_set, self.rows.dtype
-        width = stored.mixed.shape[1]
+        width = stored.width
         shape = *self.leading, width
         if out is None:
             out = np.empty(shape, dtype)
         else:
-            out = as_out(out, shape, dtype, (self.queries, self.rows, *stored.sources, stored.patterns, stored.values))
+            inputs = self.queries, self.rows, *stored.sources, stored.storage, stored.value_storage
+            out = as_out(out, shape, dtype, inputs)
         return out.reshape(-1, width) if out.flags.carray else np.empty((len(self.rows), width), dtype), out
 
     @staticmethod
@@ -184,13 +185,13 @@ class Call:
             dtype=self.rows.dtype,
             n_patterns=offset + len(patterns),
             similarity=patterns.similarity,
-            has_values=patterns.values is not None,
+            has_values=patterns.value_storage is not None,
             scale_of_patterns=patterns.scale,
         )
         if has_cutoff(self.code):
             start, position, score, _ = executor.associate(self.rows)
             return replace(part, start=start, position=position + offset, score=score)
-        mixture = np.empty((len(self.rows), patterns.mixed.shape[1]), self.rows.dtype)
+        mixture = np.empty((len(self.rows), patterns.width), self.rows.dtype)
         scale, total = executor.accumulate(self.rows, mixture)
         return replace(part, scale=scale, sum=total, mixture=mixture)
 
@@ -199,7 +200,7 @@ class Call:
     ) -> Array | tuple[Array, RetrievalInfo]:
         """Update the queries until none moves; return the states (..., v), and a RetrievalInfo unless that is False."""
         max_steps = as_whole("max_steps", max_steps, 0)
-        dtype, executor, has_values = self.rows.dtype, self.executor, self.pattern_set.values is not None
+        dtype, executor, has_values = self.rows.dtype, self.executor, self.pattern_set.value_storage is not None
         tol = TOLERANCE[dtype] if tol is None else as_number("tol", tol, least=0.0)
         extras = _extras(return_info)
         if extras:

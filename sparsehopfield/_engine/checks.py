@@ -311,29 +311,29 @@ def as_more_rows(name: str, array: ArrayLike, stored: Array) -> Array:
     return rows
 
 
-def as_remaining(positions: Any, n: int) -> NDArray[np.bool_]:
-    """Return which of n rows remain, (n,) of bool, when some are removed, chosen as numpy.delete chooses them."""
-    remaining = np.ones(n, np.bool_)
+def as_positions(positions: Any, n: int) -> NDArray[np.int64]:
+    """Return the positions of some of n rows, ascending and distinct, chosen as numpy.delete chooses them."""
     if isinstance(positions, slice):
         try:
-            remaining[positions] = False
+            chosen = range(*positions.indices(n))
         except (TypeError, ValueError) as error:
             raise type(error)(f"positions: {error}") from None
-        return remaining
+        return np.sort(np.arange(chosen.start, chosen.stop, chosen.step))
     p = as_array("positions", positions)
     if p.ndim > 1:
         raise ValueError(f"positions: must be a whole number, a slice or one-dimensional, got shape {p.shape}")
     if p.dtype.kind == "b":
         if p.shape != (n,):
             raise ValueError(f"positions: a mask needs one entry per pattern, shape ({n},), got {p.shape}")
-    elif p.size == 0:
-        return remaining
-    elif p.dtype.kind not in "iu":
+        return np.flatnonzero(p)
+    if p.size == 0:
+        return np.empty(0, np.int64)
+    if p.dtype.kind not in "iu":
         raise TypeError(f"positions: must be whole numbers, a slice or a mask, got dtype {p.dtype}")
-    elif (outside := (p < -n) | (p >= n)).any():
+    if (outside := (p < -n) | (p >= n)).any():
         raise IndexError(f"positions: {p[outside].flat[0]} is out of range for {n} patterns")
-    remaining[p] = False
-    return remaining
+    p = p.astype(np.int64)
+    return np.unique(np.where(p < 0, p + n, p))
 
 
 def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:

@@ -4,11 +4,12 @@ import copy as copying
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import Array, as_flag, as_patterns, as_rows, as_scale, as_values, compute_dtype
-from sparsehopfield._engine.chunked import copy_array
+from sparsehopfield._engine.chunked import copy_array, take_rows
+from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.separations import similarity_code
 from sparsehopfield._engine.text import short
 
@@ -30,7 +31,8 @@ def as_index(index: Any) -> IndexUse:
 class PatternSet:
     """Patterns (M, d) and values (M, v), checked, and for each compute dtype a capsule of the core with their norms.
 
-    The arrays never change; `sources` are those that the caller gave, which may be the same.
+    The arrays never change; `sources` are those that the caller gave, which may be the same. Rows that were removed lie
+    in `storage` and `value_storage` still; `patterns` and `values` are without them.
     """
 
     def __init__(
@@ -53,30 +55,64 @@ class PatternSet:
         self.check_finite = as_flag("check_finite", check_finite)
         self.scale = as_scale(scale, source)
         self.dtype = compute_dtype(source, source_values)
-        self.patterns = as_rows(source, self.dtype)
-        self.values = None if source_values is None else as_rows(source_values, self.dtype)
+        self.storage = as_rows(source, self.dtype)
+        self.value_storage = None if source_values is None else as_rows(source_values, self.dtype)
+        self.removed = 0  # rows of the storage that are no patterns any more
         if as_flag("copy", copy):
-            if self.patterns is source:
-                self.patterns = copy_array(source)
-            if self.values is not None and self.values is source_values:
-                self.values = copy_array(self.values)
+            if self.storage is source:
+                self.storage = copy_array(source)
+            if self.value_storage is not None and self.value_storage is source_values:
+                self.value_storage = copy_array(self.value_storage)
         self._cores: dict[np.dtype[Any], Any] = {}
         # sums over the patterns, or over the first of them, that the executors of features share from call to call
         self.feature_states: dict[Any, Any] = {}
 
     def __len__(self) -> int:
-        return len(self.patterns)
+        return len(self.storage) - self.removed
 
     @property
-    def mixed(self) -> Array:
-        """Return what is mixed: the values, or the patterns where there are none."""
-        return self.patterns if self.values is None else self.values
+    def shape(self) -> tuple[int, int]:
+        """Return (M, d)."""
+        return len(self), self.storage.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Return v, or d where the patterns are mixed."""
+        return int((self.storage if self.value_storage is None else self.value_storage).shape[1])
+
+    @cached
+    def patterns(self) -> Array:
+        """Return the patterns, (M, d): the storage, or a copy where rows of it are removed."""
+        return self._left(self.storage)
+
+    @cached
+    def values(self) -> Array | None:
+        """Return the values, (M, v), as the patterns; None if the patterns are mixed."""
+        return None if self.value_storage is None else self._left(self.value_storage)
+
+    @cached
+    def rows(self) -> NDArray[np.int64]:
+        """Return which rows of the storage the patterns are, (M,)."""
+        return self.rows_of(None)
+
+    def rows_of(self, positions: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Return which rows of the storage some patterns are; None: all."""
+        return _core.rows_of(self.core(self.dtype), positions)
+
+    def _left(self, rows: Array) -> Array:
+        """Return an array of the storage without the rows that are removed."""
+        return take_rows(rows, self.rows) if self.removed else rows
+
+    def arrays(self) -> tuple[Array, Array | None]:
+        """Return patterns and values, which the set does not keep where they are copies."""
+        return self._left(self.storage), None if self.value_storage is None else self._left(self.value_storage)
 
     def core(self, dtype: np.dtype[Any]) -> Any:
         """Return the core's memory in this compute dtype."""
         if dtype not in self._cores:
-            patterns = as_rows(self.patterns, dtype)
-            values = None if self.values is None else as_rows(self.values, dtype)
+            patterns, values = self.arrays()
+            patterns = as_rows(patterns, dtype)
+            values = None if values is None else as_rows(values, dtype)
             options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
             core = _core.memory(patterns, values, *options)
             if self.index != "auto":
@@ -89,18 +125,42 @@ class PatternSet:
     def with_rows(
         self, patterns: Array, values: Array | None, *, extends: bool, index: IndexUse | None = None
     ) -> "PatternSet":
-        """Return a set of other rows under the same model; the rows must lie as the core reads them.
+        """Return a set of another storage under the same model; the rows must lie as the core reads them.
 
-        extends: they begin with the rows of this set, whose norms and index are used again. index: another use of it.
+        extends: they begin with the storage of this set, whose norms and index are used again, and of which the same
+        rows are removed. index: another use of it.
         """
-        other = copying.copy(self)
+        other = self._begin_another(patterns, values)
         other.index = self.index if index is None else index
-        other.patterns, other.values = other.sources = patterns, values
-        other._cores = {}
-        other.feature_states = dict(self.feature_states) if extends else {}
+        other.sources = patterns, values
         if extends:
+            other.feature_states = dict(self.feature_states)
             core = other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
             _core.use_index(core, INDEX_USES[other.index])
         else:
+            other.removed = 0
             other.core(self.dtype)  # checks the patterns
+        return other
+
+    def without(self, positions: NDArray[np.int64]) -> "PatternSet":
+        """Return a set of the same storage without the patterns at some positions, distinct and not all."""
+        other = self._begin_another(self.storage, self.value_storage)
+        other.removed += len(positions)
+        other._cores[self.dtype] = _core.without(self.core(self.dtype), positions)
+        return other
+
+    def copied(self) -> "PatternSet":
+        """Return a set of copies of the patterns and values, which lie in a storage of their own."""
+        if self.removed:
+            return self.with_rows(*self.arrays(), extends=False)
+        values = None if self.value_storage is None else copy_array(self.value_storage)
+        return self.with_rows(copy_array(self.storage), values, extends=True)
+
+    def _begin_another(self, storage: Array, value_storage: Array | None) -> "PatternSet":
+        """Return a set of another storage under the same model, of which nothing is computed yet."""
+        other = copying.copy(self)
+        for name in ("patterns", "values", "rows"):
+            other.__dict__.pop(name, None)
+        other.storage, other.value_storage = storage, value_storage
+        other._cores, other.feature_states = {}, {}
         return other

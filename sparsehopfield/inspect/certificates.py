@@ -178,7 +178,7 @@ class Certificates:
 
     def _blocks(self) -> Iterator[slice]:
         """Yield slices of the patterns, of limited size."""
-        m, d = self.pattern_set.patterns.shape
+        m, d = self.pattern_set.shape
         step = max(1, min(BLOCK, NUMBERS // d))
         for first in range(0, m, step):
             yield slice(first, min(first + step, m))
@@ -208,7 +208,7 @@ class Certificates:
     def _pattern_lengths(self) -> Floats:
         """Compute the lengths |xi| of the numbers that are stored, (M,), by their scale if they have one."""
         scale = self.pattern_set.scale
-        lengths = np.empty(len(self.pattern_set.patterns))
+        lengths = np.empty(len(self.pattern_set))
         for block in self._blocks():
             rows = self.pattern_set.patterns[block]
             if scale != 1:
@@ -220,7 +220,7 @@ class Certificates:
     @ignoring_float_errors()
     def _longest_and_underflow(self) -> tuple[float, float]:
         """Compute the length of the longest pattern (cosine: 1), and the most that underflow may change a score by."""
-        longest, d = float(self._pattern_lengths.max()), self.pattern_set.patterns.shape[1]
+        longest, d = float(self._pattern_lengths.max()), self.pattern_set.shape[1]
         tiny = float(np.finfo(np.float64).smallest_subnormal) * (d + 8)
         if self.pattern_set.similarity == "cosine":
             return 1.0, tiny * max(1.0, 1 / float(self._pattern_lengths.min()))
@@ -236,7 +236,7 @@ class Certificates:
         """
         longest, tiny = self._longest_and_underflow
         size = scores if self.pattern_set.similarity == "euclidean" else lengths * longest
-        return 4 * ((2 * self.pattern_set.patterns.shape[1] + 8) * ROUNDOFF * size + tiny)
+        return 4 * ((2 * self.pattern_set.shape[1] + 8) * ROUNDOFF * size + tiny)
 
     @cached
     def unit_row_error(self) -> float:
@@ -270,14 +270,14 @@ class Certificates:
         stored = self.pattern_set
         return (
             self._core
-            if stored.values is None
+            if stored.value_storage is None
             else stored.with_rows(stored.patterns, None, extends=False, index=False).core(stored.dtype)
         )
 
     def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:
         """Return patterns as T returns them, to the bit: cosine unit rows, narrow numbers widened."""
-        positions = np.arange(len(self.pattern_set.patterns))[position]
-        rows = np.empty((len(positions), self.pattern_set.patterns.shape[1]), self.pattern_set.dtype)
+        positions = np.arange(len(self.pattern_set))[position]
+        rows = np.empty((len(positions), self.pattern_set.shape[1]), self.pattern_set.dtype)
         _core.mix(self._core_without_values, np.arange(len(positions) + 1), positions, np.ones(len(positions)), rows)
         return rows
 
@@ -286,7 +286,7 @@ class Certificates:
 
         Under a structure all patterns are queries of one call, each at its place.
         """
-        m = len(self.pattern_set.patterns)
+        m = len(self.pattern_set)
         fixed = np.empty(m, np.bool_)
         tol = 4 * float(np.finfo(self.pattern_set.dtype).eps)
         pairs = None if structure is None else structure.descriptor(m, m)
@@ -351,7 +351,7 @@ class Certificates:
         """Compute the root mean square distance from the mean and the participation ratio of the covariance, BLOCK
         columns at a time.
         """
-        m, d = self.pattern_set.patterns.shape
+        m, d = self.pattern_set.shape
         total = np.zeros(d)
         for block in self._blocks():
             total += self.rows(block).astype(np.float64).sum(axis=0)
@@ -388,7 +388,7 @@ class Certificates:
     @cached
     def copies(self) -> list[NDArray[np.int64]]:
         """Return the positions of patterns whose rows are equal, in groups of two or more."""
-        keys = np.empty(len(self.pattern_set.patterns), np.int64)
+        keys = np.empty(len(self.pattern_set), np.int64)
         for block in self._blocks():
             keys[block] = [hash(row.tobytes()) for row in self.rows(block) + 0.0]  # makes -0.0 and 0.0 the same bytes
         _, key, count = np.unique(keys, return_inverse=True, return_counts=True)
@@ -430,7 +430,7 @@ class Certificates:
             distance.append(np.zeros(count))
         found = np.concatenate(pairs)
         order = np.lexsort((found[:, 1], found[:, 0]))
-        m = len(self.pattern_set.patterns)
+        m = len(self.pattern_set)
         return Duplicates(within, m, found[order], np.concatenate(distance)[order], _connected_groups(found))
 
     def _near_pairs(self, within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
@@ -442,7 +442,7 @@ class Certificates:
         one that does not underflow. So beta makes this range as wide as the distance, and the scan of a retrieval
         finds all candidates.
         """
-        cosine, a, m = self.pattern_set.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.pattern_set.patterns)
+        cosine, a, m = self.pattern_set.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.pattern_set)
         error, longest = self.unit_row_error, self._longest_and_underflow[0]
         gap = (min(within, 4 * longest) + 2 * error) ** 2 / 2 + 2 * error  # no two are farther apart than 2 longest
         gap = gap + self.rounding_bound(np.ones(m) if cosine else self._pattern_lengths, np.full(m, gap))
@@ -458,7 +458,7 @@ class Certificates:
             kept = (position > i) & np.repeat(count < MOST_LISTED, count)
             yield from self._pairs_within(i[kept], position[kept], within)
             crowded = firsts[count == MOST_LISTED]
-            step = max(1, PRODUCTS // (BLOCK * self.pattern_set.patterns.shape[1]))
+            step = max(1, PRODUCTS // (BLOCK * self.pattern_set.shape[1]))
             for some in range(0, len(crowded), step):
                 yield from self._near_pairs_of_crowded(crowded[some : some + step], within)
 
@@ -479,7 +479,7 @@ class Certificates:
         self, i: NDArray[np.int64], j: NDArray[np.int64], within: float
     ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """Yield those of the pairs (i, j) that are at most `within` apart, by their rows' differences."""
-        step = max(1, BLOCK * BLOCK // self.pattern_set.patterns.shape[1])
+        step = max(1, BLOCK * BLOCK // self.pattern_set.shape[1])
         for first in range(0, len(i), step):
             pair = np.column_stack([i[first : first + step], j[first : first + step]])
             distances = _row_lengths(self.rows(pair[:, 0]).astype(np.float64) - self.rows(pair[:, 1]))

@@ -260,9 +260,9 @@ def explain(
     """
     top = as_whole("top", top, 1)
     given = as_numbers("query", query)
-    if given.shape != pattern_set.patterns.shape[1:]:
+    if given.shape != pattern_set.shape[1:]:
         raise ValueError(
-            f"query: must be a single vector of {pattern_set.patterns.shape[1]} features, got shape {given.shape}; "
+            f"query: must be a single vector of {pattern_set.shape[1]} features, got shape {given.shape}; "
             f"explain the rows one by one"
         )
     if not np.isfinite(given).all():
@@ -359,7 +359,7 @@ def _stages(call: Call, support: int, visible: int) -> tuple[dict[str, int], int
 def _pattern_rows(call: Call, position: NDArray[np.int64]) -> Array:
     """Return stored patterns as the numbers that they stand for, (len(position), d)."""
     pattern_set, dtype = call.pattern_set, call.rows.dtype
-    rows = pattern_set.patterns[position].astype(np.float32 if pattern_set.scale != 1 else dtype)
+    rows = pattern_set.storage[pattern_set.rows_of(position)].astype(np.float32 if pattern_set.scale != 1 else dtype)
     return (rows * np.float32(pattern_set.scale)).astype(dtype, copy=False) if pattern_set.scale != 1 else rows
 
 

@@ -555,13 +555,13 @@ class FeatureExecutor:
 
     def _empty(self, values: Array | None) -> FeatureState:
         """Return a state of no patterns."""
-        d, v = self.stored.patterns.shape[1], None if values is None else values.shape[1]
+        d, v = self.stored.shape[1], None if values is None else values.shape[1]
         return FeatureState(self.structure, d, v, self.beta, self.stored.similarity, self.dtype)
 
     def update(self, rows: Array, out: Array) -> None:
         """Write one update of rows (N, d) to out (N, v): a mixture of the values, or of the patterns without any."""
         self._check(len(rows))
-        self._into(rows, out, values=self.stored.values is not None)
+        self._into(rows, out, values=self.stored.value_storage is not None)
 
     def _into(self, rows: Array, out: Array, *, values: bool) -> None:
         s = self.stored
@@ -579,7 +579,7 @@ class FeatureExecutor:
             key = (*model, self.dtype, values)
             v = s.values if values else None
             state = kept.get(key) or self._empty(v)
-            if state.n_patterns < len(s.patterns):  # those that were added since
+            if state.n_patterns < len(s):  # those that were added since
                 state = state._with(s.patterns, v, s.scale, s.check_finite, state.n_patterns)
             for other in list(kept):
                 if other[:2] != model:
@@ -594,15 +594,15 @@ class FeatureExecutor:
         if self.structure.causal:
             return self._longest_from(0, 0.0)
         state = self._state(False)
-        if state.measured[0] < len(self.stored.patterns):
-            state.measured = len(self.stored.patterns), self._longest_from(*state.measured)
+        if state.measured[0] < len(self.stored):
+            state.measured = len(self.stored), self._longest_from(*state.measured)
         return state.measured[1]
 
     @ignoring_float_errors()
     def _longest_from(self, begin: int, longest: float) -> float:
         """Return the largest of the lengths of patterns from number `begin` on, and of `longest`."""
         scale = self.dtype.type(self.stored.scale)
-        for first in range(begin, len(self.stored.patterns), BLOCK):
+        for first in range(begin, len(self.stored), BLOCK):
             rows = self.stored.patterns[first : first + BLOCK].astype(self.dtype) * scale
             longest = max(longest, float(np.linalg.norm(rows.astype(np.float64), axis=1).max()))
         return longest

@@ -699,11 +699,9 @@ class HopfieldMemory:
 
     def _reads(self, tensor: Tensor) -> bool:
         """Return whether the memory reads a tensor in place."""
-        memory = self._memory
-        return not tensor.is_inference() and tensor.data_ptr() in (
-            memory.patterns.ctypes.data,
-            memory.values.ctypes.data,
-        )
+        stored = self._memory._snapshot.pattern_set
+        arrays = stored.storage, stored.value_storage
+        return not tensor.is_inference() and tensor.data_ptr() in [a.ctypes.data for a in arrays if a is not None]
 
     def _check_lent(self) -> None:
         """Raise if a tensor that is read in place was changed."""

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import sparsehopfield as sh
+from sparsehopfield._engine import snapshot as snapshots
 from sparsehopfield._engine.call import Call
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import separation_code
@@ -91,10 +92,12 @@ class Store(RuleBasedStateMachine):
         scale=st.sampled_from([None, 0.3, 7.0]),
         named=st.booleans(),
         n=st.integers(1, 5),
+        share=st.sampled_from([0, 2, 8]),
         seed=st.integers(0, 2**32 - 1),
     )
-    def begin(self, dtype, of_values, similarity, separation, scale, named, n, seed):
+    def begin(self, dtype, of_values, similarity, separation, scale, named, n, share, seed):
         self.folder = Path(tempfile.mkdtemp())
+        self.share_before, snapshots.SHARE = snapshots.SHARE, share  # how many removed rows stay where they are
         self.rng = np.random.default_rng(seed)
         self.d, self.dtype, self.of_values = 6, dtype, of_values
         self.patterns = draw(self.rng, n, self.d, dtype)
@@ -183,6 +186,7 @@ class Store(RuleBasedStateMachine):
             assert answers(memory, queries, top=4) == answers(fresh(memory), queries, top=4)
 
     def teardown(self):
+        snapshots.SHARE = getattr(self, "share_before", snapshots.SHARE)
         shutil.rmtree(getattr(self, "folder", ""), ignore_errors=True)
 
 

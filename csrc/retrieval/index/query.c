@@ -224,6 +224,20 @@ static void swap_entries(query_list *l, int64_t i, int64_t j) {
     l->lower[j] = lower;
 }
 
+/* Drops removed patterns from the entries that are not refined. */
+static void drop_removed(const search *s, query_list *l) {
+    const sh_memory *m = s->job->memory;
+    sh_filter_query *f = &l->filter;
+    if (!m->removed) return;
+    int64_t kept = l->refined;
+    for (int64_t i = l->refined; i < f->found; i++) {
+        f->slot[kept] = f->slot[i];
+        f->bound[kept] = f->bound[i];
+        kept += !sh_is_removed(m, s->index->order[f->slot[i]]);
+    }
+    f->found = kept;
+}
+
 /* Moves the n entries of the largest upper bounds to the end. */
 static void select_best(query_list *l, int64_t n) {
     const float *b = l->filter.bound;
@@ -318,6 +332,7 @@ static void seed_from_list(const search *s, int64_t query, query_list *l, const 
  * further. */
 static int refine_list(const search *s, int64_t query, sh_query_codes *codes, int64_t row, query_list *l,
                        item_scratch *v, sh_context *context) {
+    drop_removed(s, l);
     refine_entries(s, codes, row, l);
     if (s->job->goal == SH_GOAL_RADIUS) seed_from_list(s, query, l, v);
     if (!raise_threshold(s, query, &codes->query[row], l, 0, v, context)) return 0;
@@ -356,6 +371,7 @@ static int start_from_near_panels(const search *s, int64_t query, sh_query_codes
     if (!make_room(l, NEAR * SH_PANEL, v, context)) return 0;
     for (int i = 0; i < NEAR; i++)
         if (near[i] >= 0) s->k->filter(x->panels, x->scales, x->quads, near[i], near[i] + 1, &f, 1);
+    drop_removed(s, l);
     if (s->job->goal == SH_GOAL_RADIUS) {
         if (f->found) seed_from_list(s, query, l, v);
     } else if (f->found) {
@@ -383,8 +399,10 @@ static void start_list(const search *s, int64_t query, sh_query_codes *codes, in
     *l = (query_list){.filter = sh_start_list(x, codes, row, -FLT_MAX, NULL, NULL), .next = FIRST_LENGTH};
     l->min_score = -INFINITY;
     for (int j = 0; s->job->hints && j < SH_HINTS; j++) {
-        int32_t position = s->job->hints[query * SH_HINTS + j];
-        if (position >= 0) add_seeds(s, query, l, &position, 1, v);
+        int32_t row = s->job->hints[query * SH_HINTS + j];
+        if (row < 0) continue;
+        row = (int32_t)sh_row_of(s->job->memory, row);
+        add_seeds(s, query, l, &row, 1, v);
     }
     l->filter.threshold = sh_bound_threshold(x, q, l->min_score);
     if (!(q->norm > 0)) {
@@ -459,7 +477,7 @@ static void drop_by_offset(const search *s, int64_t query, const sh_query_code *
     double radius = sh_radius_bound(s->job, query, l->seed, l->seeds, /* slack */ 0);
     int64_t kept = 0;
     for (int64_t i = 0; i < f->found; i++) {
-        double offset = s->job->radius_search->norm_offset[s->index->order[f->slot[i]]];
+        double offset = sh_norm_offset(s->job, s->index->order[f->slot[i]]);
         double min_score = sh_rival_min_score_at(s->job, query, radius, offset);
         if (!(f->bound[i] < sh_bound_threshold(s->index, q, min_score))) swap_entries(l, i, kept++);
     }
@@ -503,6 +521,7 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     const sh_query_code *q = &codes->query[row];
     int64_t query = query_of(s, i), counts[SH_STAGES] = {0}, scored;
     if (f->found < 0) goto leave;
+    drop_removed(s, l);
     if (f->found - l->refined > SHORT_LIST) {
         refine_list(s, query, codes, row, l, v, context);
     } else {
