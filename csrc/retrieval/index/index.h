@@ -59,6 +59,7 @@ typedef struct sh_index {
     _Atomic int64_t references; /* memories that use it, and indexes with longer codes */
     struct sh_index
         *base; /* of an index with longer codes: whose centre, basis, order, boxes and records it shares; else NULL */
+    int borrowed; /* its own arrays lie in what sh_memory_index_import was given */
     sh_index_kind kind;
     int64_t patterns;                 /* M: it covers the first so many */
     int64_t d;                        /* features that it uses */
@@ -108,6 +109,8 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *memory, 
 /* Adds a reference; sh_index_free gives one up, and the last frees the index. */
 static inline void sh_index_retain(sh_index *index) { atomic_fetch_add(&index->references, 1); }
 void sh_index_free(sh_context *context, sh_index *index);
+/* Tells whether a memory has an index that lies in what sh_memory_index_import was given. */
+int sh_borrows_index(const sh_memory *memory);
 /* Tells whether with a second index, of all columns, all codes are at most 40 % of the patterns. */
 int sh_may_add_all_columns(const sh_memory *memory, const sh_index *leading);
 
