@@ -722,7 +722,7 @@ class HopfieldMemory:
 
     @property
     def index_nbytes(self) -> int:
-        """Return the bytes of the index; 0 where there is none yet."""
+        """Return the bytes of the index, also where it is mapped from a file; 0 where there is none yet."""
         stored = self._snapshot.pattern_set
         return _core.index_nbytes(stored.core(stored.dtype))
 
