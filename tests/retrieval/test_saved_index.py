@@ -137,12 +137,10 @@ def test_longer_codes_are_saved(path):
     queries = rng.standard_normal((600, 300)).astype(np.float32)
     memory = sh.HopfieldMemory(x, 0.5, index=True)
     before = memory.index_nbytes
-    hook("_set_available_memory")(-1)
-    for _ in range(3):
-        memory.update(np.vstack([queries] * 2))
+    memory.update(queries)
     memory.save(path)
     again = sh.HopfieldMemory.load(path, mmap=True)
-    assert again.index_nbytes == memory.index_nbytes >= before
+    assert again.index_nbytes == memory.index_nbytes > before
     assert same_bits(again.update(queries), sh.HopfieldMemory(x, 0.5, index=False).update(queries))
 
 
