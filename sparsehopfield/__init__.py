@@ -19,12 +19,13 @@ from sparsehopfield import _moved as _moved
 from sparsehopfield import functional as functional
 from sparsehopfield._engine import threadpools as threadpools
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
-from sparsehopfield.errors import FileFormatError, RetrievalWarning
+from sparsehopfield.errors import FileFormatError, FileFormatWarning, RetrievalWarning
 from sparsehopfield.functional import *  # noqa: F403
 from sparsehopfield.memory import HopfieldMemory
 
 __all__ = [
     "FileFormatError",
+    "FileFormatWarning",
     "HopfieldMemory",
     "RetrievalWarning",
     "get_num_threads",

@@ -1,6 +1,6 @@
 """Errors and warnings of the package."""
 
-__all__ = ["FileFormatError", "RetrievalWarning"]
+__all__ = ["FileFormatError", "FileFormatWarning", "RetrievalWarning"]
 
 
 LONGEST = 1000  # characters of a message about a file: what damaged files hold is quoted in some
@@ -16,6 +16,13 @@ class FileFormatError(ValueError):
         if len(message) > LONGEST:
             message = f"{message[: LONGEST - 200]} ... {message[-195:]}"
         super().__init__(message)
+
+
+class FileFormatWarning(UserWarning):
+    """A file holds an index that is not used: it is damaged, of another version, or of other patterns.
+
+    The message begins with the file's path. Results are the same: an index is built anew, or done without.
+    """
 
 
 class RetrievalWarning(RuntimeWarning):

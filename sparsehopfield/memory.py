@@ -6,6 +6,7 @@ assignment, and every operation reads it once: it sees the old patterns or the n
 
 import copy as copying
 import os
+import warnings
 from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
+    as_flag,
     as_ids,
     as_more_rows,
     as_number,
@@ -33,7 +35,7 @@ from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.snapshot import Snapshot
 from sparsehopfield._engine.structure import Structure, as_structure
-from sparsehopfield.errors import FileFormatError
+from sparsehopfield.errors import FileFormatError, FileFormatWarning
 from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, required_cutoff
 
 if TYPE_CHECKING:
@@ -43,6 +45,14 @@ if TYPE_CHECKING:
     from sparsehopfield.inspect.report import Report
 
 __all__ = ["HopfieldMemory"]
+
+
+# What is wrong with the index of a file, by the word of the core for it.
+_WRONG_INDEX = {
+    "file": "damaged",
+    "version": "of another version of this package, or of a machine of another byte order",
+    "patterns": "not that of the file's patterns",
+}
 
 
 class _CertifiableSnapshot(Snapshot):
@@ -417,19 +427,27 @@ class HopfieldMemory:
         """Replace the snapshot by one without some patterns."""
         self._snapshot = self._snapshot.without(positions)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, index: bool | None = None) -> None:
         """Save to a file, which takes the place of an old one as a whole.
 
         Parameters
         ----------
         path : str or path-like
             Its ending is yours to choose; what is written is a safetensors file.
+        index : bool, optional
+            Whether the file holds the index, for `load` to use it in place of building it. By default it does if the
+            memory has one now, whether a call or `build_index` has built it, unless patterns were removed since; True
+            builds it first. False leaves it out:
+            the file is smaller, the same whatever was called before, and read by earlier versions of this package.
 
         Raises
         ------
         ValueError
             If `beta` is an array, `path` is there and no regular file, or `structure` goes by places that `remove` has
-            moved, is not of `sparsehopfield.structures`, or is larger than a header may be.
+            moved, is not of `sparsehopfield.structures`, or is larger than a header may be; if `index` is True where
+            the memory's is False.
+        TypeError
+            If `index` is no flag.
         OSError
             If it cannot be written. The old file is as it was.
 
@@ -438,7 +456,7 @@ class HopfieldMemory:
         1. Written to a temporary file beside it, brought to the disk, then renamed: whenever the program or the machine
            stops, `path` is the old file or the new one. A killed program leaves `.sparsehopfield-*.tmp` behind.
         2. Patterns, values, ids, similarity, separation, structure, beta and scale are kept, each to the bit, with
-           checksums; so is `index` where it is not "auto", but not the index itself.
+           checksums; so is `index` where it is not "auto". To write the index takes as much memory as it has.
 
         Examples
         --------
@@ -450,12 +468,21 @@ class HopfieldMemory:
         """
         from sparsehopfield._engine import files  # loads hashlib and json: only for files
 
+        if index is not None:
+            index = as_flag("index", index)
         snapshot, structure = self._current()
         stored = snapshot.pattern_set
         model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
         patterns, values = stored.arrays()
         tensors = {"patterns": patterns, "values": values, "ids": snapshot.given_ids}
-        files.write(path, model, {name: a for name, a in tensors.items() if a is not None})
+        arrays = {name: a for name, a in tensors.items() if a is not None}
+        if index:
+            stored = stored.copied() if stored.removed else stored
+            self._build_index(stored)
+        codes = None if index is False else _core.export_index(stored.core(stored.dtype))
+        if codes is not None:
+            arrays[files.INDEX] = codes
+        files.write(path, model, arrays)
 
     @classmethod
     def load(
@@ -472,12 +499,14 @@ class HopfieldMemory:
         ----------
         path : str or path-like
         mmap : bool
-            Leave patterns and values in the file and map it: they are read where they are needed, so a memory may be
-            larger than RAM. Loading still takes one pass, for the norms; values are not read.
+            Leave patterns, values and the index in the file and map it: they are read where they are needed, so a
+            memory may be larger than RAM. Loading still takes one pass over patterns, for the norms, and where the file
+            holds an index one more over both; values are not read.
         verify : bool
-            Compare the data with its checksum. The header's checksum is always compared.
+            Compare the data with its checksum. Those of the header and of the index are always compared.
         index : {"auto", True, False}, optional
-            Of the memory; as it was saved by default.
+            Of the memory; as it was saved by default. Under True and "auto" an index that the file holds is used,
+            under "auto" only if it is mapped, or half of the memory that is left holds it.
 
         Returns
         -------
@@ -493,6 +522,12 @@ class HopfieldMemory:
         ValueError, TypeError
             If `path` is no path, or `index` none of the three.
 
+        Warns
+        -----
+        FileFormatWarning
+            If the file's index is damaged, of another version or of other patterns. It is then not used, and an index
+            is built, at once or when it pays, as `index` says. With `verify=True` damage to it is damage to the file.
+
         Notes
         -----
         1. `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
@@ -500,7 +535,10 @@ class HopfieldMemory:
         2. A mapped float32 memory that is queried in float64, or with integers of more than 16 bits, makes a float64
            copy of itself; query in its `dtype`.
         3. Beside what is mapped, which the system gives up where memory is short, a call needs some MiB a thread, its
-           queries and results, and the index, where there is one: with `index=False` there is none.
+           queries and results, and the index, where there is one that is not mapped: with `index=False` there is none.
+        4. Whatever a file holds as its index, nothing outside of the file is read by it. Results do not depend on it,
+           as far as its checksum tells: whoever writes an index of his own, with its checksum, can have a memory miss
+           patterns. Load files of people you do not trust with `index=False`.
 
         Examples
         --------
@@ -515,7 +553,7 @@ class HopfieldMemory:
         from sparsehopfield._engine import files
 
         use = None if index is None else as_index(index)
-        model, arrays = files.read(path, mmap=mmap, verify=verify)
+        model, arrays = files.read(path, mmap=mmap, verify=verify, index=use)
         patterns, values, ids = arrays["patterns"], arrays.get("values"), arrays.get("ids")
         scale = None if model.scale == 1 else model.scale
         memory = cls.__new__(cls)
@@ -529,9 +567,13 @@ class HopfieldMemory:
                 scale=scale,
                 index=model.index if use is None else use,
             )
+            wrong = stored.take_index(arrays[files.INDEX]) if files.INDEX in arrays else None
             memory._begin(stored, ids, model.beta, model.separation, model.structure, borrows=False)
         except (ValueError, TypeError, OverflowError) as error:
             raise FileFormatError(f"{os.fspath(path)}: {error}") from None
+        if wrong is not None:
+            text = f"{os.fspath(path)}: its index is not used: it is {_WRONG_INDEX[wrong]}"
+            warnings.warn(text, FileFormatWarning, stacklevel=2)
         return memory
 
     # --- operations -------------------------------------------------------------------------------
@@ -674,14 +716,18 @@ class HopfieldMemory:
         >>> memory.index_nbytes / memory.nbytes < 0.3
         True
         """
-        stored = self._snapshot.pattern_set
+        self._build_index(self._snapshot.pattern_set)
+
+    @staticmethod
+    def _build_index(stored: PatternSet) -> None:
+        """Build the index of a pattern set of this memory in its own dtype."""
         if stored.index is False:
             raise ValueError("index: is False, so that calls scan; set memory.index to True or 'auto' first")
         _core.build_index(stored.core(stored.dtype))
 
     @property
     def index_nbytes(self) -> int:
-        """Return the bytes of the index; 0 where there is none yet."""
+        """Return the bytes of the index, also where it is mapped from a file; 0 where there is none yet."""
         stored = self._snapshot.pattern_set
         return _core.index_nbytes(stored.core(stored.dtype))
 

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding/binding.h"
+#include "retrieval/index/index.h"
 #include "runtime/team.h"
 #include "structure/structure.h"
 #include <stdlib.h>
@@ -18,6 +19,7 @@ static const char MEMORY[] = "sparsehopfield._core.memory";
 typedef struct {
     sh_memory *memory;
     PyObject *patterns, *values;
+    PyObject *index_file; /* the array that an index lies in, or NULL */
     sh_type type;
     float scale;         /* of the patterns, if they are of a narrow type */
     int unchecked;       /* values are taken to be finite */
@@ -30,6 +32,7 @@ static void release_memory(PyObject *capsule) {
     sh_memory_free(SH_CALL(call), h->memory);
     Py_XDECREF(h->patterns);
     Py_XDECREF(h->values);
+    Py_XDECREF(h->index_file);
     free(h);
 }
 
@@ -64,9 +67,10 @@ int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
     return 0;
 }
 
-/* Returns the capsule of a memory that a call has made of these arrays (values may be NULL); or frees h, and returns NULL
- * with the call's exception. */
-static PyObject *as_capsule(stored *h, const sh_call *made, sh_status status, PyObject *patterns, PyObject *values) {
+/* Returns the capsule of a memory that a call has made of these arrays (values may be NULL), from `old` (or NULL); or frees
+ * h, and returns NULL with the call's exception. */
+static PyObject *as_capsule(stored *h, const stored *old, const sh_call *made, sh_status status, PyObject *patterns,
+                            PyObject *values) {
     PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(made, status, h->type);
     if (!capsule) {
         sh_call call = sh_begin_call(1);
@@ -77,6 +81,7 @@ static PyObject *as_capsule(stored *h, const sh_call *made, sh_status status, Py
     h->n = sh_memory_count(h->memory);
     h->patterns = Py_NewRef(patterns);
     h->values = Py_XNewRef(values);
+    h->index_file = old && sh_borrows_index(h->memory) ? Py_XNewRef(old->index_file) : NULL;
     return capsule;
 }
 
@@ -99,7 +104,7 @@ static PyObject *make_memory(const stored *old, stored like, PyObject *patterns,
     SH_RUN(call, status,
            old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, mixed_rows, &h->memory)
                : sh_memory_new(SH_CALL(call), &rows, mixed_rows, similarity, h->type, &h->memory))
-    return as_capsule(h, &call, status, patterns, has_values ? values : NULL);
+    return as_capsule(h, old, &call, status, patterns, has_values ? values : NULL);
 }
 
 static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
@@ -156,7 +161,7 @@ static PyObject *without(PyObject *module, PyObject *const *args, Py_ssize_t nar
     SH_RUN(call, status,
            sh_memory_remove(SH_CALL(call), old->memory, PyArray_DIM((PyArrayObject *)args[1], 0), data_of(args[1]),
                             &h->memory))
-    return as_capsule(h, &call, status, old->patterns, old->values);
+    return as_capsule(h, old, &call, status, old->patterns, old->values);
 }
 
 /* Returns which rows of its arrays some patterns of a memory are; of None, all. */
@@ -335,6 +340,47 @@ static PyObject *index_nbytes(PyObject *module, PyObject *capsule) {
     (void)module;
     stored *h = PyCapsule_GetPointer(capsule, MEMORY);
     return h ? PyLong_FromLongLong(sh_memory_index_bytes(h->memory)) : NULL;
+}
+
+/* Returns a memory's indexes as an array of bytes, or None where it has none. */
+static PyObject *export_index(PyObject *module, PyObject *capsule) {
+    (void)module;
+    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
+    if (!h) return NULL;
+    for (int64_t capacity = 0;;) { /* again where a call has built another meanwhile */
+        PyObject *file = new_array(NPY_UINT8, capacity);
+        if (!file) return NULL;
+        int64_t bytes = 0;
+        SH_RUN(call, status, sh_memory_index_export(SH_CALL(call), h->memory, data_of(file), capacity, &bytes))
+        if (status != SH_OK) return returned(file, &call, status, h->type);
+        if (bytes == capacity && bytes > 0) return file;
+        Py_DECREF(file);
+        if (bytes == 0) return Py_NewRef(Py_None);
+        capacity = bytes;
+    }
+}
+
+/* Has a memory that has no index yet use those in an array. Returns None, or the word for what is wrong with it. */
+static PyObject *import_index(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    stored *h;
+    if (sh_expect(nargs, 2) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY)) ||
+        as_array(args[1], "index", NPY_UINT8, 1) < 0)
+        return NULL;
+    if (h->index_file) return PyErr_Format(PyExc_ValueError, "memory: has an index from a file");
+    SH_RUN(call, status,
+           sh_memory_index_import(SH_CALL(call), h->memory, data_of(args[1]), PyArray_SIZE((PyArrayObject *)args[1])))
+    if (status == SH_OK) h->index_file = Py_NewRef(args[1]);
+    if (status == SH_BAD_ARGUMENT) return PyUnicode_FromString(call.core.argument);
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
+}
+
+/* Tells whether a call may take so many bytes for an index by itself. */
+static PyObject *index_fits(PyObject *module, PyObject *bytes) {
+    (void)module;
+    const long long needed = PyLong_AsLongLong(bytes);
+    if (needed == -1 && PyErr_Occurred()) return NULL;
+    return PyBool_FromLong(needed <= sh_index_budget(SH_INDEX_AUTO));
 }
 
 /* Sets how a memory that serves no calls yet uses indexes. */
@@ -628,6 +674,11 @@ PyMethodDef sh_operations[] = {
      "weight"},
     {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
     {"index_nbytes", index_nbytes, METH_O, "Returns the bytes of a memory's indexes."},
+    {"export_index", export_index, METH_O, "export_index(memory) -> uint8 array, or None: its indexes, for a file"},
+    {"import_index", FAST(import_index),
+     "import_index(memory, index): has it use those in an array at a multiple of 64, which it keeps; returns what is "
+     "wrong with that, or None"},
+    {"index_fits", index_fits, METH_O, "index_fits(bytes): whether a call may take so many for an index by itself"},
     {"use_index", FAST(use_index),
      "use_index(memory, use): whether calls build one: 0 if memory is left, 1 always, 2 never. Of a new memory."},
     {"survey", FAST(survey),

@@ -176,6 +176,28 @@ SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
  *   NEVER   they scan; an index that there is goes */
 typedef enum { SH_INDEX_AUTO, SH_INDEX_ALWAYS, SH_INDEX_NEVER } sh_index_use;
 SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index_use use);
+/* sh_memory_index_export: writes the indexes that a memory has as bytes, for a file; the same bytes for the same indexes.
+ *
+ * Given      file      memory for `capacity` bytes; NULL if that is 0
+ * Returned   bytes     how many they take, at most some 100 more than sh_memory_index_bytes for each array, or 0 where there
+ *                      is no index, or patterns are removed; they are written if `capacity` is no less
+ * Errors     SH_NO_MEMORY, SH_INTERRUPTED
+ * Cost       a pass over the patterns and one over the indexes */
+SH_API sh_status sh_memory_index_export(sh_context *context, const sh_memory *memory, void *file, int64_t capacity,
+                                        int64_t *bytes);
+/* sh_memory_index_import: has a memory use what sh_memory_index_export wrote, in place of building it: in this or another
+ * process, by whatever instruction set. Results are the same bits, as with any index.
+ *
+ * Given      file    `bytes` bytes at a multiple of 64, as a map of a file: borrowed, so they must stay there, unchanged, until
+ *                    the memory, and those that extend it, are freed
+ * Errors     SH_BAD_ARGUMENT of "file", which is cut or damaged; of "version", which another version wrote, or a machine of
+ *            another byte order; of "patterns", which are not those that the indexes are of, or are compared or computed
+ *            otherwise. SH_NO_MEMORY, SH_INTERRUPTED. The memory is then as it was.
+ * Cost       a pass over the patterns and one over the bytes; M / 8 bytes meanwhile
+ * Notes      1. Whatever the bytes are, nothing outside of them is read, then or later. Damage is told by a checksum. It does
+ *               not help against those who make a checksum for numbers of their own: a search may then miss patterns.
+ *            2. An index that the memory has stays, and where the use of indexes is NEVER nothing is done. */
+SH_API sh_status sh_memory_index_import(sh_context *context, const sh_memory *memory, const void *file, int64_t bytes);
 /* sh_memory_fingerprint: gives a number that changes, but for a chance of 2^-64, when any stored byte does, those of
  * removed rows among them.
  * Errors     SH_INTERRUPTED

@@ -336,8 +336,31 @@ static uint64_t hash_row(const char *row, size_t bytes, uint64_t seed) {
     return sum ^ (sum >> 32);
 }
 
+/* Multiplies by an odd number, and has the bits that this makes decide over lower ones: of words that differ, whatever
+ * follows differs. */
+static inline uint64_t mix(uint64_t x) {
+    x *= 0x9E3779B97F4A7C15;
+    return x ^ (x >> 32);
+}
+
+uint64_t sh_hash(const char *data, size_t bytes, uint64_t seed) {
+    enum { HASHES = 8 }; /* of words in turn, so that none waits for another */
+    uint64_t hash[HASHES], word[HASHES], sum = mix(seed) ^ bytes;
+    for (int l = 0; l < HASHES; l++) hash[l] = (uint64_t)l + 1;
+    size_t offset = 0;
+    for (; offset + sizeof word <= bytes; offset += sizeof word) {
+        memcpy(word, data + offset, sizeof word);
+        for (int l = 0; l < HASHES; l++) hash[l] = mix(hash[l] ^ word[l]);
+    }
+    memset(word, 0, sizeof word);
+    memcpy(word, data + offset, bytes - offset);
+    for (int l = 0; l < HASHES; l++) sum = mix(mix(sum ^ hash[l]) ^ word[l]);
+    return mix(sum);
+}
+
 typedef struct {
     const sh_memory *m;
+    int patterns_alone; /* hashed by sh_hash */
     _Atomic uint64_t sum;
 } fingerprint_sum;
 
@@ -346,23 +369,31 @@ static sh_status hash_rows(void *pointer, int64_t item, void *scratch, sh_contex
     (void)scratch, (void)context;
     fingerprint_sum *f = pointer;
     uint64_t sum = 0;
-    for (int of_values = 0; of_values < 1 + f->m->has_values; of_values++) {
+    for (int of_values = 0; of_values < 1 + (f->m->has_values && !f->patterns_alone); of_values++) {
         const sh_rows *rows = of_values ? &f->m->values : &f->m->patterns;
         size_t bytes = (size_t)(rows->d * sh_size_of(rows->type));
         for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, rows->n); i++)
-            sum += hash_row((const char *)rows->data + i * rows->stride, bytes, (uint64_t)(2 * i + of_values + 1));
+            sum += (f->patterns_alone ? sh_hash : hash_row)((const char *)rows->data + i * rows->stride, bytes,
+                                                            (uint64_t)(2 * i + of_values + 1));
     }
     atomic_fetch_add(&f->sum, sum);
     return SH_OK;
 }
 
+static sh_status compute_fingerprint(sh_context *context, fingerprint_sum *f, uint64_t *fingerprint) {
+    sh_status status = sh_for_each(context, sh_ceil_div(f->m->patterns.n, CHUNK), 0, hash_rows, f);
+    *fingerprint = atomic_load(&f->sum);
+    return status;
+}
+
+sh_status sh_patterns_fingerprint(sh_context *context, const sh_memory *m, uint64_t *fingerprint) {
+    return compute_fingerprint(context, &(fingerprint_sum){.m = m, .patterns_alone = 1}, fingerprint);
+}
+
 sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_t *fingerprint) {
     SH_REQUIRE(context, m, "memory");
     SH_REQUIRE(context, fingerprint, "fingerprint");
-    fingerprint_sum f = {.m = m};
-    sh_status status = sh_for_each(context, sh_ceil_div(m->patterns.n, CHUNK), 0, hash_rows, &f);
-    *fingerprint = atomic_load(&f.sum);
-    return status;
+    return compute_fingerprint(context, &(fingerprint_sum){.m = m}, fingerprint);
 }
 
 static void free_indexes(sh_context *context, sh_memory *m) {

@@ -73,10 +73,11 @@ static double median_work(const trial *t) {
     return work[PILOT / 2];
 }
 
-/* Returns how many bytes an index may have that a call builds by itself: other calls need memory, too. */
-static int64_t index_budget(const sh_memory *m) {
-    return m->indexes->use == SH_INDEX_AUTO ? sh_available_memory() / 2 : INT64_MAX;
-}
+/* Other calls need memory, too. */
+int64_t sh_index_budget(sh_index_use use) { return use == SH_INDEX_AUTO ? sh_available_memory() / 2 : INT64_MAX; }
+
+/* Returns how many bytes an index may have that a call builds by itself. */
+static int64_t index_budget(const sh_memory *m) { return sh_index_budget(m->indexes->use); }
 
 /* The features that a call uses, and what it takes to find them. */
 typedef struct {

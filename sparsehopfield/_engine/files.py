@@ -1,10 +1,11 @@
 """Memories in files: safetensors with a header that is checked before anything is believed.
 
-A file holds the tensors `patterns`, and `values` and `ids` where there are any, and in `__metadata__` the strings
+A file holds the tensors `patterns`, and `values`, `ids` and `index_codes` where there are any, and in `__metadata__`
+the strings
 
 | field | meaning |
 |---|---|
-| format, version | "sparsehopfield.memory", "1" |
+| format, version | "sparsehopfield.memory", "1"; "2" with `index_codes`, which readers of version 1 do not know |
 | similarity | its name |
 | separation | its name, and its parameter where it has one: "entmax", "normmax" and alpha, "polynomial" and order |
 | structure | where it is not all pairs: what `structure.described` says of it, in JSON |
@@ -14,7 +15,8 @@ A file holds the tensors `patterns`, and `values` and `ids` where there are any,
 | header | SHA-256 of the fields above and of the tensors' names, dtypes and shapes in their order |
 
 Sizes are the tensors' shapes. Tensors lie by the size of their numbers, from a multiple of 64 bytes on, so that all
-are aligned in a map.
+are aligned in a map; the index, whose length is a multiple of 64, lies before them. It has a version and a checksum of
+its own, which the core looks at (csrc/retrieval/index/file.c): a wrong one makes no file damaged, unless verified.
 
 Files are read with the safetensors package, which does not trust them: it finds a header that is no JSON, tensors that
 overlap, leave holes, or do not end where the file does. They are written here, because that package needs rows without
@@ -32,19 +34,22 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sparsehopfield import _core
 from sparsehopfield._engine.atomic_files import as_path, atomic_write, open_regular
 from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.pattern_set import IndexUse
 from sparsehopfield._engine.separations import FAMILIES, SEPARATIONS, SeparationMap
 from sparsehopfield._engine.structure import Structure, described, parsed, restored
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
 
-__all__ = ["Model", "check_header", "read", "read_tensors", "write", "write_tensors"]
+__all__ = ["INDEX", "Model", "check_header", "read", "read_tensors", "write", "write_tensors"]
 
 Meaning = TypeVar("Meaning")
 Number = TypeVar("Number", int, float)
 
-VERSION = "1"
+VERSION, WITH_INDEX = "1", "2"
+INDEX = "index_codes"  # the tensor that is an index
 FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
 DTYPE_NAMES = {np.dtype(d): name for name, d in DTYPES.items()} | {np.dtype("<i8"): "I64"}
@@ -64,7 +69,7 @@ class Model:
     beta: ArrayLike
     scale: float
     structure: Structure | None = None
-    index: bool | str = "auto"
+    index: IndexUse = "auto"
 
 
 # --- the header -----------------------------------------------------------------------------------------
@@ -158,13 +163,13 @@ def _slices(a: Array) -> Iterator[memoryview]:
 
 
 def write(path: str | os.PathLike[str], model: Model, arrays: dict[str, Array]) -> None:
-    """Write a file as a whole or not at all; arrays: "patterns", and "values" and "ids" where there are any."""
-    write_tensors(path, _fields_of(model), arrays)
+    """Write a file as a whole or not at all; arrays: "patterns", and "values", "ids", `INDEX` where there are any."""
+    write_tensors(path, _fields_of(model) | ({"version": WITH_INDEX} if INDEX in arrays else {}), arrays)
 
 
 def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: dict[str, Array]) -> None:
     """Write fields, and arrays of at least one axis and one element, as a whole or not at all."""
-    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
+    arrays = dict(sorted(arrays.items(), key=lambda item: (item[0] != INDEX, -item[1].itemsize)))
     data = hashlib.sha256()
     with atomic_write(path) as file:
         file.write(_header(fields | {"data": data.hexdigest()}, arrays))  # as long as it will be
@@ -210,7 +215,7 @@ def check_header(
     tensors: Tensors,
     *,
     kind: str,
-    version: str,
+    versions: Collection[str],
     names: set[str],
     optional: Collection[str] = (),
 ) -> None:
@@ -219,9 +224,10 @@ def check_header(
         raise FileFormatError(
             f"{path}: holds no {kind}: its format is {fields.get('format')!r}, not 'sparsehopfield.{kind}'"
         )
-    if fields.get("version") != version:
+    if fields.get("version") not in versions:
+        known = " and ".join(repr(version) for version in versions)
         raise FileFormatError(
-            f"{path}: has version {fields.get('version')!r} of the format; this package reads {version!r}"
+            f"{path}: has version {fields.get('version')!r} of the format; this package reads {known}"
         )
     if set(fields).difference(optional) != names or fields["header"] != _header_checksum(fields, tensors):
         raise FileFormatError(f"{path}: is damaged: the header does not have its checksum")
@@ -233,11 +239,18 @@ def _checked_model(path: str, fields: dict[str, str], tensors: Tensors) -> Model
     def format_error(what: str) -> FileFormatError:
         return FileFormatError(f"{path}: {what}")
 
-    check_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS, optional=OPTIONAL)
+    check_header(path, fields, tensors, kind="memory", versions=(VERSION, WITH_INDEX), names=FIELDS, optional=OPTIONAL)
     shapes = {name: shape for name, _, shape in tensors}
-    if "patterns" not in shapes or not shapes.keys() <= {"patterns", "values", "ids"}:
-        raise format_error(f"must hold patterns, and may hold values and ids; has {sorted(shapes)}")
+    needed = {"patterns"} | ({INDEX} if fields["version"] == WITH_INDEX else set())
+    if not needed <= shapes.keys() <= needed | {"values", "ids"}:
+        raise format_error(
+            f"must hold {' and '.join(sorted(needed))}, and may hold values and ids; has {sorted(shapes)}"
+        )
     for name, dtype, shape in tensors:
+        if name == INDEX:
+            if dtype != "U8" or len(shape) != 1 or shape[0] < 1:
+                raise format_error(f"{name}: cannot be {dtype} of shape {shape}")
+            continue
         if (dtype != "I64") if name == "ids" else (dtype not in DTYPES):
             raise format_error(f"{name}: cannot be {dtype}")
         if len(shape) != (1 if name == "ids" else 2) or min(shape) < 1 or shape[:1] != shapes["patterns"][:1]:
@@ -266,13 +279,28 @@ def _data_checksum(path: str, file: BinaryIO, start: int, end: int) -> str:
     return data.hexdigest()
 
 
-def read(path: str | os.PathLike[str], *, mmap: bool, verify: bool) -> tuple[Model, dict[str, Array]]:
-    """Read a memory's file, its model and its arrays: "patterns", and "values" and "ids" where there are any.
+def read(
+    path: str | os.PathLike[str], *, mmap: bool, verify: bool, index: IndexUse | None = None
+) -> tuple[Model, dict[str, Array]]:
+    """Read a memory's file, its model and its arrays: "patterns", and "values", "ids" and `INDEX` where there are any.
 
-    mmap: patterns and values are mapped, not read. verify: the data are compared with their checksum. Nothing is
-    allocated or mapped before all of the header is checked.
+    mmap: all but ids are mapped, not read. verify: the data are compared with their checksum. index: another use of it
+    than the file's; one that is not wanted, or too large to be built by itself, is not read. Nothing is allocated or
+    mapped before all of the header is checked.
     """
-    return read_tensors(path, _checked_model, mmap=mmap, verify=verify)
+
+    def wanted(model: Model, name: str, nbytes: int) -> bool:
+        use = model.index if index is None else index
+        return name != INDEX or use is True or (use == "auto" and (mmap or _core.index_fits(nbytes)))
+
+    return read_tensors(path, _checked_model, mmap=mmap, verify=verify, wanted=wanted)
+
+
+def _aligned(nbytes: int) -> Array:
+    """Return an array of bytes, (nbytes,), that begins as `INDEX` must: at a multiple of `ALIGNMENT`."""
+    whole = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -whole.ctypes.data % ALIGNMENT
+    return whole[start : start + nbytes]
 
 
 def read_tensors(
@@ -281,8 +309,12 @@ def read_tensors(
     *,
     mmap: bool,
     verify: bool,
+    wanted: Callable[[Meaning, str, int], bool] = lambda meaning, name, nbytes: True,
 ) -> tuple[Meaning, dict[str, Array]]:
-    """Return what `interpret` makes of path, fields and tensors, and the arrays. `ids` are never mapped."""
+    """Return what `interpret` makes of path, fields and tensors, and the arrays that are wanted, by name and bytes.
+
+    `ids` are never mapped.
+    """
     path = as_path(path)
     while True:
         with open_regular(path) as file:
@@ -303,10 +335,12 @@ def read_tensors(
                 raise FileFormatError(f"{path}: is damaged: the data does not have its checksum")
             arrays: dict[str, Array] = {}
             for name, dtype_in_file, shape, start in layout:
-                if mmap and name != "ids":
+                if not wanted(meaning, name, math.prod(shape) * dtype_in_file.itemsize):
+                    continue
+                if mmap and name != "ids" and (name != INDEX or start % ALIGNMENT == 0):
                     mapped = np.memmap(file, dtype_in_file, "r", start, shape)
                     arrays[name] = mapped.view(np.ndarray)
                     continue
-                arrays[name] = np.empty(shape, dtype_in_file)
+                arrays[name] = _aligned(shape[0]) if name == INDEX else np.empty(shape, dtype_in_file)
                 _read_into(path, file, start, arrays[name].reshape(-1).view(np.uint8).data)
             return meaning, arrays

@@ -110,17 +110,31 @@ class PatternSet:
     def core(self, dtype: np.dtype[Any]) -> Any:
         """Return the core's memory in this compute dtype."""
         if dtype not in self._cores:
-            patterns, values = self.arrays()
-            patterns = as_rows(patterns, dtype)
-            values = None if values is None else as_rows(values, dtype)
-            options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
-            core = _core.memory(patterns, values, *options)
-            if self.index != "auto":
-                _core.use_index(core, INDEX_USES[self.index])
+            core = self._new_core(dtype)
             if self.index is True:
                 _core.build_index(core)
             self._cores[dtype] = core
         return self._cores[dtype]
+
+    def _new_core(self, dtype: np.dtype[Any]) -> Any:
+        """Make a memory of the core's in this compute dtype, without an index."""
+        patterns, values = self.arrays()
+        patterns = as_rows(patterns, dtype)
+        values = None if values is None else as_rows(values, dtype)
+        options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
+        core = _core.memory(patterns, values, *options)
+        if self.index != "auto":
+            _core.use_index(core, INDEX_USES[self.index])
+        return core
+
+    def take_index(self, saved: Array) -> str | None:
+        """Use an index that `_core.export_index` wrote, before any call; return what is wrong with it, or None."""
+        core = self._new_core(self.dtype)
+        wrong = _core.import_index(core, saved)
+        if self.index is True:
+            _core.build_index(core)  # if there is none
+        self._cores[self.dtype] = core
+        return wrong
 
     def with_rows(
         self, patterns: Array, values: Array | None, *, extends: bool, index: IndexUse | None = None

@@ -442,7 +442,7 @@ def _checked(path: str, fields: dict[str, str], tensors: files.Tensors) -> Modul
     """Make the layer that a file describes, its parameters without numbers, if header and tensors are sound. No array
     of the size that the file claims is allocated.
     """
-    files.check_header(path, fields, tensors, kind=KIND, version=VERSION, names=FIELDS)
+    files.check_header(path, fields, tensors, kind=KIND, versions=(VERSION,), names=FIELDS)
     for name, dtype, shape in tensors:
         if dtype not in ("F32", "F64") or not shape or min(shape) < 1:
             raise FileFormatError(f"{path}: {name}: cannot be {dtype} of shape {shape}")

@@ -683,7 +683,7 @@ MODULES = (
     "estimators",
 )
 LEFT_OUT = {
-    **dict.fromkeys(("FileFormatError", "RetrievalWarning"), "are raised, not called"),
+    **dict.fromkeys(("FileFormatError", "FileFormatWarning", "RetrievalWarning"), "are raised, not called"),
     **dict.fromkeys(
         ("RetrievalInfo", "CapacityBound", "ExactCapacity", "Truncation", "Cost", "GradientHealth"), "results"
     ),

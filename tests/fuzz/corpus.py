@@ -39,6 +39,7 @@ def _memories(folder: Path) -> None:
         "blocks": sh.HopfieldMemory(rows, structure=BlockSparse([[True, False, True], [False, True, True]], 2)),
         "features": sh.HopfieldMemory(rows, separation="softmax", structure=RandomFeatures(8, seed=1)),
         "linear": sh.HopfieldMemory(rows, separation="softmax", structure=LinearFeatures("relu")),
+        "indexed": sh.HopfieldMemory(rows.astype(np.float32), 2.0, similarity="euclidean", index=True),
     }
     for name, memory in memories.items():
         memory.save(folder / f"{name}.safetensors")

@@ -22,7 +22,7 @@ softmax sparsemax entmax polynomial topk_softmax topk_sparsemax sparsemax_thresh
 softmax_vjp sparsemax_vjp entmax_vjp entmax_vjp_alpha polynomial_vjp
 softmax_conjugate sparsemax_conjugate entmax_conjugate
 energy update associate retrieve candidates merge Candidates HopfieldMemory Entmax Polynomial
-RetrievalWarning RetrievalInfo set_num_threads get_num_threads show_config
+FileFormatError FileFormatWarning RetrievalWarning RetrievalInfo set_num_threads get_num_threads show_config
 """.split()
 
 

@@ -17,6 +17,11 @@ double sh_largest_distance(const sh_index *x, const sh_memory *m) {
     return distance;
 }
 
+void sh_set_centre_norms(sh_index *x) {
+    x->centre_norm2 = sh_kernels_of(SH_FLOAT64)->dot(x->centre, x->centre, x->d);
+    x->centre_norm = sqrt(x->centre_norm2) * (1 + 1e-12);
+}
+
 /* --- the sample ----------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -56,8 +61,7 @@ static void choose_centre(const sh_memory *m, sh_index *x, sample *s) {
         from_mean += sqrt(doubles->distance2(s->rows.in_double, x->centre, d));
     }
     if (from_zero <= 1.1 * from_mean) memset(x->centre, 0, (size_t)d * sizeof(double));
-    x->centre_norm2 = doubles->dot(x->centre, x->centre, d);
-    x->centre_norm = sqrt(x->centre_norm2) * (1 + 1e-12);
+    sh_set_centre_norms(x);
 }
 
 /* Takes centre and scaling from the sample, then its rows. */
@@ -157,6 +161,9 @@ static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index
 /* --- the index ------------------------------------------------------------------------------------ */
 
 size_t sh_index_total_bytes(const sh_index *x) {
+    if (x->base)
+        return (size_t)x->panel_count * (sh_panel_bytes(x->quads) + sizeof *x->scales) +
+               (size_t)(2 * x->filter.columns) * sizeof *x->filter.step;
     size_t slot_bytes = sh_panel_bytes(x->quads) / SH_PANEL + sizeof *x->order + x->record_bytes;
     int64_t steps = 2 * (x->filter.columns + x->refinement.columns), groups = sh_ceil_div(x->panel_count, SH_GROUP);
     int64_t floats = x->rank * x->d + steps + x->panel_count + groups * SH_GROUP_FLOATS;
@@ -208,7 +215,7 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     }
     if (status == SH_OK) status = fit_to_sample(context, m, x);
     if (status == SH_OK) {
-        x->record_bytes = x->refinement.columns ? (size_t)(x->refinement.columns + 15) / 4 * 4 : 0;
+        x->record_bytes = sh_record_bytes(x->refinement.columns);
         x->panel_count = sh_ceil_div(n, SH_PANEL);
         x->segments = 1;
         x->boxes_by_distance = sh_has_distance_bias(x, m);

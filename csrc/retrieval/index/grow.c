@@ -96,6 +96,19 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     return status;
 }
 
+sh_index sh_share_base(sh_index *base) {
+    sh_index_retain(base);
+    sh_index x = new_from(base);
+    x.base = base;
+    x.centre = base->centre;
+    x.basis = base->basis;
+    x.records = base->records;
+    x.order = base->order;
+    x.boxes = base->boxes;
+    x.panel_count = base->panel_count;
+    return x;
+}
+
 sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_index *base, int64_t most_bytes,
                                   sh_index **index) {
     *index = NULL;
@@ -105,22 +118,14 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_in
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    sh_index_retain(base);
-    *x = new_from(base);
-    x->base = base;
-    x->centre = base->centre;
-    x->basis = base->basis;
-    x->records = base->records;
-    x->order = base->order;
-    x->boxes = base->boxes;
+    *x = sh_share_base(base);
     x->quads = SH_LONG_CODE / 4;
-    x->panel_count = base->panel_count;
-    x->bytes = (size_t)x->panel_count * (sh_panel_bytes(x->quads) + sizeof(float)) + 2 * SH_LONG_CODE * sizeof(float);
     sh_status status = SH_OK;
     if (!sh_take_slots(context, x) || !sh_quantiser_new(context, &x->filter, SH_LONG_CODE, 1, base->filter.eta, x->d))
         status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     if (status == SH_OK) status = sh_fit_quantisers(context, x, m, sh_min(x->patterns, SH_SAMPLED_QUERIES));
     if (status == SH_OK) status = sh_encode_patterns(context, x, m, 0);
+    x->bytes = sh_index_total_bytes(x);
     if (status == SH_OK)
         *index = x;
     else
@@ -130,12 +135,14 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_in
 
 void sh_index_free(sh_context *context, sh_index *x) {
     if (!x || atomic_fetch_sub(&x->references, 1) > 1) return;
-    sh_release(context, x->filter.step);
-    sh_release(context, x->panels);
-    sh_release(context, x->scales);
+    if (!x->borrowed) {
+        sh_release(context, x->filter.step);
+        sh_release(context, x->panels);
+        sh_release(context, x->scales);
+    }
     if (x->base) {
         sh_index_free(context, x->base);
-    } else {
+    } else if (!x->borrowed) {
         sh_release(context, x->features);
         sh_release(context, x->centre);
         sh_release(context, x->basis);

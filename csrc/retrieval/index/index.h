@@ -58,6 +58,7 @@ typedef struct {
 typedef struct sh_index {
     _Atomic int64_t references; /* memories that use it, and indexes with longer codes */
     struct sh_index *base;      /* of one with longer codes: whose arrays it shares, but for the filter's; else NULL */
+    int borrowed;               /* its own arrays lie in what sh_memory_index_import was given */
     sh_index_kind kind;
     int64_t patterns;                 /* M: it covers the first so many */
     int64_t d;                        /* features that it uses */
@@ -106,6 +107,10 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *memory, 
 /* Adds a reference; sh_index_free gives one up, and the last frees the index. */
 static inline void sh_index_retain(sh_index *index) { atomic_fetch_add(&index->references, 1); }
 void sh_index_free(sh_context *context, sh_index *index);
+/* plan.c: returns how many bytes an index may have that is made without being asked for, under this use of indexes. */
+int64_t sh_index_budget(sh_index_use use);
+/* Tells whether a memory has an index that lies in what sh_memory_index_import was given. */
+int sh_borrows_index(const sh_memory *memory);
 /* Tells whether with a second index, of all columns, all codes are at most 40 % of the patterns. */
 int sh_may_add_all_columns(const sh_memory *memory, const sh_index *leading);
 

@@ -57,12 +57,16 @@ static double error_of_columns(int64_t d, int rotated, double eta, int64_t colum
     return rotated ? sh_roundoff(slab + 4) * sqrt((double)columns) * (1 + eta) + 0x1p-23 : 0x1.0001p-24;
 }
 
-int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d) {
+void sh_set_quantiser(sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d) {
     c->columns = columns;
     c->rotated = rotated;
     c->eta = rotated ? eta : 0;
     c->projection_error = error_of_columns(d, rotated, eta, columns);
     c->phi = 2 * c->projection_error * (1 + eta + c->projection_error) + eta * (1 + eta) + (double)(d + 16) * 0x1p-50;
+}
+
+int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d) {
+    sh_set_quantiser(c, columns, rotated, eta, d);
     c->step = sh_allocate(context, 2 * columns, sizeof(float));
     if (!c->step) return 0;
     c->inverse = c->step + columns;

@@ -43,6 +43,8 @@ sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memor
 void sh_project(const sh_index *x, int64_t rows, int64_t columns, sh_coding_scratch *s);
 /* Sets how far the columns of boxes may be off. */
 void sh_set_box_errors(sh_index *x, double eta);
+/* Sets the columns of a quantiser, and how far they may be off; sh_quantiser_new makes its arrays, too. */
+void sh_set_quantiser(sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d);
 int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d);
 /* Chooses steps and weights of the quantisers from n sampled patterns; not of a refinement that is shared. */
 sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m, int64_t n);
@@ -63,10 +65,18 @@ void sh_box_intervals(const sh_index *x, const sh_coding_scratch *s, int64_t i, 
  * Returns |b t - h p| + 8 u h |p|. */
 double sh_encode_query(const sh_quantiser *c, const float *b, int8_t *code, float *step, int32_t *start);
 
+/* Returns the bytes of a record of so many refinement codes; 0 of none. */
+static inline size_t sh_record_bytes(int64_t columns) { return columns ? (size_t)(columns + 15) / 4 * 4 : 0; }
+
 /* build.c: return a bound on |xi - mu| of all patterns, and the bytes of an index. */
 double sh_largest_distance(const sh_index *x, const sh_memory *m);
 size_t sh_index_total_bytes(const sh_index *x);
+/* build.c: computes the norms of the centre. */
+void sh_set_centre_norms(sh_index *x);
 /* build.c: allocates what an index has of its slots but the order; of one with longer codes: its own arrays alone. Returns
  * whether there was memory. */
 int sh_take_slots(sh_context *context, sh_index *x);
+/* grow.c: returns an index of one reference that has what one with longer codes shares with its base, which gets another
+ * reference; its own codes are still to be made. */
+sh_index sh_share_base(sh_index *base);
 #endif
