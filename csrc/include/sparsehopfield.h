@@ -233,8 +233,9 @@ typedef struct {
  * Cost       at most one matrix product N x M x d, with an index and a map with a cutoff a small part of it;
  *            per query, a double precision dot product for each pattern within the cutoff of the map;
  *            full-support maps two products.
- *            Memory: 5 MiB a thread (8 in double). For supports of hundreds up to 32 MiB a thread and 128 MiB more in
- *            lists; for more than fits these at most 48 MiB more (or 12 bytes a pattern, where that is larger).
+ *            Memory: 5 MiB a thread (8 in double). For supports of hundreds lists of up to 32 MiB a thread (or 256
+ *            bytes a pattern for all threads, where that is larger) and 128 MiB; for more than fits these at most 48 MiB
+ *            more (or 12 bytes a pattern, where that is larger).
  * Notes      1. No N x M array exists at any time.
  *            2. For maps with a cutoff the bits do not depend on threads, tiles or instruction sets while
  *               the support has at most max(SH_EXACT_SUPPORT, M / 16) patterns: scores found by the matrix product

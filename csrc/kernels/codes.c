@@ -214,15 +214,29 @@ static inline lanes load(const float *p) {
     memcpy(&v, p, sizeof v);
     return v;
 }
-static inline lanes positive_part(lanes v) { return (lanes)((lane_bits)v & (v > 0)); }
+static inline lanes larger(lanes a, lanes b) {
+#if defined(__AVX512F__)
+    return (lanes)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (lanes)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (lanes)_mm_max_ps((__m128)a, (__m128)b);
+#elif defined(SH_NEON)
+    return (lanes)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
+#else
+    const lane_bits more = a > b;
+    return (lanes)((more & (lane_bits)a) | (~more & (lane_bits)b));
+#endif
+}
 
 /* Computes the bounds of LANES boxes of a group; `group` points to the first of them. */
 static inline lanes bounds_by_distance(const float *group, const sh_box_query *q) {
     lanes sum = {0};
     for (int c = 0; c < SH_BOX_COLUMNS; c++) {
-        const lanes below = positive_part(load(group + 2 * c * SH_GROUP) - q->most[c]),
-                    above = positive_part(q->least[c] - load(group + (2 * c + 1) * SH_GROUP));
-        sum += below * below + above * above; /* one of them is 0 */
+        const lanes below = load(group + 2 * c * SH_GROUP) - q->most[c],
+                    above = q->least[c] - load(group + (2 * c + 1) * SH_GROUP),
+                    apart = larger(larger(below, above), (lanes){0});
+        sum += apart * apart;
     }
     return q->start + (load(group + 2 * SH_BOX_COLUMNS * SH_GROUP) - (0.5f - 0x1p-13f) * sum);
 }
@@ -247,7 +261,7 @@ static void best_panels(const float *boxes, int64_t groups, int by_distance, con
             const lanes bounds = bounds_of_boxes(boxes + g * SH_GROUP_FLOATS + first, by_distance, q);
             const lane_bits more = bounds > most;
             group = (more & (int32_t)g) | (~more & group);
-            most = (lanes)((more & (lane_bits)bounds) | (~more & (lane_bits)most));
+            most = larger(bounds, most);
         }
         for (int l = 0; l < LANES; l++) {
             best[first + l] = most[l];

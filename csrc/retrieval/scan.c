@@ -24,7 +24,8 @@
 enum {
     CAPACITY = 128,   /* candidates that a list holds at first */
     PIECE = 64,       /* scores collected between two checks that the list has space for as many; CAPACITY / 2 */
-    LONGER = 1 << 21, /* candidates (32 MiB) by which the lists of a block may grow, all together */
+    LONGER = 1 << 21, /* candidates (32 MiB) by which the lists of a block may grow, all together, */
+    LONGER_ALL = 16,  /* or for every pattern (256 bytes) those of all threads, where that is more */
     HANDED = 1 << 22, /* candidates (64 MiB) that all ranges hand over, at most */
     THREAD_ITEMS = 4, /* work items wanted a thread, where tiles are divided for that */
     TOO_MANY = -1,    /* in place of a list's length: it is left to overflow.c */
@@ -53,6 +54,7 @@ typedef struct {
     /* not in the workspace: */
     int64_t most;    /* candidates of the longest list that there may be */
     int64_t grown;   /* candidates by which lists have grown */
+    int64_t budget;  /* by which they may */
     double *longer;  /* results.z where it has grown with the longest list; else NULL */
     int64_t numbers; /* that results.z holds */
 } item_scratch;
@@ -74,6 +76,7 @@ static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
     s->results = sh_take_result_scratch(job, &w, CAPACITY);
     s->most = 2 * longest_list(job);
     s->grown = 0;
+    s->budget = sh_max(LONGER, LONGER_ALL * job->memory->patterns.n / sh_max(job->context->threads, 1));
     s->longer = NULL;
     s->numbers = CAPACITY;
     return w.used;
@@ -113,7 +116,7 @@ static void release_grown(sh_candidate_list *l, item_scratch *v, sh_context *con
 /* Makes a list twice as long, and the scratch that solves it. Returns 0 where that is too long, or there is no memory. */
 static int lengthen(sh_candidate_list *l, item_scratch *v, sh_context *context) {
     int64_t capacity = sh_min(2 * l->capacity, v->most);
-    if (capacity <= l->capacity || v->grown + capacity > LONGER) return 0;
+    if (capacity <= l->capacity || v->grown + capacity > v->budget) return 0;
     if (capacity > v->numbers) {
         double *z = sh_allocate(context, capacity, sizeof *z);
         if (!z) return 0;

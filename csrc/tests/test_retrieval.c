@@ -1037,6 +1037,41 @@ static void supports_of_thousands(void) {
     }
 }
 
+/* Updates 250 queries by an index, each of which lists the 4,096 of 65,536 patterns that it is equal to: too many for the
+ * memory of a block's lists, so that some queries wait for others. Checks states, supports and that none was scanned. */
+static void lists_of_thousands(void) {
+    enum { ALL = 65536, SAME = 4096, D = 160, N = 250 };
+    static uint8_t patterns[ALL][D];
+    static float states[N][D], x[N][D];
+    static int64_t support[N], counts[N][4];
+    const double beta = 3;
+    const sh_rows stored = {.data = patterns, .n = ALL, .d = D, .stride = sizeof patterns[0], .type = SH_UINT8};
+    const sh_queries queries = {.data = x, .n = N, .beta = &beta};
+    uint32_t random = 1;
+    for (int64_t i = 0; i < ALL; i++)
+        for (int64_t j = 0; j < D; j++) {
+            random = random * 1664525 + 1013904223;
+            patterns[i][j] = i % (ALL / SAME) == 0 ? 100 : (uint8_t)(150 + (random >> 16) % 100);
+        }
+    for (int64_t i = 0; i < N; i++)
+        for (int64_t j = 0; j < D; j++) x[i][j] = 100;
+    meter m = {.blocks = {.fail_at = -1}};
+    sh_context context = {.allocate = meter_allocate, .release = meter_release, .user = &m, .threads = 1};
+    context.path = SH_PATH_LINES;
+    sh_memory *memory = NULL;
+    CHECK_OK(sh_memory_new(&context, &stored, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory));
+    CHECK_OK(sh_memory_index(&context, memory));
+    const int64_t before = m.bytes;
+    m.most = before;
+    CHECK_OK(sh_update(&context, memory, (sh_model){SH_SPARSEMAX, 0}, queries, states, support));
+    CHECK(m.most - before > (6 << 20) && m.most - before < (12 << 20));
+    CHECK(!memcmp(states, x, sizeof x));
+    CHECK_OK(sh_survey(&context, memory, (sh_model){SH_SPARSEMAX, 0}, queries, &counts[0][0]));
+    for (int64_t i = 0; i < N; i++) CHECK(support[i] == SAME && counts[i][0] >= SAME);
+    sh_memory_free(&context, memory);
+    CHECK(m.bytes == 0);
+}
+
 int main(void) {
     CHECK_OK(sh_initialise());
     all_calls();
@@ -1049,5 +1084,6 @@ int main(void) {
     refusals();
     failures();
     supports_of_thousands();
+    lists_of_thousands();
     return checked("retrieval");
 }

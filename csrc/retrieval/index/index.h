@@ -57,8 +57,7 @@ typedef struct {
 
 typedef struct sh_index {
     _Atomic int64_t references; /* memories that use it, and indexes with longer codes */
-    struct sh_index
-        *base; /* of an index with longer codes: whose centre, basis, order, boxes and records it shares; else NULL */
+    struct sh_index *base;      /* of one with longer codes: whose arrays it shares, but for the filter's; else NULL */
     sh_index_kind kind;
     int64_t patterns;                 /* M: it covers the first so many */
     int64_t d;                        /* features that it uses */
@@ -70,22 +69,21 @@ typedef struct sh_index {
     int64_t rank;
     float *basis; /* (rank, d) V, or NULL */
     sh_quantiser filter, refinement;
-    int64_t quads;         /* ceil(filter.columns / 4) */
-    int64_t panel_count;   /* some of whose slots may be empty: their bounds are -INFINITY */
-    uint8_t *panels;       /* (panel_count) filter codes (kernels/codes.h), */
-    float *scales;         /* (panel_count) and their scales */
-    int32_t *order;        /* (64 panel_count) the pattern of each slot; -1: the slot is empty */
-    int boxes_by_distance; /* how the bounds of boxes are computed: every bias is -|y|^2 / 2 */
-    float *boxes;          /* (ceil(panel_count / SH_GROUP), SH_GROUP_FLOATS) */
-    int64_t box_columns;   /* columns of a box in use, less one: the last is what lies outside of the others */
+    int64_t quads;                          /* ceil(filter.columns / 4) */
+    int64_t panel_count;                    /* some of whose slots may be empty: their bounds are -INFINITY */
+    uint8_t *panels;                        /* (panel_count) filter codes (kernels/codes.h), */
+    float *scales;                          /* (panel_count) and their scales */
+    int32_t *order;                         /* (64 panel_count) the pattern of each slot; -1: the slot is empty */
+    int boxes_by_distance;                  /* how the bounds of boxes are computed: every bias is -|y|^2 / 2 */
+    float *boxes;                           /* (ceil(panel_count / SH_GROUP), SH_GROUP_FLOATS) */
+    int64_t box_columns;                    /* at most 6: a box has these, and what of y lies outside of them */
     int32_t box_column[SH_BOX_COLUMNS - 1]; /* (box_columns) which of V y, or of y where there is no basis */
-    double box_error, box_phi;              /* as projection_error and phi of a quantiser, of one column; of these */
-    int64_t segments;                       /* patterns that were ordered together, and have panels of their own: */
+    double box_error, box_phi;              /* projection_error of one of these, phi of all (as of a quantiser) */
+    int64_t segments;                       /* each of patterns that were ordered together, in panels of their own */
     int64_t segment_start[SH_SEGMENTS];     /* (segments) the first pattern of each */
     size_t record_bytes;                    /* a multiple of 4; 0: there are no records */
-    char
-        *records; /* (64 panel_count) K refinement codes, and in the last 12 bytes their scale, error radius and bias */
-    size_t bytes; /* of all these arrays but `features` */
+    char *records; /* (64 panel_count) K refinement codes; in the last 12 bytes scale, error radius, bias */
+    size_t bytes;  /* of all these arrays but `features` */
 } sh_index;
 
 /* Makes an index of all patterns, of the d features `features` (ascending), or of all if it is NULL.

@@ -29,21 +29,23 @@
 #include <string.h>
 
 enum {
-    BLOCK = 256,           /* queries that share a pass over the codes, at most */
-    LEAST_BLOCK = 64,      /* and at least, where there are as many */
-    NEAR = 4,              /* nearest panels of a query */
-    NEAR_PATTERNS = 32,    /* of their patterns that are refined, at least */
-    FIRST_CAPACITY = 256,  /* entries that a list has space for at first */
-    FIRST_LENGTH = 64,     /* at which a list is refined first */
-    LIST_BYTES = 12 << 20, /* of all lists of a block */
-    SEEDS = 16,            /* most seeds */
-    RADIUS_SEEDS = 4,      /* seeds of a radius, the query itself among them */
-    SHORT_LIST = 8,        /* so few patterns are scored without being refined */
-    FIRST_ROUND = 8,       /* patterns scored in the first round */
-    LEAST_LISTED = 1024,   /* patterns that a query may always list */
-    FEW_SCORED = 64,       /* so many scores are turned into results without a last threshold that drops some */
-    LEFT_TO_SCAN = -1,     /* in place of a list's length: it is too long, or the index cannot serve the query */
-    STOP_CHECKS = 4096     /* panels filtered for a query between two checks whether to stop */
+    BLOCK = 256,          /* queries that share a pass over the codes, at most */
+    LEAST_BLOCK = 64,     /* and at least, where there are as many */
+    NEAR = 4,             /* nearest panels of a query */
+    NEAR_PATTERNS = 32,   /* of their patterns that are refined, at least */
+    FIRST_CAPACITY = 256, /* entries that a list has space for at first */
+    FIRST_LENGTH = 64,    /* at which a list is refined first */
+    LIST_BYTES = 8 << 20, /* of all lists of a block */
+    SEEDS = 16,           /* most seeds */
+    RADIUS_SEEDS = 4,     /* seeds of a radius, the query itself among them */
+    SHORT_LIST = 8,       /* so few patterns are scored without being refined */
+    FIRST_ROUND = 8,      /* patterns scored in the first round */
+    LEAST_LISTED = 1024,  /* patterns that a query may always list */
+    FEW_SCORED = 64,      /* so many scores are turned into results without a last threshold that drops some */
+    LEFT_TO_SCAN = -1,    /* in place of a list's length: it is too long, or the index cannot serve the query; */
+    NO_ROOM = -2,         /* or it needs memory that other lists of the block have; */
+    DONE = -3,            /* or the query is answered */
+    STOP_CHECKS = 4096    /* panels filtered for a query between two checks whether to stop */
 };
 /* Work, in multiplications of the matrix product. */
 static const double REFINE_WORK = 2400; /* to refine a bound */
@@ -53,7 +55,7 @@ static const double GROUP_WORK = 500;   /* to look at the boxes of a group */
 
 /* The list of one query while panels pass: slots of patterns, and bounds. */
 typedef struct {
-    sh_filter_query filter; /* slots and upper bounds; found is the length, or LEFT_TO_SCAN */
+    sh_filter_query filter; /* slots and upper bounds; found is the length, or one of the above */
     float *lower;           /* lower bounds of the entries before `refined` */
     void *memory;           /* in which these arrays lie */
     int64_t refined, capacity;
@@ -153,7 +155,13 @@ static size_t lay_out_list(void *memory, query_list *l) {
     return w.used;
 }
 
-static void release_list(sh_context *context, query_list *l) {
+/* Returns the bytes of a list of so many entries. */
+static size_t list_bytes(int64_t capacity) {
+    return capacity ? lay_out_list(NULL, &(query_list){.capacity = capacity}) : 0;
+}
+
+static void release_list(query_list *l, item_scratch *v, sh_context *context) {
+    v->list_bytes -= list_bytes(l->capacity);
     sh_release(context, l->memory);
     l->memory = NULL;
     l->capacity = 0;
@@ -165,12 +173,10 @@ static int make_room(query_list *l, int64_t more, item_scratch *v, sh_context *c
     if (needed <= l->capacity) return 1;
     query_list longer = *l;
     longer.capacity = sh_max(sh_max(needed, 2 * l->capacity), FIRST_CAPACITY);
-    size_t before = l->capacity ? lay_out_list(NULL, &(query_list){.capacity = l->capacity}) : 0;
-    size_t bytes = lay_out_list(NULL, &longer);
-    if (v->list_bytes + bytes - before > LIST_BYTES) return 0;
-    void *memory = sh_allocate(context, 1, bytes);
+    size_t bytes = v->list_bytes - list_bytes(l->capacity) + list_bytes(longer.capacity);
+    void *memory = bytes > LIST_BYTES ? NULL : sh_allocate(context, 1, list_bytes(longer.capacity));
     if (!memory) return 0;
-    v->list_bytes += bytes - before;
+    v->list_bytes = bytes;
     lay_out_list(memory, &longer);
     size_t found = (size_t)l->filter.found;
     if (found) {
@@ -386,8 +392,8 @@ static int start_from_near_panels(const search *s, int64_t query, sh_query_codes
 }
 
 /* Begins the list of a query: by its hints, the patterns of most weight in the last update, and by its nearest panels. */
-static int start_list(const search *s, int64_t query, sh_query_codes *codes, int64_t row, const int32_t near[NEAR],
-                      query_list *l, item_scratch *v, sh_context *context) {
+static void start_list(const search *s, int64_t query, sh_query_codes *codes, int64_t row, const int32_t near[NEAR],
+                       query_list *l, item_scratch *v, sh_context *context) {
     const sh_index *x = s->index;
     const sh_query_code *q = &codes->query[row];
     *l = (query_list){.filter = sh_start_list(x, codes, row, -FLT_MAX, NULL, NULL), .next = FIRST_LENGTH};
@@ -399,19 +405,24 @@ static int start_list(const search *s, int64_t query, sh_query_codes *codes, int
         add_seeds(s, query, l, &row, 1, v);
     }
     l->filter.threshold = sh_bound_threshold(x, q, l->min_score);
-    return q->norm > 0 && start_from_near_panels(s, query, codes, row, near, l, v, context);
+    if (!(q->norm > 0)) {
+        l->filter.found = LEFT_TO_SCAN;
+    } else if (!start_from_near_panels(s, query, codes, row, near, l, v, context)) {
+        release_list(l, v, context);
+        l->filter.found = NO_ROOM;
+    }
 }
 
 /* --- 2. filter ------------------------------------------------------------------------------------ */
 
-/* Filters the panels of the groups [first, last) for the lists of `rows` queries, some of which may be LEFT_TO_SCAN, or
- * become so. */
+/* Filters the panels of the groups [first, last) for those of the lists of `rows` queries that may grow; some come to be
+ * LEFT_TO_SCAN, or there is NO_ROOM. */
 static sh_status filter_groups(const search *s, int64_t rows, int64_t first, int64_t last, item_scratch *v,
                                sh_query_codes *codes, sh_context *context) {
     const sh_index *x = s->index;
     int64_t n = 0, filtered = 0; /* lists that grow; panels since the last check */
     for (int64_t i = 0; i < rows; i++)
-        if (v->list[i].filter.found != LEFT_TO_SCAN) {
+        if (v->list[i].filter.found >= 0) {
             v->growing[n] = &v->list[i].filter;
             v->row[n++] = (int32_t)i;
         }
@@ -424,7 +435,7 @@ static sh_status filter_groups(const search *s, int64_t rows, int64_t first, int
             int panels = __builtin_popcount(v->open[i]);
             l->panels += panels;
             if (!make_room(l, panels * SH_PANEL, v, context)) {
-                v->growing[i]->found = LEFT_TO_SCAN;
+                l->filter.found = NO_ROOM;
                 continue;
             }
             for (unsigned left = v->open[i]; left; left &= left - 1) {
@@ -442,10 +453,10 @@ static sh_status filter_groups(const search *s, int64_t rows, int64_t first, int
             int32_t row = v->row[i];
             query_list *l = &v->list[row];
             assert(l->filter.found <= l->capacity);
-            if (l->filter.found != LEFT_TO_SCAN &&
-                (l->filter.found < l->next || refine_list(s, v->query[row], codes, row, l, v, context)))
-                continue;
-            l->filter.found = LEFT_TO_SCAN;
+            if (l->filter.found >= l->next && !refine_list(s, v->query[row], codes, row, l, v, context))
+                l->filter.found = LEFT_TO_SCAN;
+            if (l->filter.found >= 0) continue;
+            release_list(l, v, context);
             v->growing[i] = v->growing[--n];
             v->row[i] = v->row[n];
         }
@@ -509,7 +520,7 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     sh_filter_query *f = &l->filter;
     const sh_query_code *q = &codes->query[row];
     int64_t query = query_of(s, i), counts[SH_STAGES] = {0}, scored;
-    if (f->found == LEFT_TO_SCAN) goto leave;
+    if (f->found < 0) goto leave;
     drop_removed(s, l);
     if (f->found - l->refined > SHORT_LIST) {
         refine_list(s, query, codes, row, l, v, context);
@@ -566,12 +577,11 @@ static void encode_rows(const search *s, int64_t first, int64_t rows, item_scrat
     sh_encode_queries(s->index, s->job, v->query, 0, rows, codes);
 }
 
-/* Begins the lists of these queries, whose nearest panels are known. */
+/* Begins those lists of `rows` queries that there was NO_ROOM for so far; their nearest panels are known. */
 static void start_lists(const search *s, int64_t rows, int32_t (*near)[NEAR], item_scratch *v, sh_query_codes *codes,
                         sh_context *context) {
     for (int64_t i = 0; i < rows; i++)
-        if (!start_list(s, v->query[i], codes, i, near[i], &v->list[i], v, context))
-            v->list[i].filter.found = LEFT_TO_SCAN;
+        if (v->list[i].filter.found == NO_ROOM) start_list(s, v->query[i], codes, i, near[i], &v->list[i], v, context);
 }
 
 /* Finds the nearest panels of a block of queries. */
@@ -597,13 +607,25 @@ static sh_status block_item(void *pointer, int64_t block, void *scratch, sh_cont
         for (int64_t i = 0; i < rows; i++) memcpy(v.near[i], s->near[s->order[first + i]], sizeof *v.near);
     else
         find_near_panels(s, &v.codes, rows, v.near);
-    start_lists(s, rows, v.near, &v, &v.codes, context);
-    sh_status status = filter_groups(s, rows, 0, s->groups, &v, &v.codes, context);
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t number = s->order ? s->order[first + i] : first + i;
-        if (status == SH_OK) status = score_list(s, number, &v.codes, i, &v.list[i], &v, context);
-        release_list(context, &v.list[i]);
-    }
+    for (int64_t i = 0; i < rows; i++) v.list[i] = (query_list){.filter = {.found = NO_ROOM}};
+    sh_status status = SH_OK;
+    int64_t waiting = rows, before;
+    do { /* once more for those that there was no room for */
+        start_lists(s, rows, v.near, &v, &v.codes, context);
+        status = filter_groups(s, rows, 0, s->groups, &v, &v.codes, context);
+        before = waiting;
+        waiting = 0;
+        for (int64_t i = 0; i < rows; i++) waiting += v.list[i].filter.found == NO_ROOM;
+        for (int64_t i = 0; i < rows; i++) {
+            query_list *l = &v.list[i];
+            int waits = l->filter.found == NO_ROOM && waiting < before;
+            if (status == SH_OK && !waits && l->filter.found != DONE) {
+                status = score_list(s, s->order ? s->order[first + i] : first + i, &v.codes, i, l, &v, context);
+                l->filter.found = DONE;
+            }
+            release_list(l, &v, context);
+        }
+    } while (status == SH_OK && waiting && waiting < before);
     sh_release_list(context, &v.scored);
     return status;
 }
@@ -663,9 +685,10 @@ static sh_status start_item(void *pointer, int64_t block, void *scratch, sh_cont
     for (int64_t i = 0; i < rows; i++) /* ranges only read the codes */
         if (s->index->records && codes.query[i].norm > 0) sh_refine_query(s->index, &codes, i);
     find_near_panels(s, &codes, rows, v.near);
+    for (int64_t i = 0; i < rows; i++) v.list[i] = (query_list){.filter = {.found = NO_ROOM}};
     start_lists(s, rows, v.near, &v, &codes, context);
     for (int64_t i = 0; i < rows; i++) {
-        release_list(context, &v.list[i]);
+        release_list(&v.list[i], &v, context);
         s->begun[first + i] = v.list[i];
     }
     sh_release_list(context, &v.scored);
@@ -707,8 +730,8 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
     for (int64_t r = 0; r < s->ranges; r++) {
         const query_list *part = &lists[r];
         int64_t n = part->filter.found, found = l.filter.found;
-        if (found == LEFT_TO_SCAN) break;
-        if (n == LEFT_TO_SCAN || !make_room(&l, n, &v, context)) {
+        if (found < 0) break;
+        if (n < 0 || !make_room(&l, n, &v, context)) {
             l.filter.found = LEFT_TO_SCAN;
             break;
         }
@@ -728,7 +751,7 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
     if (l.filter.found > 0 && !refine_list(s, query_of(s, i), &codes, row, &l, &v, context))
         l.filter.found = LEFT_TO_SCAN;
     sh_status status = score_list(s, i, &codes, row, &l, &v, context);
-    release_list(context, &l);
+    release_list(&l, &v, context);
     sh_release_list(context, &v.scored);
     return status;
 }
@@ -747,7 +770,7 @@ static sh_status search_by_ranges(search *s) {
     if (status == SH_OK) status = sh_for_each(context, s->blocks, scratch, start_item, s);
     if (status == SH_OK) status = sh_for_each(context, s->blocks * s->ranges, scratch, range_item, s);
     if (status == SH_OK) status = sh_for_each(context, s->n, scratch, join_item, s);
-    for (int64_t i = 0; s->lists && i < lists; i++) release_list(context, &s->lists[i]);
+    for (int64_t i = 0; s->lists && i < lists; i++) sh_release(context, s->lists[i].memory);
     sh_release(context, s->codes);
     sh_release(context, s->begun);
     sh_release(context, s->lists);
