@@ -99,8 +99,8 @@ class HopfieldMemory:
     index : {"auto", True, False}
         "auto": the call for which an index pays builds it, if half of the memory that is left to this process holds it:
         of its limits, its control groups (containers) and the machine. True: it is built at once, also where `remove`
-        copies what is left, and what `add` brings is coded where that pays, however little is left. False: there is none, and calls scan.
-        Results are the same bits. May be changed later; see `build_index` for its size.
+        copies what is left, and what `add` brings is coded where that pays, however little is left. False: there is
+        none, and calls scan. Results are the same bits. May be changed later; see `build_index` for its size.
 
     Raises
     ------
@@ -401,9 +401,9 @@ class HopfieldMemory:
 
         Notes
         -----
-        1. Copies nothing: rows stay where they are, borrowed and mapped ones too, and are passed over. It takes an eighth
-           of a byte for each row that is stored. When more than an eighth of the rows has been removed, the others are
-           copied together, into memory even if they were mapped; so M removals copy O(M) rows in all.
+        1. Copies nothing: rows stay where they are, borrowed and mapped ones too, and are passed over. It takes an
+           eighth of a byte for each row that is stored. When more than an eighth of the rows has been removed, the
+           others are copied together, into memory even if they were mapped; so M removals copy O(M) rows in all.
         2. Results have the bits of a memory made anew of what is left. The index stays, until rows are copied together.
            The first call after a removal that has no use for an index (maps with full support, supports of more than
            max(1024, M/16), structures that go by places, features) copies what is left, and keeps the copy until the
@@ -705,8 +705,8 @@ class HopfieldMemory:
            features or more; 16 % with wider codes, made when queries are much unlike patterns; with a second index
            for patterns without structure 40 %. By it a retrieval with a map that has a cutoff, or of the k best, scores
            only the patterns that may have weight. Results are the same bits without it.
-        2. Patterns that are added are coded when that pays; after `remove` the index stays, and is built anew only where
-           rows are copied together. Patterns with extreme norms have none.
+        2. Patterns that are added are coded when that pays; after `remove` the index stays, and is built anew only
+           where rows are copied together. Patterns with extreme norms have none.
 
         Examples
         --------

@@ -105,10 +105,10 @@ def test_it_is_used_in_place_of_building_one(path, d, structured, dtype, similar
     for mmap in (False, True):
         again = sh.HopfieldMemory.load(path, mmap=mmap, verify=True)
         assert again.index_nbytes == memory.index_nbytes > 0
+        assert same_bits(_core.export_index(again._snapshot.pattern_set.core(again.dtype)), _saved_index(path))
         for name in ("auto", "lines", "columns"):
             with core_path(name):
                 assert same_bits(again.update(queries), plain)
-        assert same_bits(_core.export_index(again._snapshot.pattern_set.core(again.dtype)), _saved_index(path))
         # grown, shrunk and copied; the map goes with what needs it
         others = [copy.deepcopy(again), pickle.loads(pickle.dumps(again)), copy.copy(again)]
         again.add(x[:5])
