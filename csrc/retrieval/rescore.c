@@ -179,10 +179,41 @@ static int compare_positions(const void *a, const void *b) {
     return (i > j) - (i < j);
 }
 
+/* Sorts by Hoare's partition, in place, so many levels deep: without a call for every comparison. */
+static void sort_by_partition(sh_candidate *c, int64_t n, int levels) {
+    enum { FEW = 16 };
+    for (; n > FEW; levels--) {
+        if (levels == 0) {
+            qsort(c, (size_t)n, sizeof *c, compare_positions);
+            return;
+        }
+        const int64_t x = c[0].position, y = c[n / 2].position, z = c[n - 1].position;
+        const int64_t pivot = x < y ? (y < z ? y : sh_max(x, z)) : (x < z ? x : sh_max(y, z));
+        int64_t i = 0, j = n - 1;
+        while (i <= j) {
+            while (c[i].position < pivot) i++;
+            while (c[j].position > pivot) j--;
+            if (i > j) break;
+            const sh_candidate swapped = c[i];
+            c[i++] = c[j];
+            c[j--] = swapped;
+        }
+        sort_by_partition(c, j + 1, levels - 1);
+        c += i;
+        n -= i;
+    }
+    for (int64_t i = 1; i < n; i++) {
+        const sh_candidate inserted = c[i];
+        int64_t j = i;
+        for (; j > 0 && c[j - 1].position > inserted.position; j--) c[j] = c[j - 1];
+        c[j] = inserted;
+    }
+}
+
 void sh_sort_by_position(sh_candidate *c, int64_t n) {
     int64_t i = 1;
     while (i < n && c[i - 1].position < c[i].position) i++;
-    if (i < n) qsort(c, (size_t)n, sizeof *c, compare_positions);
+    if (i < n) sort_by_partition(c, n, /* levels */ 64);
 }
 
 static size_t lay_out(const sh_job *job, void *memory, sh_long_list *l) {
