@@ -64,8 +64,10 @@ static void add_selected(const sh_job *job, sh_partial part, int64_t query, void
             w *= job->plan.value_scale[first + work.indices[i]];
             k->from_double(sh_at(k, work.values, i), &w, 1);
         }
-    const char *rows = (const char *)job->values->data + first * job->values->stride;
-    k->mix(mixture, job->values->d, work.values, work.indices, found, rows, job->values->stride / (int64_t)k->size);
+    sh_rows rows = *job->values;
+    rows.data = (const char *)rows.data + first * rows.stride;
+    rows.n -= first;
+    sh_mix_selected(k, &rows, work.values, work.indices, found, mixture, work.tile_rows);
 }
 
 /* Streams one range of tiles past one block of queries. */
@@ -80,7 +82,8 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
     item_scratch work;
     lay_out(job, scratch, &work);
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
-    int may_select = job->map->reach && (!mixture || !(sh_is_narrow(job->values) || job->plan.value_centre));
+    const int mixes_whole_tiles = job->values->type > SH_FLOAT64 || job->plan.value_centre; /* widened, or centred */
+    const int may_select = job->map->reach && !(mixture && mixes_whole_tiles);
     double min_scores[SH_BLOCK];
     for (int64_t i = first_query; i < first_query + rows; i++) part.scale[i] = NAN, part.sum[i] = 0;
 

@@ -73,18 +73,20 @@ class PatternSet:
         return self.patterns if self.values is None else self.values
 
     def core(self, dtype: np.dtype[Any]) -> Any:
-        """Return the core's memory in this compute dtype."""
+        """Return the core's memory in this compute dtype, which holds all stored numbers; with the other's index."""
         if dtype not in self._cores:
-            patterns = as_rows(self.patterns, dtype)
-            values = None if self.values is None else as_rows(self.values, dtype)
             options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
-            core = _core.memory(patterns, values, *options)
+            core = _core.memory(self.patterns, self.values, *options)
             if self.index != "auto":
                 _core.use_index(core, INDEX_USES[self.index])
             if self.index is True:
                 _core.build_index(core)
             self._cores[dtype] = core
-        return self._cores[dtype]
+        core = self._cores[dtype]
+        if len(self._cores) > 1:
+            for other in list(self._cores.values()):
+                _core.share_index(core, other)
+        return core
 
     def with_rows(
         self, patterns: Array, values: Array | None, *, extends: bool, index: IndexUse | None = None
@@ -99,8 +101,10 @@ class PatternSet:
         other._cores = {}
         other.feature_states = dict(self.feature_states) if extends else {}
         if extends:
-            core = other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
-            _core.use_index(core, INDEX_USES[other.index])
+            self.core(self.dtype)
+            for dtype, core in list(self._cores.items()):
+                other._cores[dtype] = _core.extend(core, patterns, values)
+                _core.use_index(other._cores[dtype], INDEX_USES[other.index])
         else:
             other.core(self.dtype)  # checks the patterns
         return other
