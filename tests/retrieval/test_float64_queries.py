@@ -1,4 +1,4 @@
-"""Queries in float64, or of wide integers, of a float32 memory: as of a float64 memory, without a copy of what is stored."""
+"""Queries in float64, or of wide integers, of a float32 memory: as of a float64 memory, and without a copy of it."""
 
 import tempfile
 
