@@ -392,9 +392,9 @@ int sh_features_are_valid(const sh_features *f) {
 
 /* Tells whether rows are n of d numbers, of the compute type or, where they may be, of a narrow one. */
 static int valid_rows(const sh_features *f, const sh_rows *rows, int64_t n, int64_t d, int narrow) {
-    if (rows->type != f->type && !(narrow && sh_size_of(rows->type) < sh_size_of(f->type))) return 0;
-    if (rows->n != n || rows->d != d || (!rows->data && n > 0)) return 0;
     const int64_t size = sh_size_of(rows->type);
+    if (size == 0 || (rows->type != f->type && !(narrow && size < sh_size_of(f->type)))) return 0;
+    if (rows->n != n || rows->d != d || (!rows->data && n > 0)) return 0;
     if (rows->stride % size != 0 || rows->stride < -INT64_MAX) return 0;
     return sh_can_be(n, sh_max(d * size, rows->stride < 0 ? -rows->stride : rows->stride));
 }
