@@ -129,7 +129,7 @@ def update(
     ----------
     queries : array_like, shape (..., d)
     patterns : array_like, shape (M, d)
-        One row a pattern. uint8 and float16 are widened tile by tile.
+        One row a pattern. uint8 and float16 are widened tile by tile, and so is float32 for float64 queries.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     values : array_like, shape (M, v), optional

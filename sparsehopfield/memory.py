@@ -71,9 +71,10 @@ class HopfieldMemory:
     ----------
     patterns : array_like, shape (M, d)
         One row a pattern: float32, float64, float16, integers; data frames of numbers, too, where a missing value is
-        NaN. uint8 and float16 stay what they are and are widened tile by tile. NaN, infinity and masked entries
-        (`numpy.ma`) are refused, as in queries and values. Integers of more than 16 bits count as
-        float64, here and wherever numbers come in, and those beyond 2**53 are refused.
+        NaN. uint8 and float16 stay what they are and are widened tile by tile, and so are float32 patterns that are
+        queried in float64. NaN, infinity and masked entries (`numpy.ma`) are refused, as in queries and values.
+        Integers of more than 16 bits count as float64, here and wherever numbers come in, and those beyond 2**53 are
+        refused.
     beta : float, positive
         Inverse temperature. May be changed later.
     values : array_like, shape (M, v), optional
@@ -532,11 +533,9 @@ class HopfieldMemory:
         -----
         1. `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
            while it is mapped ends this process (SIGBUS), or changes what is stored.
-        2. A mapped float32 memory that is queried in float64, or with integers of more than 16 bits, makes a float64
-           copy of itself; query in its `dtype`.
-        3. Beside what is mapped, which the system gives up where memory is short, a call needs some MiB a thread, its
+        2. Beside what is mapped, which the system gives up where memory is short, a call needs some MiB a thread, its
            queries and results, and the index, where there is one that is not mapped: with `index=False` there is none.
-        4. Whatever a file holds as its index, nothing outside of the file is read by it. Results do not depend on it,
+        3. Whatever a file holds as its index, nothing outside of the file is read by it. Results do not depend on it,
            as far as its checksum tells: whoever writes an index of his own, with its checksum, can have a memory miss
            patterns. Load files of people you do not trust with `index=False`.
 

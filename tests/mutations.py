@@ -236,6 +236,13 @@ static void NAME(accumulate)""",
         "store",
     ),
     Mutation(
+        "float64 queries: every part of a tile is widened from its first row",
+        "csrc/retrieval/memory.c",
+        "copy_columns(k, x, job->plan.centre, first + i, copied, c, columns, tile_rows);",
+        "copy_columns(k, x, job->plan.centre, first, copied, c, columns, tile_rows);",
+        "float64_queries",
+    ),
+    Mutation(
         "overflow: scores may exceed the compute type",
         "csrc/retrieval/run.c",
         "if (!(length * m->max_raw_norm + m->max_bias + half < k->largest))",

@@ -336,6 +336,19 @@ static PyObject *build_index(PyObject *module, PyObject *capsule) {
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
 }
 
+/* Gives a memory the indexes of another of the same patterns. */
+static PyObject *share_index(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    stored *h, *other;
+    if (sh_expect(nargs, 2) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY)) ||
+        !(other = PyCapsule_GetPointer(args[1], MEMORY)))
+        return NULL;
+    sh_call call = sh_begin_call(1);
+    sh_status status = sh_memory_share_index(SH_CALL(call), h->memory, other->memory);
+    if (!h->index_file) h->index_file = Py_XNewRef(other->index_file); /* in which a shared index may lie */
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
+}
+
 static PyObject *index_nbytes(PyObject *module, PyObject *capsule) {
     (void)module;
     stored *h = PyCapsule_GetPointer(capsule, MEMORY);
@@ -673,6 +686,8 @@ PyMethodDef sh_operations[] = {
      "associate(memory, queries, beta, separation, parameter, structure, top, min_weight) -> start, position, score, "
      "weight"},
     {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
+    {"share_index", FAST(share_index),
+     "Gives a memory the indexes of another of the same patterns that it has none of."},
     {"index_nbytes", index_nbytes, METH_O, "Returns the bytes of a memory's indexes."},
     {"export_index", export_index, METH_O, "export_index(memory) -> uint8 array, or None: its indexes, for a file"},
     {"import_index", FAST(import_index),

@@ -95,15 +95,12 @@ static block load(const job *j, const sh_rows *rows, int64_t first, int64_t n, i
     const int64_t size = (int64_t)j->k->size;
     if (rows->type == j->f->type && rows->stride >= rows->d * size && rows->stride % size == 0 && !want_copy)
         return (block){from, rows->stride / size, NULL};
-    const float scale = rows->scale != 0 ? rows->scale : 1;
     for (int64_t i = 0; i < n; i++, from += rows->stride) {
         char *to = sh_feature_at(j, copy, i * rows->d);
-        if (rows->type == SH_UINT8)
-            j->k->from_uint8(to, (const uint8_t *)from, rows->d, scale);
-        else if (rows->type == SH_FLOAT16)
-            j->k->from_float16(to, (const uint16_t *)from, rows->d, scale);
-        else
+        if (rows->type == j->f->type)
             memcpy(to, from, (size_t)(rows->d * size));
+        else
+            sh_widen(j->k, rows, from, rows->d, to);
     }
     return (block){copy, rows->d, NULL};
 }
@@ -395,9 +392,9 @@ int sh_features_are_valid(const sh_features *f) {
 
 /* Tells whether rows are n of d numbers, of the compute type or, where they may be, of a narrow one. */
 static int valid_rows(const sh_features *f, const sh_rows *rows, int64_t n, int64_t d, int narrow) {
-    if (rows->type != f->type && !(narrow && (rows->type == SH_UINT8 || rows->type == SH_FLOAT16))) return 0;
-    if (rows->n != n || rows->d != d || (!rows->data && n > 0)) return 0;
     const int64_t size = sh_size_of(rows->type);
+    if (size == 0 || (rows->type != f->type && !(narrow && size < sh_size_of(f->type)))) return 0;
+    if (rows->n != n || rows->d != d || (!rows->data && n > 0)) return 0;
     if (rows->stride % size != 0 || rows->stride < -INT64_MAX) return 0;
     return sh_can_be(n, sh_max(d * size, rows->stride < 0 ? -rows->stride : rows->stride));
 }

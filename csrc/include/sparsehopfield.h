@@ -71,13 +71,14 @@ typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8, SH_FLOAT16 } sh_type;
 typedef enum { SH_DOT, SH_EUCLIDEAN, SH_COSINE } sh_similarity;
 typedef enum { SH_SPARSEMAX, SH_SOFTMAX, SH_ENTMAX, SH_POLYNOMIAL, SH_NORMMAX } sh_separation;
 
-/* n rows of d elements; a row is contiguous, rows lie `stride` bytes apart. Elements of a narrow type (uint8,
- * float16) are widened where they are used: q stands for the float32 number q * scale, rounded once. */
+/* n rows of d elements; a row is contiguous, rows lie `stride` bytes apart. Elements of a narrow type (uint8, float16, and
+ * float32 where the compute type is float64) are widened where they are used: a uint8 or float16 q stands for the float32
+ * number q * scale, rounded once. */
 typedef struct {
     const void *data;
     int64_t n, d, stride;
     sh_type type;
-    float scale;   /* of a narrow type; 0 means 1 */
+    float scale;   /* of uint8 and float16; 0 means 1 */
     int unchecked; /* of values: 1 leaves out the pass that looks for NaN and infinity */
 } sh_rows;
 
@@ -114,7 +115,7 @@ typedef struct sh_memory sh_memory;
  *
  * Given      patterns  M >= 1 rows; float32, float64, or of a narrow type (widened tile by tile)
  *            values    M rows, or NULL: the patterns themselves
- *            type      SH_FLOAT32 or SH_FLOAT64: the compute type; rows have it or are narrow
+ *            type      SH_FLOAT32 or SH_FLOAT64: the compute type; rows have it or are of a narrower one
  * Returned   memory    to be given back to sh_memory_free
  * Errors     SH_NOT_FINITE, SH_ZERO_ROW, SH_OVERFLOW (euclidean bias), SH_BAD_ARGUMENT, SH_NO_MEMORY
  * Cost       one pass over the patterns; allocates 12 to 16 bytes a pattern (euclidean, cosine), else O(1)
@@ -166,6 +167,12 @@ SH_API sh_status sh_memory_rows(sh_context *context, const sh_memory *memory, in
  * Cost       some 300 M d products; filter codes of 64 bytes a pattern and refinement codes of at most 256, or d + 8 bytes
  * Notes      Calls that run while it is built do without. */
 SH_API sh_status sh_memory_index(sh_context *context, const sh_memory *memory);
+/* sh_memory_share_index: gives a memory those indexes of another that it has none of: one of the same patterns under the
+ * same similarity, of either compute type. Both may serve calls meanwhile, and be freed in any order.
+ *
+ * Errors     SH_BAD_ARGUMENT where the patterns lie elsewhere, are more or fewer, or otherwise typed or scaled
+ * Cost       O(1); allocates nothing */
+SH_API sh_status sh_memory_share_index(sh_context *context, const sh_memory *memory, const sh_memory *other);
 /* sh_memory_index_bytes: returns the bytes of the indexes that a memory has; 0 where it has none, or is NULL.
  * O(1), allocates nothing. */
 SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);

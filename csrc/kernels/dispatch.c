@@ -101,6 +101,16 @@ static void choose_kernels(void) {
 }
 
 const sh_kernels *sh_kernels_of(sh_type type) { return type == SH_FLOAT64 ? chosen->f64 : chosen->f32; }
+
+void sh_widen(const sh_kernels *k, const sh_rows *rows, const void *x, int64_t n, void *y) {
+    const float scale = rows->scale == 0 ? 1 : rows->scale;
+    if (rows->type == SH_UINT8)
+        k->from_uint8(y, x, n, scale);
+    else if (rows->type == SH_FLOAT16)
+        k->from_float16(y, x, n, scale);
+    else
+        chosen->f32->to_double(y, x, n);
+}
 const sh_code_kernels *sh_code_kernels_chosen(void) { return chosen->codes; }
 const sh_lanes *sh_lanes_for(sh_type type, int64_t wanted) {
     int f64 = type == SH_FLOAT64;

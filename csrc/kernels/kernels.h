@@ -115,4 +115,6 @@ typedef struct {
 
 /* Returns the kernels of a compute type, SH_FLOAT32 or SH_FLOAT64. */
 const sh_kernels *sh_kernels_of(sh_type type);
+/* Widens n numbers of a row of a narrow type: float32 (to double), uint8 or float16. */
+void sh_widen(const sh_kernels *k, const sh_rows *rows, const void *x, int64_t n, void *y);
 #endif

@@ -31,6 +31,7 @@ enum {
     SH_PAIR_CAPACITY = 1024,         /* candidates that a list of pairs.c holds, at most */
     SH_ITEMS = 64,                   /* work items wanted, so that few queries still occupy all threads */
     SH_TILE_ROW_BYTES = 1024 * 1024, /* of a tile's rows that are widened at a time, at least 64 columns */
+    SH_MIXED_TOGETHER = 4,           /* rows that kernels mix at a time, which decides how sums are rounded */
     SH_HINTS = 4,                    /* patterns that one update of a query suggests to the next */
 };
 
@@ -272,8 +273,14 @@ void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *quer
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
                  int64_t columns, int add, void *out, int64_t ldo, void *tile_rows);
 size_t sh_tile_row_bytes(const sh_memory *memory);
-/* Tells whether rows are of a narrow type, to be widened where they are used. */
-static inline int sh_is_narrow(const sh_rows *rows) { return rows->type > SH_FLOAT64; }
+/* sh_mix_selected: adds to out (d) the sum of weights[i] x row number index[i]. Its bits are the same for float32 rows, which
+ * double widens, as for those numbers in double. widened_rows: (SH_MIXED_TOGETHER, d), of narrow rows. */
+void sh_mix_selected(const sh_kernels *k, const sh_rows *rows, const void *weights, const int32_t *index, int64_t n,
+                     void *out, void *widened_rows);
+/* Tells whether rows are of a type narrower than the compute type, to be widened where they are used. */
+static inline int sh_is_narrow(const sh_kernels *k, const sh_rows *rows) {
+    return sh_size_of(rows->type) < (int64_t)k->size;
+}
 /* Returns row i in the compute type: in place, or widened into `widened_row` (d). */
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *widened_row);
 /* Fetches row i into the cache, where rows are read in no order. */

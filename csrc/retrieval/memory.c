@@ -12,20 +12,11 @@
 #include "retrieval/job.h"
 #include "retrieval/index/index.h"
 
-/* Widens n elements of a narrow type. */
-static void widen(const sh_kernels *k, const sh_rows *rows, const char *x, int64_t n, void *y) {
-    float scale = rows->scale == 0 ? 1 : rows->scale;
-    if (rows->type == SH_UINT8)
-        k->from_uint8(y, (const uint8_t *)x, n, scale);
-    else
-        k->from_float16(y, (const uint16_t *)x, n, scale);
-}
-
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *widened_row) {
     assert(i >= 0 && i < rows->n);
     const char *row = (const char *)rows->data + i * rows->stride;
-    if (!sh_is_narrow(rows)) return row;
-    widen(k, rows, row, rows->d, widened_row);
+    if (!sh_is_narrow(k, rows)) return row;
+    sh_widen(k, rows, row, rows->d, widened_row);
     return widened_row;
 }
 
@@ -184,8 +175,8 @@ static sh_status bias_differences(void *pointer, int64_t item, void *scratch, sh
 }
 
 static int are_valid_rows(const sh_rows *rows, sh_type type) {
-    if ((unsigned)rows->type > SH_FLOAT16 || (rows->type != type && !sh_is_narrow(rows))) return 0;
     int64_t size = sh_size_of(rows->type);
+    if (size == 0 || (rows->type != type && size >= sh_size_of(type))) return 0;
     return rows->data && rows->n >= 1 && rows->stride >= 1 && sh_can_be(rows->n, rows->stride) && rows->d >= 1 &&
            rows->d <= INT32_MAX && rows->stride % size == 0 && rows->stride / size >= rows->d &&
            rows->stride / size <= INT32_MAX && rows->scale >= 0 && !isinf(rows->scale);
@@ -419,16 +410,27 @@ void sh_memory_free(sh_context *context, sh_memory *m) {
 }
 
 /* Tiles. Rows of the compute type are multiplied where they lie. Narrow rows are widened, and from rows far from the
- * origin the centre is subtracted, in a copy of a few columns at a time, which stays in the cache whatever d is. */
+ * origin the centre is subtracted, in a copy of a few columns at a time, which stays in the cache whatever d is. Float32
+ * rows are widened whole for scores in double, a few rows at a time: a sum over columns in parts would be rounded
+ * otherwise than that of a float64 memory. */
 
 /* Returns how many columns of a tile are copied at a time. */
 static int64_t copied_columns(const sh_kernels *k) {
     return sh_max(64, SH_TILE_ROW_BYTES / (int64_t)(SH_TILE * k->size));
 }
 
+/* Returns how many rows of a tile are copied whole at a time, in multiples of what kernels of a product take together;
+ * 0: none, but columns of all. */
+static int64_t copied_rows(const sh_kernels *k, const sh_rows *rows, const void *centre) {
+    enum { TOGETHER = 64 };
+    if (rows->type != SH_FLOAT32 || !sh_is_narrow(k, rows) || centre) return 0;
+    return SH_TILE_ROW_BYTES / (TOGETHER * rows->d * (int64_t)k->size) * TOGETHER;
+}
+
 size_t sh_tile_row_bytes(const sh_memory *m) {
-    if (!sh_is_narrow(&m->patterns) && !sh_is_narrow(&m->values) && !m->centred) return 0;
-    return (size_t)(SH_TILE * copied_columns(m->k)) * m->k->size;
+    const int64_t width = sh_max(m->patterns.d, m->values.d);
+    if (!sh_is_narrow(m->k, &m->patterns) && !sh_is_narrow(m->k, &m->values) && !m->centred) return 0;
+    return (size_t)sh_max(SH_TILE * copied_columns(m->k), SH_MIXED_TOGETHER * width) * m->k->size;
 }
 
 /* Copies columns of the rows [first, first + n), widened, less those of the centre (NULL: none). */
@@ -437,8 +439,8 @@ static void copy_columns(const sh_kernels *k, const sh_rows *rows, const void *c
     const char *x = (const char *)rows->data + first * rows->stride + column * sh_size_of(rows->type);
     for (int64_t i = 0; i < n; i++, x += rows->stride) {
         void *row = sh_at(k, tile_rows, i * columns);
-        if (sh_is_narrow(rows))
-            widen(k, rows, x, columns, row);
+        if (sh_is_narrow(k, rows))
+            sh_widen(k, rows, x, columns, row);
         else
             memcpy(row, x, (size_t)columns * k->size);
         if (centre) k->add(row, -1, sh_at(k, centre, column), columns);
@@ -449,18 +451,21 @@ void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *queries, in
                     void *scores, int64_t ld, void *tile_rows) {
     const sh_kernels *k = job->k;
     assert(first >= 0 && n >= 0 && n <= SH_TILE && first + n <= x->n);
-    if (!sh_is_narrow(x) && !job->plan.centre) {
+    if (!sh_is_narrow(k, x) && !job->plan.centre) {
         k->gemm_nt(rows, n, x->d, queries, x->d, (const char *)x->data + first * x->stride,
                    x->stride / (int64_t)k->size, 0, scores, ld);
         sh_hide_removed(job->memory, rows, first, n, scores, ld);
         return;
     }
-    int64_t step = copied_columns(k);
-    for (int64_t c = 0; c < x->d; c += step) {
-        int64_t columns = sh_min(step, x->d - c);
-        copy_columns(k, x, job->plan.centre, first, n, c, columns, tile_rows);
-        k->gemm_nt(rows, n, columns, sh_at(k, queries, c), x->d, tile_rows, columns, c > 0, scores, ld);
-    }
+    const int64_t whole = copied_rows(k, x, job->plan.centre), part = whole ? whole : SH_TILE;
+    const int64_t step = whole ? x->d : copied_columns(k);
+    for (int64_t i = 0; i < n; i += part)
+        for (int64_t c = 0; c < x->d; c += step) {
+            const int64_t columns = sh_min(step, x->d - c), copied = sh_min(part, n - i);
+            copy_columns(k, x, job->plan.centre, first + i, copied, c, columns, tile_rows);
+            k->gemm_nt(rows, copied, columns, sh_at(k, queries, c), x->d, tile_rows, columns, c > 0,
+                       sh_at(k, scores, i), ld);
+        }
     sh_hide_removed(job->memory, rows, first, n, scores, ld);
 }
 
@@ -469,7 +474,7 @@ void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, in
     const sh_kernels *k = job->k;
     const sh_rows *x = job->values;
     assert(first >= 0 && n >= 0 && n <= SH_TILE && first + n <= x->n && column + columns <= x->d);
-    if (!sh_is_narrow(x) && !job->plan.value_centre) {
+    if (!sh_is_narrow(k, x) && !job->plan.value_centre) {
         const char *tile = (const char *)x->data + first * x->stride;
         k->gemm_nn(rows, columns, n, p, ldp, sh_at(k, tile, column), x->stride / (int64_t)k->size, add, out, ldo);
         return;
@@ -479,5 +484,20 @@ void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, in
         int64_t width = sh_min(step, columns - c);
         copy_columns(k, x, job->plan.value_centre, first, n, column + c, width, tile_rows);
         k->gemm_nn(rows, width, n, p, ldp, tile_rows, width, add, sh_at(k, out, c), ldo);
+    }
+}
+
+void sh_mix_selected(const sh_kernels *k, const sh_rows *x, const void *weights, const int32_t *index, int64_t n,
+                     void *out, void *widened_rows) {
+    if (!sh_is_narrow(k, x)) {
+        k->mix(out, x->d, weights, index, n, x->data, x->stride / (int64_t)k->size);
+        return;
+    }
+    static const int32_t in_order[SH_MIXED_TOGETHER] = {0, 1, 2, 3};
+    const int64_t step = x->type == SH_FLOAT32 ? SH_MIXED_TOGETHER : 1;
+    for (int64_t i = 0; i < n; i += step) {
+        const int64_t rows = sh_min(step, n - i);
+        for (int64_t l = 0; l < rows; l++) sh_row_at(k, x, index[i + l], sh_at(k, widened_rows, l * x->d));
+        k->mix(out, x->d, sh_at(k, weights, i), in_order, rows, widened_rows, x->d);
     }
 }

@@ -323,7 +323,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
 
 /* Adds weights[j] x value c[j].position to a mixture; weights become those of the rows as stored. */
 static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_candidate *c, int64_t n,
-                      void *widened_row) {
+                      void *widened_rows) {
     const sh_kernels *k = job->k;
     int32_t index[SH_PIECE];
     for (int64_t j = 0; j < n; j++) {
@@ -331,15 +331,7 @@ static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_
         if (!job->plan.value_scale) continue;
         k->multiply(sh_at(k, weights, j), sh_at(k, job->plan.tile_value_scale, c[j].position), 1);
     }
-    if (!sh_is_narrow(job->values)) {
-        k->mix(mixture, job->values->d, weights, index, n, job->values->data, job->values->stride / (int64_t)k->size);
-        return;
-    }
-    const int32_t zero = 0;
-    for (int64_t j = 0; j < n; j++) {
-        const void *row = sh_row_at(k, job->values, c[j].position, widened_row);
-        k->mix(mixture, job->values->d, sh_at(k, weights, j), &zero, 1, row, job->values->d);
-    }
+    sh_mix_selected(k, job->values, weights, index, n, mixture, widened_rows);
 }
 
 /* Answers the queries of one item: maps with full support. */
@@ -404,7 +396,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             sh_raise_scale(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
             sum[i] += job->map->row_weights(k, w.row, n, beta, parameter, scale[i]);
             support[i] += n;
-            if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.results.widened_row);
+            if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.tile_rows);
             if (stopped_after(p, n, &numbers, context)) return SH_INTERRUPTED;
         }
         if (mixture) {

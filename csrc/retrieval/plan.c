@@ -180,6 +180,26 @@ sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     return build_index(context, m, SH_EITHER_COLUMNS, INT64_MAX);
 }
 
+/* An index is made of the patterns' numbers and of their scales and biases in double, and the slack of bounds is that of
+ * sums in double: no compute type changes them (bounds.c). */
+sh_status sh_memory_share_index(sh_context *context, const sh_memory *m, const sh_memory *other) {
+    SH_REQUIRE(context, m, "memory");
+    SH_REQUIRE(context, other, "other");
+    const sh_rows *mine = &m->patterns, *theirs = &other->patterns;
+    SH_REQUIRE(context,
+               mine->data == theirs->data && mine->n == theirs->n && mine->d == theirs->d &&
+                   mine->stride == theirs->stride && mine->type == theirs->type && mine->scale == theirs->scale &&
+                   m->similarity == other->similarity,
+               "other");
+    for (int i = 0; i < SH_INDEXES; i++) {
+        sh_index *index = atomic_load(&other->indexes->index[i]), *expected = NULL;
+        if (!index || atomic_load(&m->indexes->index[i])) continue;
+        sh_index_retain(index);
+        if (!atomic_compare_exchange_strong(&m->indexes->index[i], &expected, index)) sh_index_free(context, index);
+    }
+    return SH_OK;
+}
+
 sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries, double *bounds) {
     static const double one = 1;
     queries.beta = &one; /* bounds are of scores */

@@ -100,8 +100,10 @@ static double add_selected(const sh_job *job, int64_t query, double scale, void 
             w *= job->plan.value_scale[first + work.indices[i]];
             k->from_double(sh_at(k, work.values, i), &w, 1);
         }
-    const char *rows = (const char *)job->values->data + first * job->values->stride;
-    k->mix(mixture, job->values->d, work.values, work.indices, found, rows, job->values->stride / (int64_t)k->size);
+    sh_rows rows = *job->values;
+    rows.data = (const char *)rows.data + first * rows.stride;
+    rows.n -= first;
+    sh_mix_selected(k, &rows, work.values, work.indices, found, mixture, work.tile_rows);
     return sum;
 }
 
@@ -273,7 +275,8 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
     const void *queries = job->plan.scan_queries ? work.queries : sh_tile_query(job, first_query);
     sh_partial part = s->parts[g->range];
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
-    int may_select = job->map->reach && (!mixture || !(sh_is_narrow(job->values) || job->plan.value_centre));
+    const int mixes_whole_tiles = job->values->type > SH_FLOAT64 || job->plan.value_centre; /* widened, or centred */
+    const int may_select = job->map->reach && !(mixture && mixes_whole_tiles);
     double min_scores[SH_BLOCK];
     int64_t left = LONGER;
     for (int64_t i = first_query; i < first_query + rows; i++) part.scale[i] = NAN, part.sum[i] = 0;

@@ -45,6 +45,17 @@ static void wrong_rows(void) {
     REFUSED(sh_memory_extend(&context, memory, &all, &all, &made), "values");
     REFUSED(sh_memory_extend(&context, memory, &all, NULL, NULL), "memory");
     CHECK(made == NULL);
+    sh_memory *other = NULL;
+    REFUSED(sh_memory_share_index(&context, NULL, memory), "memory");
+    REFUSED(sh_memory_share_index(&context, memory, NULL), "other");
+    sh_rows fewer = all;
+    fewer.n--;
+    for (int i = 0; i < 2; i++) { /* other patterns, another similarity */
+        if (!CHECK_OK(sh_memory_new(&context, i ? &all : &fewer, NULL, i ? SH_EUCLIDEAN : SH_DOT, SH_FLOAT32, &other)))
+            return;
+        REFUSED(sh_memory_share_index(&context, memory, other), "other");
+        sh_memory_free(&context, other);
+    }
 }
 
 /* Asks with these queries whatever there is to ask, all of which must refuse them by this name. */

@@ -37,11 +37,15 @@ static problem problem_of(sh_type type, sh_type stored, sh_similarity similarity
         p.patterns.stride = D;
         p.patterns.scale = 1 / 64.0f;
     } else {
-        p.patterns.data = normals(type, M * (D + 1), 1, &seed); /* rows lie apart */
-        p.patterns.stride = (int64_t)((D + 1) * size_of(type));
+        p.patterns.data = normals(stored, M * (D + 1), 1, &seed); /* rows lie apart */
+        p.patterns.stride = (int64_t)((D + 1) * size_of(stored));
     }
-    p.values = (sh_rows){
-        .data = normals(type, M * V, 1, &seed), .n = M, .d = V, .stride = (int64_t)(V * size_of(type)), .type = type};
+    const sh_type valued = stored == SH_UINT8 ? type : stored;
+    p.values = (sh_rows){.data = normals(valued, M * V, 1, &seed),
+                         .n = M,
+                         .d = V,
+                         .stride = (int64_t)(V * size_of(valued)),
+                         .type = valued};
     p.x = own(N * D, size_of(type));
     for (int i = 0; i < N; i++) {
         p.beta[i] = 0.5 + 3 * uniform(&seed);
@@ -181,7 +185,7 @@ static void lists(const problem *p, const sh_memory *memory, sh_model m) {
             const int64_t j = e.position[at];
             CHECK(j > last && j < M);
             CHECK_NEAR(e.score[at], scores[j], tolerance(p) * (1 + fabs(scores[j])));
-            CHECK_NEAR(e.weight[at], w[j], 10 * tolerance(p));
+            CHECK_NEAR(e.weight[at], w[j], 10 * tolerance(p) * (1 + w[j])); /* more than 1 by the polynomial */
             last = j;
         }
         CHECK(!top || e.start[i + 1] - e.start[i] <= top);
@@ -347,10 +351,14 @@ static void partial_results(const problem *p, sh_model m) {
 }
 
 static void all_calls(void) {
-    static const sh_type types[][2] = {
-        {SH_FLOAT32, SH_FLOAT32}, {SH_FLOAT64, SH_FLOAT64}, {SH_FLOAT32, SH_UINT8}, {SH_FLOAT64, SH_UINT8}};
-    for (int round = 0; round < 12; round++) {
-        problem p = problem_of(types[round % 4][0], types[round % 4][1], (sh_similarity)(round / 4));
+    static const sh_type types[][2] = {{SH_FLOAT32, SH_FLOAT32},
+                                       {SH_FLOAT64, SH_FLOAT64},
+                                       {SH_FLOAT32, SH_UINT8},
+                                       {SH_FLOAT64, SH_UINT8},
+                                       {SH_FLOAT64, SH_FLOAT32}};
+    enum { TYPES = sizeof types / sizeof *types };
+    for (int round = 0; round < 3 * TYPES; round++) {
+        problem p = problem_of(types[round % TYPES][0], types[round % TYPES][1], (sh_similarity)(round / TYPES));
         sh_context context = context_of(&blocks, 1);
         sh_memory *memory = NULL, *mixing = NULL;
         if (!CHECK_OK(sh_memory_new(&context, &p.patterns, NULL, p.similarity, p.type, &memory))) return;
@@ -581,6 +589,41 @@ static void orders(void) {
         free(x);
         CHECK(l.live == 0);
     }
+}
+
+/* Checks that float64 and float32 memories of the same rows use one index, and answer by it as memories of their own do. */
+static void shared_indexes(void) {
+    static double query[QUERIES][WIDTH], want[QUERIES][WIDTH], got[QUERIES][WIDTH];
+    const double beta = 2;
+    const sh_rows all = rows_of(LARGE);
+    for (int i = 0; i < QUERIES; i++)
+        for (int c = 0; c < WIDTH; c++) query[i][c] = (double)query_rows[i][c] + 1e-9 * normal(&seed);
+    const sh_queries queries = {.data = query, .n = QUERIES, .beta = &beta};
+    for (int s = 0; s < 3; s++)
+        for (int which = 0; which < 2; which++) { /* of the two, which builds the index */
+            ledger l = {.fail_at = -1};
+            sh_context context = context_of(&l, 2);
+            sh_memory *memory[2] = {NULL, NULL};
+            for (int i = 0; i < 2; i++)
+                if (!CHECK_OK(
+                        sh_memory_new(&context, &all, NULL, (sh_similarity)s, i ? SH_FLOAT64 : SH_FLOAT32, &memory[i])))
+                    return;
+            context.path = SH_PATH_SCAN;
+            CHECK_OK(sh_update(&context, memory[1], (sh_model){SH_SPARSEMAX, 0}, queries, want, NULL));
+            CHECK_OK(sh_memory_share_index(&context, memory[0], memory[1]));
+            CHECK(sh_memory_index_bytes(memory[0]) == 0); /* there is none yet */
+            CHECK_OK(sh_memory_index(&context, memory[which]));
+            const int64_t live = l.live;
+            CHECK_OK(sh_memory_share_index(&context, memory[!which], memory[which]));
+            CHECK_OK(sh_memory_share_index(&context, memory[which], memory[!which]));
+            CHECK(l.live == live && sh_memory_index_bytes(memory[!which]) == sh_memory_index_bytes(memory[which]));
+            sh_memory_free(&context, memory[0]);
+            context.path = SH_PATH_LINES;
+            CHECK_OK(sh_update(&context, memory[1], (sh_model){SH_SPARSEMAX, 0}, queries, got, NULL));
+            CHECK(!memcmp(want, got, sizeof got));
+            sh_memory_free(&context, memory[1]);
+            CHECK(l.live == 0);
+        }
 }
 
 /* Checks that calls build an index where memory is available, or where they are told to. */
@@ -1078,6 +1121,7 @@ int main(void) {
     make_rows();
     indexes();
     orders();
+    shared_indexes();
     use_of_indexes();
     removals();
     refused_removals();

@@ -268,6 +268,11 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
     return a if in_place else contiguous(a, stored)
 
 
+def as_widened_rows(a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the rows as `as_rows` does, but float32 ones as they are where the core widens them to float64."""
+    return as_rows(a, dtype if dtype == FLOAT32 else compute_dtype(a))
+
+
 def as_patterns(name: str, array: ArrayLike) -> Array:
     """Return a two-dimensional array of at least one row and one column."""
     a = as_numbers(name, array)

@@ -14,7 +14,7 @@ from sparsehopfield._engine.checks import (
     as_exact,
     as_list,
     as_patterns,
-    as_rows,
+    as_widened_rows,
     contiguous,
     ignoring_float_errors,
 )
@@ -140,7 +140,7 @@ class Candidates:
         start, position, _ = self._checked_lists("states")
         if values is None:
             raise ValueError("values: needed to mix states: the patterns, or the values if there are any")
-        rows = as_rows(as_exact("values", as_patterns("values", values), self.dtype), self.dtype)
+        rows = as_widened_rows(as_exact("values", as_patterns("values", values), self.dtype), self.dtype)
         if len(rows) < self.n_patterns:
             raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
         code, scale = (0, 1.0) if self.has_values else (similarity_code(self.similarity), self.scale_of_patterns)

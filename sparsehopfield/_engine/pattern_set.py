@@ -108,21 +108,26 @@ class PatternSet:
         return self._left(self.storage), None if self.value_storage is None else self._left(self.value_storage)
 
     def core(self, dtype: np.dtype[Any]) -> Any:
-        """Return the core's memory in this compute dtype."""
+        """Return the core's memory in this compute dtype, which holds all stored numbers; with the other's index."""
+        if dtype in self._cores and len(self._cores) == 1:
+            return self._cores[dtype]  # there is no other
+        core = self._cores.get(dtype) or self._new_core(dtype)
+        for other in list(self._cores.values()):
+            _core.share_index(core, other)
         if dtype not in self._cores:
-            core = self._new_core(dtype)
             if self.index is True:
-                _core.build_index(core)
+                _core.build_index(core)  # if there is none
             self._cores[dtype] = core
-        return self._cores[dtype]
+        return core
 
     def _new_core(self, dtype: np.dtype[Any]) -> Any:
         """Make a memory of the core's in this compute dtype, without an index."""
-        patterns, values = self.arrays()
-        patterns = as_rows(patterns, dtype)
-        values = None if values is None else as_rows(values, dtype)
         options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
-        core = _core.memory(patterns, values, *options)
+        core = _core.memory(self.storage, self.value_storage, *options)
+        if self.removed:
+            is_gone = np.ones(len(self.storage), np.bool_)
+            is_gone[self.rows] = False
+            core = _core.without(core, np.flatnonzero(is_gone))
         if self.index != "auto":
             _core.use_index(core, INDEX_USES[self.index])
         return core
@@ -149,8 +154,10 @@ class PatternSet:
         other.sources = patterns, values
         if extends:
             other.feature_states = dict(self.feature_states)
-            core = other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
-            _core.use_index(core, INDEX_USES[other.index])
+            self.core(self.dtype)
+            for dtype, core in list(self._cores.items()):
+                other._cores[dtype] = _core.extend(core, patterns, values)
+                _core.use_index(other._cores[dtype], INDEX_USES[other.index])
         else:
             other.removed = 0
             other.core(self.dtype)  # checks the patterns

@@ -23,9 +23,9 @@ from sparsehopfield._engine.checks import (
     as_patterns,
     as_positive_numbers,
     as_queries,
-    as_rows,
     as_values,
     as_whole,
+    as_widened_rows,
     compute_dtype,
     contiguous,
     ignoring_float_errors,
@@ -489,7 +489,7 @@ class FeatureState:
 
     def _stored(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> tuple[Any, ...]:
         """Return patterns and values as the core takes them."""
-        rows = as_rows(patterns, self.dtype), None if values is None else as_rows(values, self.dtype)
+        rows = as_widened_rows(patterns, self.dtype), None if values is None else as_widened_rows(values, self.dtype)
         return self.similarity == "cosine", *rows, scale, bool(check_values)
 
     def _take(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> None:

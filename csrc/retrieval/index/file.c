@@ -162,7 +162,7 @@ static saved_index numbers_of(const sh_index *x, int64_t number) {
 }
 
 static file_header header_of(const sh_memory *m) {
-    const int narrow = sh_is_narrow(&m->patterns);
+    const int narrow = sh_is_narrow(m->k, &m->patterns);
     file_header h = {.version = VERSION,
                      .byte_order = BYTE_ORDER_MARK,
                      .patterns = m->patterns.n,
