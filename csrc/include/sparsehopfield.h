@@ -255,7 +255,7 @@ typedef struct {
 /* sh_update: makes one retrieval step T(x) = Xi^T p(beta s(x)) for each query (paper eq. 2.5).
  *
  * Returned   states        (N, v), not overlapping any input
- *            support_size  (N) number of weights > 0, or NULL
+ *            support_size  (N) number of weights > 0, or M where the map has full support; or NULL
  * Errors     SH_NOT_FINITE and SH_OVERFLOW of "queries", before anything is written; SH_NOT_FINITE of "patterns" and
  *            "values" that were written into since they were checked, as far as a score or a state shows it: then what
  *            is returned is not to be used. SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED. So of all that score queries.

@@ -364,7 +364,9 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
         k->from_double(state, mixture, width);
         if (job->values->data != job->memory->patterns.data) sh_note_states_if_not_finite(job, state, 1);
     }
-    if (job->out.support_size) job->out.support_size[query] = support;
+    /* with full support all patterns count, also those whose weights are too small to be had */
+    if (job->out.support_size)
+        job->out.support_size[query] = full && !job->plan.k_best ? sh_count(job->memory) : support;
     if (job->out.counts) job->out.counts[query][SH_IN_SUPPORT] = support;
     if (job->out.hints) store_hints(job->memory, job->out.hints + query * SH_HINTS, c, weights, n);
     if (job->out.energy) {

@@ -168,7 +168,7 @@ def test_the_largest_set_and_one_more(m, dtype):
             for way in WAYS:
                 with path(way), quiet():
                     _, info = sh.retrieve(query, patterns, beta, separation="softmax", max_steps=1, return_info=True)
-                assert info.support_size == (within if within <= few(m) else m)
+                assert info.support_size == m
 
 
 def test_duplicates_and_a_best_pattern_that_comes_last():
