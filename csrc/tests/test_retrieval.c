@@ -793,12 +793,12 @@ static void compare_with_new(const sh_memory *memory, const uint8_t *removed, sh
 }
 
 /* Memories from which rows are removed, and to which others are added, answer as one made anew. */
-static void removals(int similarities) {
+static void removals(void) {
     static float values[LARGE][V];
     static uint8_t removed[LARGE], gone[LARGE];
     for (int i = 0; i < LARGE; i++)
         for (int c = 0; c < V; c++) values[i][c] = (float)normal(&seed);
-    for (int s = 0; s < similarities; s++) {
+    for (int s = 0; s < 3; s++) {
         sh_context context = context_of(&blocks, 2);
         sh_rows first = rows_of(LARGE - 400), all = rows_of(LARGE);
         sh_rows mixed = {.data = values, .n = first.n, .d = V, .stride = sizeof values[0], .type = SH_FLOAT32};
@@ -1121,10 +1121,10 @@ int main(void) {
     all_calls();
     make_rows();
     indexes();
-    orders();
+    if (!brief) orders();
     shared_indexes();
     use_of_indexes();
-    removals(/* similarities */ brief ? 1 : 3);
+    if (!brief) removals();
     refused_removals();
     refusals();
     failures();
