@@ -38,8 +38,8 @@ enum {
 /* The indexes of a memory: with filter codes of leading columns, of all columns, of more leading columns. */
 enum { SH_LEADING_INDEX, SH_ALL_INDEX, SH_LONGER_INDEX, SH_INDEXES };
 
-/* What calls make of a memory and leave to later ones: its indexes (index.h), which are built once and then only read, and
- * what removed rows make necessary (removed.c). A call may take an index out of `older` and extend it to all rows. */
+/* The indexes of a memory (index.h), which calls build once and then only read, and what removed rows make necessary
+ * (removed.c). A call may take an index out of `older` and extend it to all rows. */
 typedef struct {
     struct sh_index *_Atomic index[SH_INDEXES];      /* NULL: not built */
     struct sh_index *_Atomic older[SH_LONGER_INDEX]; /* the first two of the memory that this one extends */
@@ -192,6 +192,10 @@ static inline int64_t sh_scan_count(const sh_job *job) {
 static inline int64_t sh_scan_query(const sh_job *job, int64_t i) {
     return job->plan.scan_queries ? job->plan.scan_queries[i] : i;
 }
+/* Leaves a query to sh_overflow; threads may do so in any order. */
+static inline void sh_leave_to_overflow(sh_job *job, int64_t query) {
+    job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
+}
 /* sh_count: returns how many patterns there are: M, without those that are removed. */
 static inline int64_t sh_count(const sh_memory *m) { return m->patterns.n - (m->removed ? m->removed->count : 0); }
 /* Tells whether a row is removed. */
@@ -336,9 +340,15 @@ static inline double sh_energy_of(const sh_job *job, int64_t query, double conju
 static inline int sh_needs_canonical_scores(const sh_job *job, int64_t query) {
     return sh_by_distance(job) && sh_beta(job, query) * job->plan.slack[query] > SH_WEIGHT_ERROR;
 }
-/* Returns a query as tiles take it. */
+/* Returns a query as tiles take it; sh_gather_queries copies those of these numbers together. */
 static inline const void *sh_tile_query(const sh_job *job, int64_t i) {
     return job->plan.differences ? sh_at(job->k, job->plan.differences, i * job->memory->patterns.d) : sh_query(job, i);
+}
+static inline void sh_gather_queries(const sh_job *job, const int64_t *queries, int64_t n, void *gathered) {
+    const int64_t d = job->memory->patterns.d;
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)gathered + i * d * (int64_t)job->k->size, sh_tile_query(job, queries[i]),
+               (size_t)d * job->k->size);
 }
 static inline const void *sh_tile_bias(const sh_job *job, int64_t i) {
     return job->plan.tile_bias ? sh_at(job->k, job->plan.tile_bias, i) : NULL;
@@ -392,6 +402,9 @@ typedef struct {
 } sh_candidate_list;
 /* scan.c: raises min_score after a best score of some more patterns (note 2 there). */
 void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, double best);
+/* Returns a copy of a list for another work item to join; NULL where it is empty, there is no memory, or all lists that
+ * are handed over, whose candidates *handed counts, would take too much. */
+sh_candidate *sh_copy_handed(sh_context *context, _Atomic int64_t *handed, const sh_candidate_list *l);
 /* Removes candidates that cannot matter. z holds as many numbers as there are candidates. */
 void sh_compact(const sh_job *job, int64_t query, sh_candidate_list *l, double *z);
 /* Makes room for some more candidates, or sets `overflows` and returns 0. */

@@ -46,12 +46,6 @@ static int64_t query_of(const batch *b, int64_t row) {
     return b->job->plan.overflow_queries[b->first + row];
 }
 
-/* Compares numbers of queries; or entries by their positions, which come first in them. */
-static int compare_numbers(const void *a, const void *b) {
-    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
-    return (i > j) - (i < j);
-}
-
 /* --- rows of scores ------------------------------------------------------------------------------- */
 
 /* Scores a tile of patterns with the queries of a batch: the first product. */
@@ -201,7 +195,7 @@ static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *con
     for (int64_t i = 0; i < found; i++) s.entries[i] = (sh_entry){s.c[i].position, 0, s.c[i].score};
     sh_score_canonically(job, query, s.c, found, s.widened_row);
     for (int64_t i = 0; i < found; i++) s.entries[i].score = s.c[i].score;
-    qsort(s.entries, (size_t)found, sizeof *s.entries, compare_numbers);
+    qsort(s.entries, (size_t)found, sizeof *s.entries, sh_compare_numbers); /* by positions, which come first */
     sh_status status = sh_store_entries(job, query, s.entries, found, context);
     sh_release(context, memory);
     return status;
@@ -285,10 +279,8 @@ static sh_status mix_columns(void *pointer, int64_t item, void *scratch, sh_cont
 static sh_status solve_batch(batch *b, int64_t *mixed) {
     sh_job *job = b->job;
     const sh_memory *m = job->memory;
-    size_t query_bytes = (size_t)m->patterns.d * job->k->size;
     *mixed = 0;
-    for (int64_t i = 0; i < b->rows; i++)
-        memcpy(b->queries + (size_t)i * query_bytes, sh_tile_query(job, query_of(b, i)), query_bytes);
+    sh_gather_queries(job, job->plan.overflow_queries + b->first, b->rows, b->queries);
     sh_status status = sh_for_each(job->context, job->plan.tiles, sh_tile_row_bytes(m), score_tile, b);
     if (status != SH_OK) return status;
 
@@ -323,7 +315,7 @@ sh_status sh_overflow(sh_job *job) {
     const sh_memory *m = job->memory;
     int64_t count = atomic_load(&job->plan.overflow_count), *queries = job->plan.overflow_queries;
     if (count == 0) return SH_OK;
-    qsort(queries, (size_t)count, sizeof *queries, compare_numbers); /* threads found them in any order */
+    qsort(queries, (size_t)count, sizeof *queries, sh_compare_numbers); /* threads found them in any order */
     for (int64_t i = 1; i < count; i++) assert(queries[i - 1] < queries[i]);
     int64_t bytes = (m->patterns.n + m->patterns.d + job->values->d) * (int64_t)job->k->size;
     int64_t rows = sh_min(count, sh_max(1, sh_min(SH_BLOCK, ROWS_BYTES / bytes)));

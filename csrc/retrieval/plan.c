@@ -22,8 +22,7 @@ enum {
     INDEX_QUERIES = 256,         /* asked before an index is built */
 };
 /* Work, in units of one multiplication of the matrix product. */
-static const double MIX_WORK =
-    8000; /* to mix a row of those that softmax has scored, nearly all of which have weight */
+static const double MIX_WORK = 8000;   /* to mix a row that softmax has scored: nearly all of these have weight */
 static const double LIST_WORK = 18000; /* to list one of the k best for a while, in the scan */
 static const double INDEX_WORK = 300;  /* to build an index, for every number of the patterns */
 static const double READ_WORK = 40;    /* to read a number that is in no cache */

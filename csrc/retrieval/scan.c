@@ -156,28 +156,24 @@ static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, cons
     }
 }
 
-static int64_t query_of(const sh_job *job, int64_t i) { return job->plan.scan_queries ? job->plan.scan_queries[i] : i; }
-
-static void leave_to_overflow(sh_job *job, int64_t query) {
-    job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
+sh_candidate *sh_copy_handed(sh_context *context, _Atomic int64_t *handed, const sh_candidate_list *l) {
+    if (l->n == 0 || atomic_fetch_add(handed, l->n) + l->n > HANDED) return NULL;
+    sh_candidate *copy = sh_allocate(context, l->n, sizeof *copy);
+    if (copy) memcpy(copy, l->list, (size_t)l->n * sizeof *copy);
+    return copy;
 }
 
 /* Copies a query's list of a range to where join_item finds it. */
 static void hand_over(scan *s, range_list *to, const sh_candidate_list *l, sh_context *context) {
-    to->n = l->overflows ? TOO_MANY : l->n;
-    if (to->n <= 0) return;
-    if (atomic_fetch_add(&s->handed, l->n) + l->n <= HANDED) to->list = sh_allocate(context, l->n, sizeof *to->list);
-    if (to->list)
-        memcpy(to->list, l->list, (size_t)l->n * sizeof *to->list);
-    else
-        to->n = TOO_MANY;
+    if (!l->overflows) to->list = sh_copy_handed(context, &s->handed, l);
+    to->n = l->overflows || (l->n && !to->list) ? TOO_MANY : l->n;
 }
 
 /* Answers a query by the candidates that no score of a tile excludes, in order of position. */
 static sh_status answer(sh_job *job, int64_t query, const sh_candidate_list *l, sh_result_scratch results,
                         sh_context *context) {
     if (l->overflows || l->n > longest_list(job)) {
-        leave_to_overflow(job, query);
+        sh_leave_to_overflow(job, query);
         return SH_OK;
     }
     sh_score_canonically(job, query, l->list, l->n, results.widened_row);
@@ -196,7 +192,7 @@ static sh_status scan_tiles(sh_job *job, const sh_grid_item *g, item_scratch *v,
         for (int64_t i = 0; i < g->rows; i++) {
             sh_candidate_list *l = &v->lists[i];
             if (l->overflows) continue;
-            int64_t query = query_of(job, g->first_query + i);
+            int64_t query = sh_scan_query(job, g->first_query + i);
             void *scores = sh_at(job->k, v->scores, i * SH_TILE);
             double best =
                 job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first), sh_shift(job, query), n);
@@ -217,19 +213,15 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     const sh_grid_item g = sh_item_of_grid(job, item, s->n);
     item_scratch v;
     lay_out(job, scratch, &v);
-    size_t bytes = (size_t)job->memory->patterns.d * job->k->size;
     const double least = job->memory->removed ? -job->k->largest : -INFINITY; /* removed patterns have -INFINITY */
-    for (int64_t i = 0; i < g.rows; i++) {
+    for (int64_t i = 0; i < g.rows; i++)
         v.lists[i] = (sh_candidate_list){
             .capacity = CAPACITY, .min_score = least, .best = -INFINITY, .list = v.candidates + i * CAPACITY};
-        if (job->plan.scan_queries)
-            memcpy((char *)v.queries + (size_t)i * bytes, sh_tile_query(job, job->plan.scan_queries[g.first_query + i]),
-                   bytes);
-    }
+    if (job->plan.scan_queries) sh_gather_queries(job, job->plan.scan_queries + g.first_query, g.rows, v.queries);
     sh_status status = scan_tiles(job, &g, &v, context);
     for (int64_t i = 0; i < g.rows; i++) {
         sh_candidate_list *l = &v.lists[i];
-        int64_t query = query_of(job, g.first_query + i);
+        int64_t query = sh_scan_query(job, g.first_query + i);
         if (status == SH_OK) sh_compact(job, query, l, v.results.z);
         if (status == SH_OK && s->lists)
             hand_over(s, &s->lists[(g.first_query + i) * job->plan.ranges + g.range], l, context);
@@ -247,7 +239,7 @@ static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_contex
     (void)scratch;
     scan *s = pointer;
     sh_job *job = s->job;
-    int64_t query = query_of(job, item), total = 0;
+    int64_t query = sh_scan_query(job, item), total = 0;
     sh_candidate_list joined = {.min_score = -INFINITY};
     for (int64_t r = 0; r < job->plan.ranges; r++) {
         const range_list *l = &s->lists[item * job->plan.ranges + r];
@@ -256,7 +248,7 @@ static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_contex
     }
     sh_long_list memory = {0};
     if (joined.overflows || !sh_lengthen_list(job, context, &memory, 0, sh_max(total, 1))) {
-        leave_to_overflow(job, query);
+        sh_leave_to_overflow(job, query);
         return SH_OK;
     }
     joined.list = memory.list;
@@ -274,7 +266,7 @@ static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_contex
 
 /* Scans all patterns for the queries that no index served. */
 sh_status sh_scan(sh_job *job) {
-    scan s = {.job = job, .n = job->plan.scan_queries ? atomic_load(&job->plan.scan_count) : job->queries.n};
+    scan s = {.job = job, .n = sh_scan_count(job)};
     sh_context *context = job->context;
     if (s.n == 0) return SH_OK;
     sh_set_grid(job, s.n);

@@ -24,11 +24,10 @@ enum {
     PARTIAL_BYTES = 16 * 1024 * 1024,
     FIRST_CAPACITY = 64, /* candidates that a list holds at first */
     LONGER = 1 << 21,    /* candidates (32 MiB) by which the lists of an item may grow, all together */
-    HANDED = 1 << 22,    /* candidates (64 MiB) that all ranges hand over, at most */
 };
 static const double LEVEL = 0.875; /* share of the reach in which patterns are counted, as the best may still rise */
 
-/* What a stream knows of the patterns within reach of one query (note 4). */
+/* The patterns within reach of one query, as far as a stream has met them (note 4). */
 typedef struct {
     sh_candidate_list list; /* allocated where it is longer than at first; given up where it `overflows` */
     double lost;            /* then: scores that have passed and are not in the list are at most this, */
@@ -205,7 +204,7 @@ static sh_status answer(stream *s, int64_t i, reached *r, double best, sh_result
     if (!r->list.overflows)
         status = sh_answer_in_reach(job, query, r->list.list, r->list.n, results, context, &answered);
     else if (certain(job, query, r, best) <= job->plan.most_in_reach)
-        job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
+        sh_leave_to_overflow(job, query);
     s->answered[i] = (uint8_t)answered;
     atomic_fetch_add(&job->plan.in_reach_count, answered);
     return status;
@@ -214,11 +213,8 @@ static sh_status answer(stream *s, int64_t i, reached *r, double best, sh_result
 /* Copies what a range has listed for query i to where join_item finds it. */
 static void hand_over(stream *s, int64_t i, int64_t range, reached *r, double best, sh_context *context) {
     sh_candidate_list *l = &r->list;
-    sh_candidate *copy = NULL;
-    if (l->n && atomic_fetch_add(&s->handed_candidates, l->n) + l->n <= HANDED)
-        copy = sh_allocate(context, l->n, sizeof *copy);
+    sh_candidate *copy = sh_copy_handed(context, &s->handed_candidates, l);
     if (l->n && !copy) give_up(s->job, sh_scan_query(s->job, i), r, best);
-    if (l->n) memcpy(copy, l->list, (size_t)l->n * sizeof *copy);
     reached *to = &s->handed[i * s->job->plan.ranges + range];
     *to = *r;
     to->list.list = copy;
@@ -329,12 +325,9 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
     stream *s = pointer;
     const sh_job *job = s->job;
     const sh_grid_item g = sh_item_of_grid(job, item, s->n);
-    const size_t bytes = (size_t)job->memory->patterns.d * job->k->size;
     item_scratch work;
     lay_out(job, scratch, &work);
-    for (int64_t i = 0; job->plan.scan_queries && i < g.rows; i++)
-        memcpy((char *)work.queries + (size_t)i * bytes, sh_tile_query(job, sh_scan_query(job, g.first_query + i)),
-               bytes);
+    if (job->plan.scan_queries) sh_gather_queries(job, job->plan.scan_queries + g.first_query, g.rows, work.queries);
     for (int64_t i = 0; job->plan.reach > 0 && i < g.rows; i++)
         work.reached[i] = (reached){.list = {.capacity = FIRST_CAPACITY,
                                              .min_score = -INFINITY,
@@ -417,11 +410,6 @@ static void store_results(const stream *s) {
     }
 }
 
-static int compare_numbers(const void *a, const void *b) {
-    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
-    return (i > j) - (i < j);
-}
-
 sh_status sh_stream(sh_job *job) {
     sh_context *context = job->context;
     const sh_kernels *k = job->k;
@@ -431,7 +419,7 @@ sh_status sh_stream(sh_job *job) {
     const int mixture = (partial ? job->out.partial.mixture : job->out.states) != NULL;
     if (n == 0) return SH_OK;
     if (gathered)
-        qsort(plan->scan_queries, (size_t)n, sizeof *plan->scan_queries, compare_numbers); /* threads left them */
+        qsort(plan->scan_queries, (size_t)n, sizeof *plan->scan_queries, sh_compare_numbers); /* threads left them */
     sh_set_grid(job, n);
     int64_t part_bytes = n * (mixture ? width * (int64_t)k->size + 16 : 16);
     plan->ranges = sh_min(plan->ranges, 1 + PARTIAL_BYTES / part_bytes);

@@ -176,3 +176,8 @@ void sh_sort_descending(double *z, int64_t n) {
     else
         sort_by_buckets(z, n, 2);
 }
+
+int sh_compare_numbers(const void *a, const void *b) {
+    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
+    return (i > j) - (i < j);
+}

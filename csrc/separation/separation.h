@@ -160,6 +160,8 @@ int64_t sh_support_size(int (*leave_weight)(const void *pointer, const double *z
 double sh_kth_largest(double *z, int64_t n, int64_t k);
 /* Sorts numbers from the largest down. In place, O(n log n) whatever the input. */
 void sh_sort_descending(double *z, int64_t n);
+/* Compares two int64_t for qsort, ascending; or structs that begin with one. */
+int sh_compare_numbers(const void *a, const void *b);
 /* Moves the numbers above `lowest` to the front, in order; returns how many. */
 static inline int64_t sh_numbers_above(double *z, int64_t n, double lowest) {
     int64_t found = 0;

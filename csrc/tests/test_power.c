@@ -6,7 +6,6 @@
 #include "check.h"
 #include "power_cases.h"
 
-#include <float.h>
 
 enum { CASES = sizeof power_cases / sizeof *power_cases, MANY = 20000 };
 /* The digest of `many` powers; a new one is right only where power_cases.h still holds. */

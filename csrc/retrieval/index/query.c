@@ -123,10 +123,6 @@ static int64_t query_of(const search *s, int64_t i) { return s->queries ? s->que
 static void leave_to_scan(const search *s, int64_t query) {
     s->unserved[atomic_fetch_add(s->unserved_count, 1)] = query;
 }
-static void leave_to_overflow(const search *s, int64_t query) {
-    sh_plan *plan = &s->job->plan;
-    plan->overflow_queries[atomic_fetch_add(&plan->overflow_count, 1)] = query;
-}
 
 /* Estimates the work of a query of which so many panels are filtered. */
 static double work_of_panels(const sh_index *x, int64_t panels) {
@@ -399,10 +395,10 @@ static void start_list(const search *s, int64_t query, sh_query_codes *codes, in
     *l = (query_list){.filter = sh_start_list(x, codes, row, -FLT_MAX, NULL, NULL), .next = FIRST_LENGTH};
     l->min_score = -INFINITY;
     for (int j = 0; s->job->hints && j < SH_HINTS; j++) {
-        int32_t row = s->job->hints[query * SH_HINTS + j];
-        if (row < 0) continue;
-        row = (int32_t)sh_row_of(s->job->memory, row);
-        add_seeds(s, query, l, &row, 1, v);
+        const int32_t position = s->job->hints[query * SH_HINTS + j];
+        if (position < 0) continue;
+        const int32_t pattern = (int32_t)sh_row_of(s->job->memory, position);
+        add_seeds(s, query, l, &pattern, 1, v);
     }
     l->filter.threshold = sh_bound_threshold(x, q, l->min_score);
     if (!(q->norm > 0)) {
@@ -521,10 +517,10 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     const sh_query_code *q = &codes->query[row];
     int64_t query = query_of(s, i), counts[SH_STAGES] = {0}, scored;
     if (f->found < 0) goto leave;
-    drop_removed(s, l);
     if (f->found - l->refined > SHORT_LIST) {
         refine_list(s, query, codes, row, l, v, context);
     } else {
+        drop_removed(s, l);
         l->listed += f->found - l->refined;
         for (; l->refined < f->found; l->refined++) l->lower[l->refined] = -INFINITY;
         drop_below_threshold(l);
@@ -559,11 +555,11 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
         scored = sh_keep_above(job, query, v->scored.list, scored, l->min_score, /* slack */ 0);
         if (scored > most) goto leave;
     }
-    note_work(s, i, l, counts[SH_SCORED]);
     scored = sh_keep_in_reach(job, query, v->scored.list, scored);
-    if (job->plan.reach > 0 && scored > job->plan.most_in_reach) goto leave_noted;
+    if (job->plan.reach > 0 && scored > job->plan.most_in_reach) goto leave;
+    note_work(s, i, l, counts[SH_SCORED]);
     if (takes_product(s, query, scored, v)) {
-        leave_to_overflow(s, query);
+        sh_leave_to_overflow(job, query);
         return SH_OK;
     }
     if (s->counts) memcpy(s->counts[i], counts, sizeof counts);
@@ -571,7 +567,6 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     return sh_store_results(job, query, v->scored.list, scored, v->scored.scratch, context);
 leave:
     note_work(s, i, l, counts[SH_SCORED]);
-leave_noted:
     leave_to_scan(s, query);
     return SH_OK;
 }
