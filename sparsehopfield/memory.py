@@ -438,8 +438,8 @@ class HopfieldMemory:
         index : bool, optional
             Whether the file holds the index, for `load` to use it in place of building it. By default it does if the
             memory has one now, whether a call or `build_index` has built it, unless patterns were removed since; True
-            builds it first. False leaves it out:
-            the file is smaller, the same whatever was called before, and read by earlier versions of this package.
+            builds it first. False leaves it out: the file is smaller, the same whatever was called before, and read by
+            earlier versions of this package.
 
         Raises
         ------
@@ -474,12 +474,12 @@ class HopfieldMemory:
         snapshot, structure = self._current()
         stored = snapshot.pattern_set
         model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
-        patterns, values = stored.arrays()
-        tensors = {"patterns": patterns, "values": values, "ids": snapshot.given_ids}
-        arrays = {name: a for name, a in tensors.items() if a is not None}
         if index:
             stored = stored.copied() if stored.removed else stored
             self._build_index(stored)
+        patterns, values = stored.arrays()
+        tensors = {"patterns": patterns, "values": values, "ids": snapshot.given_ids}
+        arrays = {name: a for name, a in tensors.items() if a is not None}
         codes = None if index is False else _core.export_index(stored.core(stored.dtype))
         if codes is not None:
             arrays[files.INDEX] = codes
