@@ -166,6 +166,21 @@ def run_python(code, *arguments, timeout=120, **environment):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def bits_at_level(module, level, core="", threads=None):
+    """Run `bits` of a test module in a process of its own, by a level of instructions and OpenBLAS's kernels of a core.
+
+    Skip where this machine has no such instructions.
+    """
+    if level not in sh.show_config(mode="dict")["simd"]["available"]:
+        pytest.skip(f"this machine has no {level}")
+    wanted = {"SPARSEHOPFIELD_SIMD": level, "OPENBLAS_CORETYPE": core, "SPARSEHOPFIELD_NUM_THREADS": str(threads or "")}
+    code = f"import json, {module} as t; print(json.dumps([t.sh.show_config(mode='dict'), t.bits()]))"
+    config, found = run_python(code, **{name: value for name, value in wanted.items() if value})
+    assert config["simd"]["chosen"] == level
+    assert threads is None or config["threads"] == threads
+    return found
+
+
 def command(*arguments, encoding="utf-8", errors="strict", **environment):
     """Run the command line within this process, on streams as PYTHONIOENCODING makes them.
 

@@ -16,6 +16,7 @@ from helpers import (
     ROUNDOFF,
     alpha_of,
     betas_for,
+    bits_at_level,
     cutoff,
     digest,
     distance,
@@ -26,7 +27,6 @@ from helpers import (
     name_of,
     patterns_for,
     quiet,
-    run_python,
     same_bits,
     score_error,
     sparse_weights,
@@ -230,9 +230,6 @@ def _trajectory(queries, patterns, beta, steps, **options):
     return states
 
 
-CHILD = "import json, test_exactness as t; print(json.dumps([t.sh.show_config(mode='dict'), t.bits()]))"
-
-
 @pytest.fixture(scope="module")
 def own_bits():
     return bits()
@@ -248,13 +245,7 @@ def own_bits():
     ],
 )
 def test_bits_do_not_depend_on_instruction_sets_and_kernels_of_blas(level, core, own_bits):
-    if level not in sh.show_config(mode="dict")["simd"]["available"]:
-        pytest.skip(f"this machine has no {level}")
-    kernels = {"OPENBLAS_CORETYPE": core} if core else {}
-    config, found = run_python(CHILD, SPARSEHOPFIELD_SIMD=level, SPARSEHOPFIELD_NUM_THREADS="3", **kernels)
-    assert config["simd"]["chosen"] == level
-    assert config["threads"] == 3
-    assert found == own_bits
+    assert bits_at_level("test_exactness", level, core, threads=3) == own_bits
 
 
 @pytest.mark.parametrize("n", [1, 3, pytest.param(2, marks=pytest.mark.depth)])

@@ -4,11 +4,9 @@ Within reach are the patterns whose canonical scores lie at most ln(M/u)/beta be
 compute type. Few are at most max(16, M/128).
 """
 
-import json
-
 import numpy as np
 import pytest
-from helpers import FLOATS, ROUNDOFF, SIMILARITIES, digest, path, quiet, run_python, same_bits, threads
+from helpers import FLOATS, ROUNDOFF, SIMILARITIES, bits_at_level, digest, path, quiet, same_bits, threads
 
 import sparsehopfield as sh
 from sparsehopfield.structures import TopK
@@ -81,9 +79,6 @@ def bits():
     return found
 
 
-CHILD = "import json, test_softmax_bits as t; print(json.dumps(t.bits()))"
-
-
 @pytest.fixture(scope="module")
 def own_bits():
     return bits()
@@ -98,11 +93,7 @@ def own_bits():
     ],
 )
 def test_bits_do_not_depend_on_instruction_sets_and_kernels_of_blas(level, core, own_bits):
-    if level not in sh.show_config(mode="dict")["simd"]["available"]:
-        pytest.skip(f"this machine has no {level}")
-    kernels = {"OPENBLAS_CORETYPE": core} if core else {}
-    found = run_python(CHILD, SPARSEHOPFIELD_SIMD=level, SPARSEHOPFIELD_NUM_THREADS="3", **kernels)
-    assert json.loads(json.dumps(own_bits)) == found
+    assert bits_at_level("test_softmax_bits", level, core, threads=3) == own_bits
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
