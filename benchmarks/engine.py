@@ -504,8 +504,7 @@ def main():
 
     def options(parser):
         harness.data_option(parser)
-        words = "; ".join(f"{name}: {f.__doc__.splitlines()[0]}" for name, f in GROUPS.items())
-        parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="GROUP", help=words)
+        harness.groups_option(parser, GROUPS)
 
     arguments = harness.start(__doc__.splitlines()[0], options)
     chosen = arguments.only or list(GROUPS)

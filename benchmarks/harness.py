@@ -154,6 +154,12 @@ def data_option(parser):
     parser.add_argument("--data", help="folder of the data sets (or SPARSEHOPFIELD_DATA)")
 
 
+def groups_option(parser, groups):
+    """Add the option for single groups of rows, from their functions by name."""
+    words = "; ".join(f"{name}: {f.__doc__.splitlines()[0]}" for name, f in groups.items())
+    parser.add_argument("--only", nargs="+", choices=groups, metavar="GROUP", help=words)
+
+
 def data_folder(arguments):
     """Give the folder of the data sets; FileNotFoundError where none was named."""
     root = arguments.data or os.environ.get("SPARSEHOPFIELD_DATA")

@@ -57,7 +57,7 @@ class Times:
 
 @dataclass
 class Bench(engine.Bench):
-    """What the groups of rows share; memories of patches are made once and answer many calls."""
+    """The state that groups of rows share: memories of patches are made once and answer many calls."""
 
     memories: dict[Any, Any] = field(default_factory=dict)
 
@@ -277,7 +277,7 @@ def check_softmax(bench, patterns, queries, beta):
 
 
 def growth(bench):
-    """How the time of a query grows from an eighth of the patches to all of them, at beta 10."""
+    """Measure how the time of a query grows from an eighth of the patches to all of them, at beta 10."""
     stored, queries = bench.patches
     sizes = [len(stored) // part for part in (8, 4, 2, 1)]
     contenders = {}
@@ -599,8 +599,7 @@ def main():
 
     def options(parser):
         harness.data_option(parser)
-        words = "; ".join(f"{name}: {f.__doc__.splitlines()[0]}" for name, f in GROUPS.items())
-        parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="GROUP", help=words)
+        harness.groups_option(parser, GROUPS)
         parser.add_argument("--patterns", type=int, help="patches that are stored (default 800,000, quick 20,000)")
         parser.add_argument("--clock", choices=CLOCKS, default="wall", help="that of the ratios (default wall)")
         parser.add_argument("--faiss", type=Path, help="folder that keeps faiss's indexes between runs")
