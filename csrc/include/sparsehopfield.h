@@ -269,9 +269,9 @@ typedef struct {
  *            2. For maps with a cutoff the bits do not depend on threads, tiles or instruction sets while
  *               the support has at most max(SH_EXACT_SUPPORT, M / 16) patterns: scores found by the matrix product
  *               only filter, a canonical dot product decides (retrieval/rescore.c). Which of the two a query gets
- *               depends on its support by canonical scores alone. So of softmax, where at
- *               most max(16, M / 128) patterns have scores within ln(M / u) / beta of the best, u the unit roundoff of
- *               the compute type: these alone get weights then.
+ *               depends on its support by canonical scores alone. So of softmax, where at most max(16, M / 128) patterns
+ *               have scores within ln(M / u) / beta of the best, u the unit roundoff of the compute type: these alone
+ *               get weights then.
  *            3. With a structure of windows, blocks or random subsets the cost follows the pairs alone. A query that
  *               sees no pattern gets a state of zeros, support 0 and the energy |x|^2/2, whose gradient is x - 0.
  */
@@ -338,8 +338,8 @@ SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_mode
 
 /* sh_bounds: gives the index's bounds, so that they can be tested: of each query and pattern an upper bound on the canonical
  * score by filter code and box (the lesser), one by the refinement code (by the filter code, where there is none), and a
- * lower bound. The index is that of SH_PATH_COLUMNS where this is the context's path, else that of SH_PATH_LINES; it is built if need be. beta is
- * not used, and may be NULL.
+ * lower bound. The index is that of SH_PATH_COLUMNS where this is the context's path, else that of SH_PATH_LINES; it is
+ * built if need be. beta is not used, and may be NULL.
  *
  * Returned   bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)
  * Errors     SH_BAD_ARGUMENT of "index" where none can be had; SH_NOT_FINITE of "queries"; those of sh_memory_index

@@ -55,7 +55,7 @@ typedef struct {
     float *bound;
 } sh_filter_query;
 
-/* What the code of one row loses; decoded: scale step[j] code[j]. */
+/* The loss of one row by its code; decoded: scale step[j] code[j]. */
 typedef struct {
     double error2;   /* |a - decoded|^2 */
     double decoded2; /* |decoded|^2 */

@@ -19,7 +19,7 @@ static struct {
     _Atomic(int (*)(void)) max_threads, in_parallel;
 } openmp;
 
-/* What this thread knows of its team. */
+/* This thread's view of its team. */
 static _Thread_local struct {
     int shared; /* whether it may be used */
     int known;  /* whether `clock` is that of one of its threads */

@@ -9,7 +9,7 @@ static float rows[M + 40][WIDEST], asked[N][WIDEST];
 static double rows_in_double[M + 40][WIDEST], asked_in_double[N][WIDEST];
 static const sh_model sparsemax = {SH_SPARSEMAX, 0};
 
-/* What indexes are made of: rows of d features, with leading directions or without, and the indexes wanted. */
+/* A case to make indexes of: rows of d features, with leading directions or without, and the indexes wanted. */
 typedef struct {
     int64_t n, d;
     int leading, longer, all; /* whether there are directions; which indexes are wanted besides the first */
