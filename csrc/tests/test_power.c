@@ -6,7 +6,6 @@
 #include "check.h"
 #include "power_cases.h"
 
-
 enum { CASES = sizeof power_cases / sizeof *power_cases, MANY = 20000 };
 /* The digest of `many` powers; a new one is right only where power_cases.h still holds. */
 static const uint64_t DIGEST = UINT64_C(0x3d1a4d04b2b8b9cb);
