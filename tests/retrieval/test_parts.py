@@ -1,14 +1,14 @@
 """Patterns that are part of a whole: lists above a floor, and limits that go by the whole.
 
-A list holds the patterns of the part's own support (of softmax those within reach), of canonical scores from a floor on.
-The lists of all parts, joined and solved with the patterns that they name, give the bits of one memory.
+A list holds the patterns of the part's own support (of softmax those within reach) whose canonical scores are not below
+a floor. The lists of all parts, joined and solved with the patterns that they name, give the bits of one memory.
 """
 
 import itertools
 
 import numpy as np
 import pytest
-from helpers import ROUNDOFF, SIMILARITIES, fails_without_memory, name_of, path, quiet, same_bits, threads
+from helpers import ROUNDOFF, SIMILARITIES, hook, name_of, path, quiet, same_bits, threads
 
 import sparsehopfield as sh
 from sparsehopfield import _core, reference
@@ -227,7 +227,9 @@ def test_supports_of_thousands_above_a_floor():
                     check_by_reference(lists, scores, weights, floors[name])
                     if separation == "softmax":
                         lists, too_many = listed(memory, queries, beta, separation, floor=floors[name], most=2499)
-                        above = (weights > 0) & (scores >= (floors[name][:, None] if floors[name] is not None else -9e9))
+                        above = (weights > 0) & (
+                            scores >= (floors[name][:, None] if floors[name] is not None else -9e9)
+                        )
                         np.testing.assert_array_equal(too_many, above.sum(axis=1) > 2499)
 
 
@@ -278,7 +280,9 @@ def test_seven_parts_have_the_bits_of_one_memory(name, with_values):
     if has_cutoff(code):
         floor = np.array([best_threshold(row, beta, code) for row in best])
     else:
-        floor = best[:, 0] - np.log(m / ROUNDOFF[patterns.dtype]) / beta if structure is None else best[:, structure.k - 1]
+        floor = (
+            best[:, 0] - np.log(m / ROUNDOFF[patterns.dtype]) / beta if structure is None else best[:, structure.k - 1]
+        )
     lists = []
     for i, part in enumerate(parts):
         with path(PATHS[i % 4]), threads(1 + i % 2):
@@ -290,9 +294,7 @@ def test_seven_parts_have_the_bits_of_one_memory(name, with_values):
     rows = joined(lists, firsts[:-1])
     assert len(rows) < m // 2 + 100
     gathered = stored(patterns[rows], similarity, values=None if values is None else values[rows])
-    got, weights = answers(
-        Call.prepare(gathered.as_part_of(m, whole.max_norm), queries, beta, code, structure)
-    )
+    got, weights = answers(Call.prepare(gathered.as_part_of(m, whole.max_norm), queries, beta, code, structure))
     for g, w in zip(got, want, strict=True):
         assert same_bits(g, w)
     assert same_bits(weights.data, want_weights.data)
@@ -306,3 +308,130 @@ def test_seven_parts_have_the_bits_of_one_memory(name, with_values):
 def best_threshold(scores, beta, code):
     """Return the score below which no pattern can have weight, from some scores of the whole."""
     return scores[0] + _core.cut(*code, beta * (scores - scores[0])) / beta
+
+
+def test_limits_go_by_the_whole():
+    rng = np.random.default_rng(0)
+    patterns, queries = rng.standard_normal((60, 5)).astype(np.float32), rng.standard_normal((4, 5)).astype(np.float32)
+    own = stored(patterns, values=patterns[:, :2])
+    part = own.as_part_of(10**6, 1e6)
+    assert (len(part), part.whole_count, part.max_norm) == (60, 10**6, own.max_norm)
+    assert part.storage is own.storage
+    assert part.sources is own.sources
+    for some, count in ((own, 60), (part, 10**6), (part.as_part_of(99, 1e6), 99), (part.copied(), 60)):
+        for x in (queries, queries.astype(np.float64)):  # by cores of both types
+            call = Call.prepare(some, x, 2.0, separation_code("softmax"))
+            with quiet():
+                np.testing.assert_array_equal(call.retrieve(1, 0.0, True, None)[1].support_size, count)
+                info = Call.prepare(some, x, 0.1, separation_code("sparsemax")).retrieve(9, 1e-3, True, None)[1]
+            assert (info.steps == 1).all() == (some is part or count == 99)  # within the tolerance, which is 1,000
+    position, _ = listed(part, queries, 1.0, "softmax", structure=TopK(61))[0][0]
+    assert same_bits(position, np.arange(60))
+    for k in (61, 10**6):
+        assert Call.prepare(part, queries, 1.0, separation_code("softmax"), TopK(k)).update().shape == (4, 2)
+    with pytest.raises(ValueError, match=r"^k: must be at most the 1000000 patterns"):
+        Call.prepare(part, queries, 1.0, separation_code("softmax"), TopK(10**6 + 1))
+    with pytest.raises(ValueError, match=r"^structure: "):
+        Call.prepare(part, queries, 1.0, separation_code("softmax"), Window(3, positions=range(4))).update()
+    by_features = [Call.prepare(s, queries, 1.0, separation_code("softmax"), LinearFeatures()) for s in (own, part)]
+    assert same_bits(*(call.update() for call in by_features))
+    longer = part.with_rows(np.concatenate([patterns, patterns]), np.ones((120, 2), np.float32), extends=True)
+    fewer = part.without(np.array([3]))
+    assert (longer.whole_count, fewer.whole_count) == (120, 59)
+    for some in (longer, fewer):
+        call = Call.prepare(some, queries, 2.0, separation_code("softmax"))
+        with quiet():
+            assert (call.retrieve(1, 0.0, True, None)[1].support_size == len(some)).all()
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_the_largest_norm(similarity):
+    """Of the patterns that are left, whatever the type of the queries."""
+    patterns = np.float32([[3, 4], [0, 1], [1, 0]])
+    whole = stored(patterns, similarity)
+    left = whole.without(np.array([0]))
+    for some, norm in ((whole, 5.0), (left, 1.0)):
+        norm = 1.0 if similarity == "cosine" else norm
+        assert some.max_norm == norm
+        assert _core.max_norm(some.core(np.dtype(np.float64))) == norm
+        part = some.as_part_of(len(some), norm)
+        assert part.whole == (len(some), norm)
+        for wrong in (np.nextafter(norm, 0), np.inf, np.nan):
+            with pytest.raises(ValueError, match=r"^max_norm: "):
+                some.as_part_of(9, wrong)
+            with pytest.raises(ValueError, match=r"^max_norm: "):
+                _core.set_whole(part.core(np.dtype(np.float32)), 9, wrong)
+        with pytest.raises(ValueError, match=r"^count: "):
+            some.as_part_of(len(some) - 1, norm)
+        with pytest.raises(ValueError, match=r"^count: "):
+            _core.set_whole(part.core(np.dtype(np.float32)), len(some) - 1, norm)
+    without_index = whole.with_rows(patterns, None, extends=True, index=False).as_part_of(7, 9.0)
+    assert (without_index.index, without_index.whole_count) == (False, 7)
+
+
+def test_what_lists_refuse():
+    queries, patterns, _, _ = draw("float32", m=50, n=3)
+    memory = stored(patterns)
+    asked = memory.core(memory.dtype), queries, np.ones(1), *separation_code("sparsemax"), None
+    for floor in (np.array([0, np.nan, 0]), np.array([0, np.inf, 0]), np.zeros(2)):
+        with pytest.raises(ValueError, match=r"^floor: "):
+            _core.candidates(*asked, floor, 0)
+    with pytest.raises(ValueError, match=r"^floor: contains NaN"):
+        listed(memory, queries, 1.0, "sparsemax", floor=np.full(3, np.nan))
+    for floor in (np.zeros(3, np.float32), np.zeros((3, 1)), [0, 0, 0]):
+        with pytest.raises(TypeError, match=r"^floor: "):
+            _core.candidates(*asked, floor, 0)
+    with pytest.raises(ValueError, match=r"^most: "):
+        _core.candidates(*asked, None, -1)
+    for structure in (None, TopK(50)):
+        with pytest.raises(ValueError, match=r"^separation: "):
+            listed(memory, queries, 1.0, sh.Polynomial(3), structure=structure)
+    with pytest.raises(ValueError, match=r"^structure: "):
+        listed(memory, queries, 1.0, "softmax", structure=Window(1, positions=range(3)))
+    wrong = queries.copy()
+    wrong[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"^queries: row 1 "):
+        listed(memory, wrong, 1.0, "softmax", most=9)
+    lists, too_many = listed(memory, queries[:0], 1.0, "softmax", floor=np.zeros(0))
+    assert too_many.shape == (0,)
+    assert sum(len(p) for p, _ in lists) == 0
+
+
+@pytest.mark.parametrize(("separation", "beta"), [("sparsemax", 2.0), ("sparsemax", 1e-4), ("softmax", 2.0)])
+def test_without_memory(separation, beta):
+    queries, patterns, _, _ = draw("float32", m=2000, n=4)
+    memory = stored(patterns).without(np.array([5, 7]))
+    floor, fail = np.full(4, 1.0), hook("_fail_allocation")
+    listed(memory, queries, beta, separation, floor=floor, most=100)  # copies patterns where it must
+    fail(-1)
+    want, too_many = listed(memory, queries, beta, separation, floor=floor, most=100)
+    made, failed = fail(-1), 0
+    for n in range(made):
+        fail(n)
+        try:
+            got, wrong = listed(memory, queries, beta, separation, floor=floor, most=100)
+        except MemoryError:
+            failed += 1
+        else:  # by a way that needs less
+            assert same_lists(got, want)
+            assert same_bits(wrong, too_many)
+        finally:
+            fail(-1)
+    assert 0 < failed <= made
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_best_of_fewer_patterns(similarity, kind):
+    """What a part that has fewer patterns than are asked for gives as its best."""
+    queries, patterns, widened, scale = draw(kind, m=5, n=3)
+    memory = stored(patterns, similarity, scale=scale).as_part_of(100, 1e9)
+    scores = reference.canonical_scores(queries, widened, similarity)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    call = Call.prepare(memory, queries, 1.0, separation_code("sparsemax"))
+    for where in PATHS:
+        with path(where):
+            position, score = _core.nearest(call.core_executor("nearest").core, call.rows, call.beta, *call.code, 9)
+        assert same_bits(position, np.pad(order, ((0, 0), (0, 4)), constant_values=-1))
+        assert (score[:, 5:] == -np.inf).all()
+        np.testing.assert_allclose(score[:, :5], np.take_along_axis(scores, order, axis=1), rtol=1e-14)
