@@ -328,6 +328,28 @@ static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t na
     return result;
 }
 
+/* Returns max |xi| of a memory's patterns. */
+static PyObject *max_norm(PyObject *module, PyObject *capsule) {
+    (void)module;
+    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
+    if (!h) return NULL;
+    double norm;
+    SH_RUN(call, status, sh_memory_max_norm(SH_CALL(call), h->memory, &norm))
+    return status == SH_OK ? PyFloat_FromDouble(norm) : sh_raise(&call, status, h->type);
+}
+
+/* Tells a memory that serves no calls yet of the whole that it is part of. */
+static PyObject *set_whole(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    stored *h;
+    if (sh_expect(nargs, 3) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    const long long count = PyLong_AsLongLong(args[1]);
+    const double norm = PyFloat_AsDouble(args[2]);
+    if (PyErr_Occurred()) return NULL;
+    SH_RUN(call, status, sh_memory_set_whole(SH_CALL(call), h->memory, count, norm))
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
+}
+
 static PyObject *build_index(PyObject *module, PyObject *capsule) {
     (void)module;
     stored *h = PyCapsule_GetPointer(capsule, MEMORY);
@@ -491,6 +513,21 @@ static PyObject *copied(int number, const void *data, int64_t n, size_t size) {
     return array;
 }
 
+/* Returns start, position and score of entries, which it frees, and `last` (or NULL, with an exception), which it takes. */
+static PyObject *as_lists(sh_call *call, sh_entries *entries, PyObject *last) {
+    const int64_t total = entries->start[entries->n];
+    PyObject *start = copied(NPY_INT64, entries->start, entries->n + 1, sizeof(int64_t));
+    PyObject *position = copied(NPY_INT64, entries->position, total, sizeof(int64_t));
+    PyObject *score = copied(NPY_FLOAT64, entries->score, total, sizeof(double));
+    sh_entries_free(SH_CALL(*call), entries);
+    PyObject *result = start && position && score && last ? PyTuple_Pack(4, start, position, score, last) : NULL;
+    Py_XDECREF(start);
+    Py_XDECREF(position);
+    Py_XDECREF(score);
+    Py_XDECREF(last);
+    return result;
+}
+
 static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     query_arguments b;
@@ -501,18 +538,30 @@ static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t n
     sh_entries entries;
     SH_RUN(call, status, sh_associate(SH_CALL(call), b.h->memory, b.model, b.queries, top, min_weight, &entries))
     if (status != SH_OK) return sh_raise(&call, status, b.h->type);
-    int64_t total = entries.start[entries.n];
-    PyObject *start = copied(NPY_INT64, entries.start, entries.n + 1, sizeof(int64_t));
-    PyObject *position = copied(NPY_INT64, entries.position, total, sizeof(int64_t));
-    PyObject *score = copied(NPY_FLOAT64, entries.score, total, sizeof(double));
-    PyObject *weight = copied(NPY_FLOAT64, entries.weight, total, sizeof(double));
-    sh_entries_free(SH_CALL(call), &entries);
-    PyObject *result = start && position && score && weight ? PyTuple_Pack(4, start, position, score, weight) : NULL;
-    Py_XDECREF(start);
-    Py_XDECREF(position);
-    Py_XDECREF(score);
-    Py_XDECREF(weight);
-    return result;
+    PyObject *weight = copied(NPY_FLOAT64, entries.weight, entries.start[entries.n], sizeof(double));
+    return as_lists(&call, &entries, weight);
+}
+
+static PyObject *candidates(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    query_arguments b;
+    const double *floor = NULL;
+    if (sh_expect(nargs, 8) < 0 || as_structured_queries(args, &b) < 0) return NULL;
+    if (args[6] != Py_None) {
+        if (as_array(args[6], "floor", NPY_FLOAT64, 1) < 0) return NULL;
+        if (PyArray_DIM((PyArrayObject *)args[6], 0) != b.queries.n)
+            return PyErr_Format(PyExc_ValueError, "floor: must be one number per query");
+        floor = data_of(args[6]);
+    }
+    long long most = PyLong_AsLongLong(args[7]);
+    if (PyErr_Occurred()) return NULL;
+    PyObject *too_many = new_array(NPY_BOOL, b.queries.n);
+    if (!too_many) return NULL;
+    sh_entries entries;
+    SH_RUN(call, status,
+           sh_candidates(SH_CALL(call), b.h->memory, b.model, b.queries, floor, most, &entries, data_of(too_many)))
+    if (status != SH_OK) return returned(too_many, &call, status, b.h->type);
+    return as_lists(&call, &entries, too_many);
 }
 
 /* Takes start (n + 1), ascending from 0 to the length of the lists. */
@@ -685,6 +734,12 @@ PyMethodDef sh_operations[] = {
     {"associate", FAST(associate),
      "associate(memory, queries, beta, separation, parameter, structure, top, min_weight) -> start, position, score, "
      "weight"},
+    {"candidates", FAST(candidates),
+     "candidates(memory, queries, beta, separation, parameter, structure, floor, most) -> start, position, score, "
+     "too_many"},
+    {"max_norm", max_norm, METH_O, "max_norm(memory) -> float: the largest length of a pattern"},
+    {"set_whole", FAST(set_whole),
+     "set_whole(memory, count, max_norm): tells a new memory of the whole that its patterns are part of."},
     {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
     {"share_index", FAST(share_index),
      "Gives a memory the indexes of another of the same patterns that it has none of."},

@@ -160,6 +160,24 @@ SH_API int64_t sh_memory_count(const sh_memory *memory);
  * Cost       a search of O(log M) for each position, O(1) where positions ascend one by one; allocates nothing */
 SH_API sh_status sh_memory_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *positions,
                                 int64_t *row);
+/* sh_memory_max_norm: gives the largest length of a pattern, max |xi|; 1 under cosine similarity.
+ * Errors     SH_NO_MEMORY, SH_INTERRUPTED
+ * Cost       O(1); a pass over the patterns the first time after the longest one was removed */
+SH_API sh_status sh_memory_max_norm(sh_context *context, const sh_memory *memory, double *norm);
+/* sh_memory_set_whole: says that the patterns of a memory are part of a whole, of which there are more elsewhere: a shard of
+ * a store, or those rows of it that matter to some queries. Every limit that goes by the number of patterns or by max |xi|
+ * goes by the whole from then on: the support up to which weights are canonical, what is within reach of softmax, the
+ * support of maps with full support, k of SH_PAIRS_TOP, the tolerance of sh_retrieve. So where a memory has all patterns of
+ * the support (within reach, the k best) of a query, results are the bits of one memory of the whole. Only before the memory
+ * serves calls; memories that extend it, or have patterns removed, know of no whole until they are told again.
+ *
+ * Given      count     patterns of the whole, at least the memory's
+ *            max_norm  their max |xi|, finite and at least the memory's (sh_memory_max_norm)
+ * Errors     SH_BAD_ARGUMENT of "count" and "max_norm"; those of sh_memory_max_norm
+ * Cost       that of sh_memory_max_norm
+ * Notes      Structures of windows, blocks and random subsets, which go by places in the whole, are refused afterwards
+ *            ("structure"). */
+SH_API sh_status sh_memory_set_whole(sh_context *context, sh_memory *memory, int64_t count, double max_norm);
 /* sh_memory_index: builds the index now, if there is none; otherwise it is built by the call for which it pays.
  *
  * Errors     SH_NO_MEMORY, SH_INTERRUPTED, SH_NOT_FINITE where patterns have changed. Where no index can be had (extreme
@@ -325,6 +343,27 @@ typedef struct {
  */
 SH_API sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                               int64_t top, double min_weight, sh_entries *entries);
+/* sh_candidates: gives what the patterns of a memory contribute to results of a whole that they are part of
+ * (sh_memory_set_whole), as lists with canonical scores: of each query those that would have weight if there were no others,
+ * and that are not below a floor.
+ *   maps with a cutoff  the support, whatever its size
+ *   softmax             the patterns within reach of the best (note 2 of sh_update)
+ *   with SH_PAIRS_TOP   those among the k best
+ * Adding scores never lowers a threshold, a best score or a k-th best one. So the joined lists of all parts hold the whole's
+ * support (patterns within reach, k best), if each floor is at most the least score that these have; and a threshold of any
+ * scores of the whole is such a floor.
+ *
+ * Given      floor     (N) below infinity; -INFINITY excludes none. NULL: none does
+ *            most      >= 0: how many patterns within reach of softmax (without SH_PAIRS_TOP) a list may have
+ * Returned   entries   after SH_OK, to be given back to sh_entries_free; weight: among those that are listed
+ *            too_many  (N) 1 where more than `most` patterns are within reach and not below the floor, and the list is empty
+ * Errors     SH_BAD_ARGUMENT of "floor", "most", "separation" (the polynomial, but for the k best) and "structure" (one that
+ *            goes by places); those of sh_update
+ * Cost       that of sh_associate; where an index serves the query and the floor is far above its scores, that of a pass over
+ *            the boxes of the index. Where there are too many, at most two matrix products, and few canonical scores.
+ */
+SH_API sh_status sh_candidates(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                               const double *floor, int64_t most, sh_entries *entries, uint8_t *too_many);
 /* sh_entries_free: gives the arrays back, by the context's `release`, and leaves entries empty. */
 SH_API void sh_entries_free(sh_context *context, sh_entries *entries);
 

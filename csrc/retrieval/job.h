@@ -81,6 +81,8 @@ struct sh_memory {
     double max_norm;              /* max |xi| after scaling; as the next three, of removed rows, too */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
     double max_raw_norm;          /* max |xi| as stored, which bounds products */
+    int64_t whole_count;          /* patterns of the whole that these are part of (sh_memory_set_whole); 0: of none, */
+    double whole_max_norm;        /* and its max |xi| */
     sh_indexes *indexes;
 };
 
@@ -99,13 +101,14 @@ enum { SH_LISTED, SH_AFTER_REFINEMENT, SH_SCORED, SH_IN_SUPPORT, SH_STAGES };
 
 /* What a job is to find of each query. Structures of pairs (pairs.c) answer goals up to SH_GOAL_WEIGHTS. */
 typedef enum {
-    SH_GOAL_UPDATE,  /* its new state, its support's size, hints for the next update */
-    SH_GOAL_ENERGY,  /* its energy */
-    SH_GOAL_WEIGHTS, /* a list of patterns with score and weight */
-    SH_GOAL_NEAREST, /* the `count` best patterns, whatever their weights */
-    SH_GOAL_RADIUS,  /* of a query that is a pattern: the radius of a ball around it that is retrieved as it */
-    SH_GOAL_PARTIAL, /* scale, sum and mixture of a map with full support */
-    SH_GOAL_SURVEY,  /* the patterns left after each stage of the search */
+    SH_GOAL_UPDATE,     /* its new state, its support's size, hints for the next update */
+    SH_GOAL_ENERGY,     /* its energy */
+    SH_GOAL_WEIGHTS,    /* a list of patterns with score and weight */
+    SH_GOAL_CANDIDATES, /* a list of those in the support, or within reach, that are not below its floor */
+    SH_GOAL_NEAREST,    /* the `count` best patterns, whatever their weights */
+    SH_GOAL_RADIUS,     /* of a query that is a pattern: the radius of a ball around it that is retrieved as it */
+    SH_GOAL_PARTIAL,    /* scale, sum and mixture of a map with full support */
+    SH_GOAL_SURVEY,     /* the patterns left after each stage of the search */
 } sh_goal;
 
 /* Inputs of SH_GOAL_RADIUS, whose queries are patterns. `self` and `norm_offset` go by positions. */
@@ -125,6 +128,7 @@ typedef struct {
     int32_t *hints;               /* (N, SH_HINTS) the patterns of most weight, or -1 */
     double *energy;               /* (N) */
     sh_entry_list *lists;         /* (N) zeroed */
+    uint8_t *too_many;            /* (N) of SH_GOAL_CANDIDATES: 1, and 0 once a list is stored */
     sh_candidate *nearest;        /* (N, count) from the best down */
     sh_candidate *rival;          /* (N) the pattern of the least quotient; its score is the quotient */
     sh_partial partial;           /* of SH_GOAL_PARTIAL */
@@ -173,6 +177,8 @@ typedef struct {
     const sh_radius_search *radius_search; /* of SH_GOAL_RADIUS */
     int64_t top;                           /* of SH_GOAL_WEIGHTS: at most so many of the largest weights; 0: all */
     double min_weight;                     /* of SH_GOAL_WEIGHTS */
+    const double *floor;                   /* (N) of SH_GOAL_CANDIDATES: lower scores are out; NULL: none is */
+    int64_t most;                          /* of SH_GOAL_CANDIDATES: patterns within reach that a list may have */
     sh_outputs out;
     /* set by sh_run */
     const sh_kernels *k;
@@ -219,8 +225,6 @@ int64_t sh_row_of(const sh_memory *m, int64_t position);
 void sh_hide_removed(const sh_memory *m, int64_t rows, int64_t first, int64_t n, void *scores, int64_t ld);
 /* sh_release_removed: gives up one reference; the last frees it. NULL is ignored. */
 void sh_release_removed(sh_context *context, sh_removed *removed);
-/* sh_max_norm: finds max |xi| of the patterns that are left, as sh_memory_new would. */
-sh_status sh_max_norm(sh_context *context, const sh_memory *m, double *norm);
 /* sh_pack: gives the memory of the patterns that are left, made anew of a copy that has them together. It stays with
  * the memory, and serves its later calls. */
 sh_status sh_pack(sh_context *context, const sh_memory *m, const sh_memory **packed);
@@ -313,9 +317,20 @@ static inline void sh_note_states_if_not_finite(const sh_job *job, const void *s
         atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
+/* sh_whole_count: returns how many patterns there are of the whole, by which all limits go: M, unless these are part of
+ * more (sh_memory_set_whole). */
+static inline int64_t sh_whole_count(const sh_memory *m) { return m->whole_count ? m->whole_count : sh_count(m); }
 /* Returns the largest support whose weights come from canonical scores, whichever path answers the query; larger ones
  * may take those of the product (overflow.c, note 2). */
-static inline int64_t sh_exact_support(const sh_memory *m) { return sh_max(SH_EXACT_SUPPORT, sh_count(m) / 16); }
+static inline int64_t sh_exact_support(const sh_memory *m) { return sh_max(SH_EXACT_SUPPORT, sh_whole_count(m) / 16); }
+/* Tells whether scores and weights are canonical, however large the support is: lists are wanted. */
+static inline int sh_is_list(const sh_job *job) {
+    return job->goal == SH_GOAL_WEIGHTS || job->goal == SH_GOAL_CANDIDATES;
+}
+/* Returns the floor of a query, less some slack; -INFINITY where there is none. */
+static inline double sh_floor(const sh_job *job, int64_t query, double slack) {
+    return job->floor ? job->floor[query] - slack : -INFINITY;
+}
 /* Tells whether scores below the map's cutoff, or out of reach, do not matter: weights are wanted, not ranks. */
 static inline int sh_has_cutoff(const sh_job *job) {
     return (job->map->cutoff || job->plan.reach > 0) && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
@@ -366,7 +381,8 @@ typedef struct {
 /* Takes it from a workspace, for at most so many candidates. */
 sh_result_scratch sh_take_result_scratch(const sh_job *job, sh_workspace *w, int64_t candidates);
 /* sh_min_score: returns the lowest score that can carry weight (or be among the nearest, or the rival) given these
- * approximate scores, less twice the slack. More scores never lower it. z: scratch for n numbers. */
+ * approximate scores, less twice the slack, or the floor less the slack. More scores never lower it. z: scratch for n
+ * numbers. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
 /* sh_keep_above: removes candidates of less than `min_score`; of a search for radii, all that cannot be the rival. The
  * others stay in order. Returns how many. */
@@ -375,15 +391,16 @@ int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t
 void sh_score_canonically(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row);
 /* sh_score_fetched: does the same where the caller has fetched the rows into the cache. */
 void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row);
-/* sh_keep_in_reach: of a map with full support, removes canonical candidates that are out of reach of the best. The
- * others stay in order. Returns how many. */
+/* sh_keep_in_reach: removes canonical candidates that are below the floor or, of a map with full support, out of reach of
+ * the best. The others stay in order. Returns how many. */
 int64_t sh_keep_in_reach(const sh_job *job, int64_t query, sh_candidate *c, int64_t n);
 /* sh_answer_in_reach: of a map with full support, stores the results of one query from the candidates of all patterns, in
  * order of position, with scores of tiles, unless more than plan.most_in_reach of them are within reach of the best.
  * Returns whether it did in *answered. */
 sh_status sh_answer_in_reach(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
                              sh_context *context, int *answered);
-/* Returns a score of tiles from which on patterns are certainly within this share of the reach, `best` the best of all. */
+/* Returns a score of tiles from which on patterns are certainly within this share of the reach, `best` the best of all, and
+ * not below the floor. */
 double sh_score_in_reach(const sh_job *job, int64_t query, double best, double share);
 /* sh_store_results: writes the results of one query from canonical candidates in order of position (of the k best: any
  * order). */

@@ -116,6 +116,7 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
     int64_t n = 0;
     sh_long_list l = {0};
     sh_status status = SH_NO_MEMORY;
+    min_score = fmax(min_score, sh_floor(job, query, job->plan.slack[query]));
     if (!sh_lengthen_list(job, context, &l, 0, 4 * PIECE)) goto done;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         if (n + PIECE > l.capacity) {
@@ -155,6 +156,7 @@ static sh_status solve_in_reach(sh_job *job, int64_t query, const void *row, sh_
     *answered = 0;
     if (k->count(row, n, sh_score_in_reach(job, query, best, /* share */ 1)) > job->plan.most_in_reach) return SH_OK;
     sh_raise_min_score(job, query, &in_reach, best);
+    in_reach.min_score = fmax(in_reach.min_score, sh_floor(job, query, job->plan.slack[query]));
     sh_long_list l = {0};
     if (!sh_lengthen_list(job, context, &l, 0, sh_max(1, k->count(row, n, in_reach.min_score))))
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
@@ -213,12 +215,13 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     if (!job->map->cutoff && !job->plan.k_best) {
         const int canonical = sh_needs_canonical_scores(job, query);
         int answered = 0;
-        if (!canonical && job->plan.reach > 0) {
+        if (job->plan.reach > 0 && (!canonical || job->goal == SH_GOAL_CANDIDATES)) {
             sh_status status = solve_in_reach(job, query, row, context, &answered);
-            if (status != SH_OK || answered) return status;
+            if (status != SH_OK || answered || job->goal == SH_GOAL_CANDIDATES) return status;
         }
         if (!canonical) return job->goal == SH_GOAL_WEIGHTS ? list_row(job, query, row, context) : SH_OK; /* streamed */
-        const double reach = job->plan.reach > 0 ? job->plan.reach : job->map->reach(k->unit / 2, n);
+        const double all = job->map->reach(k->unit / 2, sh_whole_count(job->memory));
+        const double reach = job->plan.reach > 0 ? job->plan.reach : all;
         const double best = k->maximum(row, n, NULL), cutoff = (1 + 1e-12) * reach / sh_beta(job, query);
         return solve_canonically(job, query, row, best - cutoff - 2 * slack - 0x1p-50 * fabs(best), NULL, context);
     }
@@ -241,7 +244,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     sh_threshold t;
     job->map->threshold(alpha, scores_within_cutoff(job, row, best, beta, z), z, &t);
     double threshold = best + t.tau / t.unit / beta, rounding = 1e-12 * cutoff + 0x1p-50 * fabs(best);
-    const int canonical = job->goal == SH_GOAL_WEIGHTS || sh_needs_canonical_scores(job, query);
+    const int canonical = sh_is_list(job) || sh_needs_canonical_scores(job, query);
     if (canonical ||
         (!b->decided && k->count(row, n, threshold + 2 * slack + rounding) <= sh_exact_support(job->memory))) {
         int too_many = 0;

@@ -35,6 +35,9 @@ typedef struct {
     int left[PILOT];
 } trial;
 
+/* Tells whether streaming.c answers what an index leaves; else it is the scan. */
+static int is_streamed(const sh_job *job) { return job->plan.reach > 0 && job->goal != SH_GOAL_CANDIDATES; }
+
 /* Estimates the work of a pilot's queries through an index. */
 static sh_status pilot(sh_job *job, const sh_index *index, trial *t) {
     int64_t queries[PILOT], unserved[PILOT], counts[PILOT][SH_STAGES];
@@ -48,7 +51,7 @@ static sh_status pilot(sh_job *job, const sh_index *index, trial *t) {
     sh_status status = sh_index_search(&pilot_job, index, queries, PILOT, counts, t->work, unserved, &unserved_count);
     for (int i = 0; i < PILOT; i++) {
         t->left[i] = counts[i][SH_LISTED] < 0;
-        if (job->plan.reach > 0 && !t->left[i]) t->work[i] += MIX_WORK * (double)counts[i][SH_SCORED];
+        if (is_streamed(job) && !t->left[i]) t->work[i] += MIX_WORK * (double)counts[i][SH_SCORED];
     }
     return status;
 }
@@ -237,7 +240,7 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
 static sh_status find_overflow(sh_job *job, int *most_overflow) {
     int64_t queries[PILOT], overflow[PILOT];
     const _Atomic double *share = &job->memory->indexes->share_in_reach;
-    const int in_reach = job->plan.reach > 0;
+    const int in_reach = is_streamed(job);
     sh_status status = SH_OK;
     sh_job pilot_job = *job;
     pilot_job.out = (sh_outputs){0};

@@ -150,6 +150,7 @@ sh_status sh_memory_remove(sh_context *context, const sh_memory *old, int64_t n,
     m->centre = centre;
     if (centre) memcpy(centre, old->centre, (size_t)old->patterns.d * old->k->size);
     m->removed = removed;
+    m->whole_count = 0;
     sh_retain_terms(m->row_terms);
     indexes->use = old->indexes->use;
     indexes->older_patterns = 0;
@@ -187,7 +188,9 @@ static sh_status find_longest(void *pointer, int64_t item, void *scratch, sh_con
     return SH_OK;
 }
 
-sh_status sh_max_norm(sh_context *context, const sh_memory *m, double *norm) {
+sh_status sh_memory_max_norm(sh_context *context, const sh_memory *m, double *norm) {
+    SH_REQUIRE(context, m, "memory");
+    SH_REQUIRE(context, norm, "norm");
     *norm = m->max_norm;
     if (!m->removed || m->similarity == SH_COSINE) return SH_OK;
     const size_t row_bytes = (size_t)m->patterns.d * m->k->size;
@@ -267,6 +270,8 @@ sh_status sh_pack(sh_context *context, const sh_memory *m, const sh_memory **pac
     }
     for (int i = 0; i < 2; i++) made->packed_rows[i] = p.to[i];
     made->indexes->use = m->indexes->use;
+    made->whole_count = m->whole_count;
+    made->whole_max_norm = m->whole_max_norm;
     *packed = made;
     if (!atomic_compare_exchange_strong(&m->indexes->packed, &expected, made)) { /* another call was faster */
         sh_memory_free(context, made);

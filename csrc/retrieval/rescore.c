@@ -39,10 +39,10 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
     double best = -INFINITY, beta = sh_beta(job, query);
     if (job->goal == SH_GOAL_RADIUS)
         return sh_rival_min_score(job, query, sh_radius_bound(job, query, c, n, slack)) - slack;
-    double least = -INFINITY;
+    double least = sh_floor(job, query, slack);
     if (job->plan.k_best && n >= job->plan.k_best) {
         for (int64_t i = 0; i < n; i++) z[i] = c[i].score;
-        least = sh_kth_largest(z, n, job->plan.k_best) - 2 * slack;
+        least = fmax(least, sh_kth_largest(z, n, job->plan.k_best) - 2 * slack);
     }
     if (!sh_has_cutoff(job)) return least;
     for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best; /* fmax is a call */
@@ -258,13 +258,15 @@ static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int
 }
 
 double sh_score_in_reach(const sh_job *job, int64_t query, double best, double share) {
-    double cutoff = job->plan.reach / sh_beta(job, query); /* or infinity */
-    return best - share * (1 - 1e-12) * cutoff + 2 * job->plan.slack[query] + 0x1p-50 * fabs(best);
+    const double cutoff = job->plan.reach / sh_beta(job, query), slack = job->plan.slack[query]; /* or infinity */
+    const double in_reach = best - share * (1 - 1e-12) * cutoff + 2 * slack + 0x1p-50 * fabs(best);
+    return fmax(in_reach, sh_floor(job, query, -slack));
 }
 
 int64_t sh_keep_in_reach(const sh_job *job, int64_t query, sh_candidate *c, int64_t n) {
     double best = -INFINITY, beta = sh_beta(job, query);
     int64_t kept = 0;
+    if (job->floor) n = sh_keep_above(job, query, c, n, job->floor[query], /* slack */ 0);
     if (!(job->plan.reach > 0)) return n;
     for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best;
     for (int64_t i = 0; i < n; i++)
@@ -366,12 +368,13 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     }
     /* with full support all patterns count, also those whose weights are too small to be had */
     if (job->out.support_size)
-        job->out.support_size[query] = full && !job->plan.k_best ? sh_count(job->memory) : support;
+        job->out.support_size[query] = full && !job->plan.k_best ? sh_whole_count(job->memory) : support;
     if (job->out.counts) job->out.counts[query][SH_IN_SUPPORT] = support;
     if (job->out.hints) store_hints(job->memory, job->out.hints + query * SH_HINTS, c, weights, n);
     if (job->out.energy) {
         job->out.energy[query] = n ? sh_energy_of(job, query, scale + above_scale / beta) : sh_half_square(job, query);
     }
+    if (job->out.too_many) job->out.too_many[query] = 0;
     if (!job->out.lists) return SH_OK;
     sh_entry *entries = sh_allocate(context, sh_max(support, 1), sizeof *entries);
     if (!entries) return sh_fail(context, SH_NO_MEMORY, NULL, 0);

@@ -169,8 +169,8 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
         memset(converged, 0, (size_t)n);
         return SH_OK;
     }
-    double max_norm;
-    status = sh_max_norm(context, memory, &max_norm);
+    double max_norm = memory->whole_max_norm;
+    if (!memory->whole_count) status = sh_memory_max_norm(context, memory, &max_norm);
     if (status != SH_OK) return status;
     const double tolerance = tol * max_norm;
     retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};

@@ -135,12 +135,14 @@ static sh_status make_plan(sh_job *job, void **memory) {
     if (!job->values) job->values = &m->values;
     if (job->goal == SH_GOAL_NEAREST) plan->k_best = job->count;
     if (s && s->pairs == SH_PAIRS_TOP) {
-        SH_REQUIRE(job->context, s->k >= 1 && s->k <= sh_count(m), "k");
-        plan->k_best = s->k < sh_count(m) ? s->k : 0;
+        SH_REQUIRE(job->context, s->k >= 1 && s->k <= sh_whole_count(m), "k");
+        plan->k_best = s->k < sh_whole_count(m) ? s->k : 0;
     }
-    if (job->map->reach && job->goal <= SH_GOAL_WEIGHTS && !plan->k_best && !sh_by_place(s)) {
-        plan->reach = job->map->reach(m->k->unit, m->patterns.n);
-        plan->most_in_reach = most_in_reach_of(m->patterns.n);
+    SH_REQUIRE(job->context, !sh_by_place(s) || !m->whole_count, "structure"); /* places are those of the whole */
+    if (job->map->reach && job->goal <= SH_GOAL_CANDIDATES && !plan->k_best && !sh_by_place(s)) {
+        plan->reach = job->map->reach(m->k->unit, sh_whole_count(m));
+        plan->most_in_reach =
+            job->goal == SH_GOAL_CANDIDATES ? sh_min(job->most, sh_count(m)) : most_in_reach_of(sh_whole_count(m));
     }
     sh_set_grid(job, job->queries.n);
     plan->centre = sh_by_distance(job) && m->centred ? m->centre : NULL;
@@ -158,7 +160,8 @@ static sh_status make_plan(sh_job *job, void **memory) {
 /* Tells whether a planned job is one of indexes and the scan, which leave to overflow.c what they cannot answer. */
 static int is_searched(const sh_job *job) {
     const int64_t k = job->plan.k_best;
-    return !sh_by_place(job->queries.structure) && (k ? k <= sh_exact_support(job->memory) : job->map->cutoff != NULL);
+    if (sh_by_place(job->queries.structure)) return 0;
+    return k ? k <= sh_exact_support(job->memory) : job->map->cutoff || job->goal == SH_GOAL_CANDIDATES;
 }
 
 /* Plans a job, and checks its queries; the plan's arrays lie in *memory. */
@@ -205,7 +208,7 @@ static sh_status answer_queries(sh_job *job, void **memory) {
             status = take_packed(job, memory);
     } else {
         /* lists of weights, and of more than the scan's lists hold, need whole rows of scores; so do some others */
-        const int whole_rows = job->goal == SH_GOAL_WEIGHTS || plan->k_best;
+        const int whole_rows = sh_is_list(job) || plan->k_best;
         int64_t count = 0;
         n = sh_scan_count(job);
         for (int64_t i = 0; i < n; i++)
@@ -326,6 +329,20 @@ static sh_status join_lists(sh_context *context, const sh_entry_list *lists, int
     return SH_OK;
 }
 
+/* Runs a job whose results are lists, and joins these in newly allocated entries. */
+static sh_status run_lists(sh_job *job, sh_entries *entries) {
+    sh_context *context = job->context;
+    const int64_t n = job->queries.n;
+    job->out.lists = sh_allocate(context, sh_max(n, 1), sizeof *job->out.lists);
+    if (!job->out.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memset(job->out.lists, 0, (size_t)sh_max(n, 1) * sizeof *job->out.lists);
+    sh_status status = sh_run(job);
+    if (status == SH_OK) status = join_lists(context, job->out.lists, n, entries);
+    for (int64_t i = 0; i < n; i++) sh_release(context, job->out.lists[i].entry);
+    sh_release(context, job->out.lists);
+    return status;
+}
+
 sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, int64_t top,
                        double min_weight, sh_entries *entries) {
     const sh_map *map = sh_map_of(&model);
@@ -339,14 +356,30 @@ sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model mo
     sh_job job = {SH_GOAL_WEIGHTS, .context = context, .memory = memory, .model = model, .queries = queries};
     job.top = top;
     job.min_weight = min_weight > 0 ? min_weight : -INFINITY; /* 0 keeps negative weights, too */
-    job.out.lists = sh_allocate(context, sh_max(queries.n, 1), sizeof *job.out.lists);
-    if (!job.out.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memset(job.out.lists, 0, (size_t)sh_max(queries.n, 1) * sizeof *job.out.lists);
-    status = sh_run(&job);
-    if (status == SH_OK) status = join_lists(context, job.out.lists, queries.n, entries);
-    for (int64_t i = 0; i < queries.n; i++) sh_release(context, job.out.lists[i].entry);
-    sh_release(context, job.out.lists);
-    return status;
+    return run_lists(&job, entries);
+}
+
+sh_status sh_candidates(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                        const double *floor, int64_t most, sh_entries *entries, uint8_t *too_many) {
+    const sh_map *map = sh_map_of(&model);
+    sh_status status = sh_check_call(context, memory, &queries);
+    if (status != SH_OK) return status;
+    const sh_structure *s = queries.structure;
+    const int by_rank = s && s->pairs == SH_PAIRS_TOP && s->k != sh_whole_count(memory);
+    SH_REQUIRE(context, map && (map->cutoff || map->reach || by_rank), "separation");
+    SH_REQUIRE(context, !sh_by_place(s), "structure");
+    SH_REQUIRE(context, most >= 0, "most");
+    SH_REQUIRE(context, entries, "entries");
+    SH_REQUIRE(context, too_many || queries.n == 0, "too_many");
+    for (int64_t i = 0; floor && i < queries.n; i++)
+        if (!(floor[i] < INFINITY)) return sh_fail(context, SH_BAD_ARGUMENT, "floor", i);
+    sh_job job = {SH_GOAL_CANDIDATES, .context = context, .memory = memory, .model = model, .queries = queries};
+    job.floor = floor;
+    job.most = most;
+    job.min_weight = -INFINITY;
+    job.out.too_many = too_many;
+    if (queries.n) memset(too_many, 1, (size_t)queries.n);
+    return run_lists(&job, entries);
 }
 
 /* Tells whether n lists lie one after the other: start (n + 1) goes from 0 up. */

@@ -61,7 +61,8 @@ typedef struct {
 
 /* Returns how many candidates a query may have in the end. */
 static int64_t longest_list(const sh_job *job) {
-    int64_t most = sh_exact_support(job->memory);
+    const int64_t in_reach = sh_max(SH_EXACT_SUPPORT, job->plan.most_in_reach); /* some of which may be out of it */
+    const int64_t most = job->plan.reach > 0 ? in_reach : sh_exact_support(job->memory);
     return job->plan.longest_list ? sh_min(job->plan.longest_list, most) : most;
 }
 
@@ -170,13 +171,16 @@ static void hand_over(scan *s, range_list *to, const sh_candidate_list *l, sh_co
 }
 
 /* Answers a query by the candidates that no score of a tile excludes, in order of position. */
-static sh_status answer(sh_job *job, int64_t query, const sh_candidate_list *l, sh_result_scratch results,
+static sh_status answer(sh_job *job, int64_t query, sh_candidate_list *l, sh_result_scratch results,
                         sh_context *context) {
     if (l->overflows || l->n > longest_list(job)) {
         sh_leave_to_overflow(job, query);
         return SH_OK;
     }
+    int answered; /* or else there are too many */
+    if (job->plan.reach > 0) return sh_answer_in_reach(job, query, l->list, l->n, results, context, &answered);
     sh_score_canonically(job, query, l->list, l->n, results.widened_row);
+    l->n = sh_keep_in_reach(job, query, l->list, l->n);
     return sh_store_results(job, query, l->list, l->n, results, context);
 }
 
@@ -214,9 +218,11 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     item_scratch v;
     lay_out(job, scratch, &v);
     const double least = job->memory->removed ? -job->k->largest : -INFINITY; /* removed patterns have -INFINITY */
-    for (int64_t i = 0; i < g.rows; i++)
-        v.lists[i] = (sh_candidate_list){
-            .capacity = CAPACITY, .min_score = least, .best = -INFINITY, .list = v.candidates + i * CAPACITY};
+    for (int64_t i = 0; i < g.rows; i++) {
+        const int64_t query = sh_scan_query(job, g.first_query + i);
+        v.lists[i] = (sh_candidate_list){.capacity = CAPACITY, .best = -INFINITY, .list = v.candidates + i * CAPACITY};
+        v.lists[i].min_score = fmax(least, sh_floor(job, query, job->plan.slack[query]));
+    }
     if (job->plan.scan_queries) sh_gather_queries(job, job->plan.scan_queries + g.first_query, g.rows, v.queries);
     sh_status status = scan_tiles(job, &g, &v, context);
     for (int64_t i = 0; i < g.rows; i++) {

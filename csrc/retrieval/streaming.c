@@ -294,7 +294,7 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
                 reach_into(job, query, &work.reached[i], passing, best_so_far(s, number, part.scale[number]), &left,
                            context);
             if (!may_select) continue;
-            min_scores[i] = part.scale[number] - job->map->reach(k->unit / 2, m->patterns.n) / sh_beta(job, query);
+            min_scores[i] = part.scale[number] - job->map->reach(k->unit / 2, sh_whole_count(m)) / sh_beta(job, query);
             counted += k->count(row, n, min_scores[i]);
         }
         int sparse = may_select && counted * DENSE <= rows * n;
@@ -386,7 +386,7 @@ static void store_result(const stream *s, int64_t i) {
     const sh_partial result = s->parts[0];
     const int64_t query = sh_scan_query(job, i), width = job->values->d;
     const double sum = result.sum[i];
-    if (job->out.support_size) job->out.support_size[query] = job->memory->patterns.n;
+    if (job->out.support_size) job->out.support_size[query] = sh_whole_count(job->memory);
     if (job->out.energy)
         job->out.energy[query] = sh_energy_of(job, query, result.scale[i] + log(sum) / sh_beta(job, query));
     if (!job->out.states) return;

@@ -189,7 +189,7 @@ class Call:
             scale_of_patterns=patterns.scale,
         )
         if has_cutoff(self.code):
-            start, position, score, _ = executor.associate(self.rows)
+            start, position, score, _ = executor.candidates(self.rows)
             return replace(part, start=start, position=position + offset, score=score)
         mixture = np.empty((len(self.rows), patterns.width), self.rows.dtype)
         scale, total = executor.accumulate(self.rows, mixture)

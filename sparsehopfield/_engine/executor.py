@@ -12,6 +12,8 @@ from sparsehopfield._engine.checks import Array
 Steps = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]  # steps, converged, support sizes; (N,) each
 #: CSR lists of N rows: starts (N + 1,), and positions, scores and weights of all entries.
 Weights = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+#: Starts, positions and scores of such lists, and of which rows there is none, as it would be too long, (N,).
+Listed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]
 
 
 class Executor(Protocol):
@@ -51,6 +53,15 @@ class CoreExecutor:
     def associate(self, rows: Array, top: int = 0, min_weight: float = 0.0) -> Weights:
         """Return CSR lists of rows (N, d): weights of at least min_weight, of each row the `top` largest; 0: all."""
         return _core.associate(self.core, rows, self.beta, *self.code, self.pairs, top, min_weight)
+
+    def candidates(self, rows: Array, floor: NDArray[np.float64] | None = None, most: int = 0) -> Listed:
+        """Return CSR lists of rows (N, d): patterns with weight among these, of canonical scores from `floor` (N,) on.
+
+        Those of softmax are within reach of the best, and rows with more than `most` of them are told, not listed.
+        """
+        if floor is not None and np.isnan(floor).any():
+            raise ValueError("floor: contains NaN")
+        return _core.candidates(self.core, rows, self.beta, *self.code, self.pairs, floor, most)
 
     def accumulate(self, rows: Array, mixture: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return scale and sum, (N,) each, of the partial result of all patterns; write its mixture (N, v)."""

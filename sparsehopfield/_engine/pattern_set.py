@@ -7,7 +7,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
-from sparsehopfield._engine.checks import Array, as_flag, as_patterns, as_rows, as_scale, as_values, compute_dtype
+from sparsehopfield._engine.checks import (
+    Array,
+    as_flag,
+    as_number,
+    as_patterns,
+    as_rows,
+    as_scale,
+    as_values,
+    as_whole,
+    compute_dtype,
+)
 from sparsehopfield._engine.chunked import copy_array, take_rows
 from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.separations import similarity_code
@@ -58,6 +68,7 @@ class PatternSet:
         self.storage = as_rows(source, self.dtype)
         self.value_storage = None if source_values is None else as_rows(source_values, self.dtype)
         self.removed = 0  # rows of the storage that are no patterns any more
+        self.whole: tuple[int, float] | None = None  # count and max |xi| of the whole that these are part of
         if as_flag("copy", copy):
             if self.storage is source:
                 self.storage = copy_array(source)
@@ -74,6 +85,16 @@ class PatternSet:
     def shape(self) -> tuple[int, int]:
         """Return (M, d)."""
         return len(self), self.storage.shape[1]
+
+    @property
+    def whole_count(self) -> int:
+        """Return how many patterns the whole has that these are part of: M, unless there are more."""
+        return len(self) if self.whole is None else self.whole[0]
+
+    @property
+    def max_norm(self) -> float:
+        """Return max |xi| of these patterns; 1 under cosine similarity."""
+        return _core.max_norm(self.core(self.dtype))
 
     @property
     def width(self) -> int:
@@ -130,6 +151,8 @@ class PatternSet:
             core = _core.without(core, np.flatnonzero(is_gone))
         if self.index != "auto":
             _core.use_index(core, INDEX_USES[self.index])
+        if self.whole is not None:
+            _core.set_whole(core, *self.whole)
         return core
 
     def take_index(self, saved: Array) -> str | None:
@@ -170,6 +193,18 @@ class PatternSet:
         other._cores[self.dtype] = _core.without(self.core(self.dtype), positions)
         return other
 
+    def as_part_of(self, count: int, max_norm: float) -> "PatternSet":
+        """Return a set of the same storage whose calls go by a whole of `count` patterns that these are part of.
+
+        max_norm: of the whole, at least that of these. Sets made from it know of no whole until they are told again.
+        """
+        other = self.with_rows(self.storage, self.value_storage, extends=True)
+        other.sources = self.sources
+        other.whole = as_whole("count", count, len(self)), as_number("max_norm", max_norm, least=self.max_norm)
+        for core in other._cores.values():
+            _core.set_whole(core, *other.whole)
+        return other
+
     def copied(self) -> "PatternSet":
         """Return a set of copies of the patterns and values, which lie in a storage of their own."""
         if self.removed:
@@ -184,4 +219,5 @@ class PatternSet:
             other.__dict__.pop(name, None)
         other.storage, other.value_storage = storage, value_storage
         other._cores, other.feature_states = {}, {}
+        other.whole = None
         return other

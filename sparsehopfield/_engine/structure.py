@@ -75,7 +75,7 @@ class Structure:
     ) -> Executor:
         """Return what carries out a call of rows (N, d) under this structure."""
         core = pattern_set.core(rows.dtype)
-        return CoreExecutor(core, beta, code, self.descriptor(len(rows), len(pattern_set)))
+        return CoreExecutor(core, beta, code, self.descriptor(len(rows), pattern_set.whole_count))
 
     def association(self) -> Any:
         """Return the module that computes the association of layers; None: the core does."""

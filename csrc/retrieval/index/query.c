@@ -393,7 +393,7 @@ static void start_list(const search *s, int64_t query, sh_query_codes *codes, in
     const sh_index *x = s->index;
     const sh_query_code *q = &codes->query[row];
     *l = (query_list){.filter = sh_start_list(x, codes, row, -FLT_MAX, NULL, NULL), .next = FIRST_LENGTH};
-    l->min_score = -INFINITY;
+    l->min_score = sh_floor(s->job, query, /* slack */ 0);
     for (int j = 0; s->job->hints && j < SH_HINTS; j++) {
         const int32_t position = s->job->hints[query * SH_HINTS + j];
         if (position < 0) continue;
@@ -497,7 +497,7 @@ static int64_t move_seeds(const search *s, query_list *l, const item_scratch *v)
 static int takes_product(const search *s, int64_t query, int64_t scored, const item_scratch *v) {
     const sh_job *job = s->job;
     int64_t most = sh_exact_support(job->memory);
-    return scored > most && sh_has_cutoff(job) && !job->plan.k_best && job->goal != SH_GOAL_WEIGHTS &&
+    return scored > most && sh_has_cutoff(job) && !job->plan.k_best && !sh_is_list(job) &&
            !sh_needs_canonical_scores(job, query) &&
            sh_count_support(job, query, v->scored.list, scored, v->scored.scratch.z) > most;
 }
