@@ -236,11 +236,11 @@ sh_memory *sh_allocate_memory(sh_context *context, sh_similarity similarity, int
 
 /* sh_run: does the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
-/* sh_check_call: refuses, by name, a path, a memory and queries that cannot be used; reads no number of them. */
-/* memory.c: computes a hash that every single bit changes, and that other changes leave with a chance of 2^-64; of rows of
- * patterns, as they are stored, it is their fingerprint. */
+/* memory.c: computes a hash, which any change leaves with a chance of 2^-64; the sum of those of all rows of patterns, as
+ * they are stored, is their fingerprint. */
 uint64_t sh_hash(const char *data, size_t bytes, uint64_t seed);
 sh_status sh_patterns_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
+/* sh_check_call: refuses, by name, a path, a memory and queries that cannot be used; reads no number of them. */
 sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_queries *queries);
 /* The steps of sh_run. Each answers the queries that it can. */
 sh_status sh_answer_by_index(sh_job *job); /* plan.c; the others go to scan_queries */

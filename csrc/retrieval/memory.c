@@ -310,48 +310,52 @@ sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_r
     return make_memory(context, old, 0, patterns, values, old->similarity, old->type, memory);
 }
 
-/* Computes a hash of one row: eight polynomial hashes over words in turn, combined with `seed`. */
-static uint64_t hash_row(const char *row, size_t bytes, uint64_t seed) {
-    enum { HASHES = 8 };
-    const uint64_t base = 0x9E3779B97F4A7C15; /* odd, so a changed word always changes its hash */
-    uint64_t hash[HASHES], word[HASHES], sum = seed * base;
-    for (int l = 0; l < HASHES; l++) hash[l] = (uint64_t)l + 1;
-    size_t offset = 0;
-    for (; offset + sizeof word <= bytes; offset += sizeof word) {
-        memcpy(word, row + offset, sizeof word);
-        for (int l = 0; l < HASHES; l++) hash[l] = hash[l] * base + word[l];
-    }
-    memset(word, 0, sizeof word);
-    memcpy(word, row + offset, bytes - offset);
-    for (int l = 0; l < HASHES; l++) sum = (sum ^ (sum >> 29)) * base + hash[l] * base + word[l];
-    return sum ^ (sum >> 32);
+typedef struct {
+    uint64_t a, b;
+} word_pair;
+
+/* Mixes two words by their product of 128 bits. How a changed bit of one changes it depends on all bits of the other, so
+ * what is mixed in later undoes that by chance alone. By a product with a constant it would not: the upper bits of words,
+ * the signs of numbers, change few bits of that, and always the same ones. */
+static inline word_pair mix(uint64_t a, uint64_t b) {
+    const unsigned __int128 product = (unsigned __int128)a * b;
+    return (word_pair){b ^ (uint64_t)(product >> 64), a ^ (uint64_t)product};
 }
 
-/* Multiplies by an odd number, and has the bits that this makes decide over lower ones: of words that differ, whatever
- * follows differs. */
-static inline uint64_t mix(uint64_t x) {
-    x *= 0x9E3779B97F4A7C15;
-    return x ^ (x >> 32);
+/* Mixes 16 bytes into a pair. */
+static inline word_pair mix_in(word_pair p, const char *data) {
+    uint64_t word[2];
+    memcpy(word, data, sizeof word);
+    return mix(p.a ^ word[0], p.b ^ word[1]);
 }
 
 uint64_t sh_hash(const char *data, size_t bytes, uint64_t seed) {
-    enum { HASHES = 8 }; /* of words in turn, so that none waits for another */
-    uint64_t hash[HASHES], word[HASHES], sum = mix(seed) ^ bytes;
-    for (int l = 0; l < HASHES; l++) hash[l] = (uint64_t)l + 1;
-    size_t offset = 0;
-    for (; offset + sizeof word <= bytes; offset += sizeof word) {
-        memcpy(word, data + offset, sizeof word);
-        for (int l = 0; l < HASHES; l++) hash[l] = mix(hash[l] ^ word[l]);
+    enum { STEP = 64 }; /* bytes, of four pairs, none of which waits for another */
+    word_pair p = {0x243F6A8885A308D3, 0x13198A2E03707344},
+              q = {0xA4093822299F31D0, 0x082EFA98EC4E6C89}; /* pi's bits */
+    word_pair r = {0x452821E638D01377, 0xBE5466CF34E90C6C}, s = {0xC0AC29B7C97C50DD, 0x3F84D5B5B5470917};
+    const word_pair ends = mix(0x9216D5D98979FB1B ^ bytes, 0xD1310BA698DFB5AC ^ seed);
+    char rest[STEP] = {0};
+    for (size_t left = bytes; left > 0; left -= left < STEP ? left : STEP, data += STEP) {
+        if (left < STEP) data = memcpy(rest, data, left);
+        p = mix_in(p, data);
+        q = mix_in(q, data + 16);
+        r = mix_in(r, data + 32);
+        s = mix_in(s, data + 48);
     }
-    memset(word, 0, sizeof word);
-    memcpy(word, data + offset, bytes - offset);
-    for (int l = 0; l < HASHES; l++) sum = mix(mix(sum ^ hash[l]) ^ word[l]);
-    return mix(sum);
+    const word_pair sum = mix(ends.a ^ p.a ^ q.a ^ r.a ^ s.a, ends.b ^ p.b ^ q.b ^ r.b ^ s.b);
+    return sum.a ^ sum.b;
+}
+
+/* Returns the hash of a row of patterns or, `of_values`, of values, whose sum over all rows is their fingerprint. */
+static uint64_t hash_row(const sh_rows *rows, int64_t i, int of_values) {
+    return sh_hash((const char *)rows->data + i * rows->stride, (size_t)(rows->d * sh_size_of(rows->type)),
+                   (uint64_t)(2 * i + of_values));
 }
 
 typedef struct {
     const sh_memory *m;
-    int patterns_alone; /* hashed by sh_hash */
+    int patterns_alone;
     _Atomic uint64_t sum;
 } fingerprint_sum;
 
@@ -359,13 +363,11 @@ typedef struct {
 static sh_status hash_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     fingerprint_sum *f = pointer;
+    const int has_values = f->m->has_values && !f->patterns_alone;
     uint64_t sum = 0;
-    for (int of_values = 0; of_values < 1 + (f->m->has_values && !f->patterns_alone); of_values++) {
-        const sh_rows *rows = of_values ? &f->m->values : &f->m->patterns;
-        size_t bytes = (size_t)(rows->d * sh_size_of(rows->type));
-        for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, rows->n); i++)
-            sum += (f->patterns_alone ? sh_hash : hash_row)((const char *)rows->data + i * rows->stride, bytes,
-                                                            (uint64_t)(2 * i + of_values + 1));
+    for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, f->m->patterns.n); i++) {
+        sum += hash_row(&f->m->patterns, i, 0);
+        if (has_values) sum += hash_row(&f->m->values, i, 1);
     }
     atomic_fetch_add(&f->sum, sum);
     return SH_OK;

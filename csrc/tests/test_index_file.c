@@ -219,7 +219,7 @@ static void damage(void) {
 
     /* other versions, and other patterns */
     for (uint32_t version = 0; version < 4; version++)
-        if (version != 1) refuse_with(memory, file, bytes, 8, &version, sizeof version, 1, "version");
+        if (version != 2) refuse_with(memory, file, bytes, 8, &version, sizeof version, 1, "version");
     const uint32_t swapped = 0x04030201;
     refuse_with(memory, file, bytes, 12, &swapped, sizeof swapped, 1, "version");
     sh_rows changed[] = {all, all, all, all};
@@ -234,7 +234,7 @@ static void damage(void) {
     changed[3] = rows_of(&wide, p->n);
     CHECK_OK(sh_memory_new(&context, &changed[3], NULL, SH_EUCLIDEAN, SH_FLOAT64, &others[4]));
     for (int i = 0; i < 5; i++) refuse(others[i], file, bytes, "patterns");
-    rows[17][3] = -rows[17][3]; /* signs, which a sum of powers of an odd number would not tell apart */
+    rows[17][3] = -rows[17][3]; /* signs: the upper bits of numbers, which others may seem to undo */
     rows[17][3 + 16] = -rows[17][3 + 16];
     CHECK_OK(sh_memory_new(&context, &all, NULL, p->similarity, p->type, &others[5]));
     refuse(others[5], file, bytes, "patterns");
