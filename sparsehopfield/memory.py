@@ -501,8 +501,8 @@ class HopfieldMemory:
         path : str or path-like
         mmap : bool
             Leave patterns, values and the index in the file and map it: they are read where they are needed, so a
-            memory may be larger than RAM. Loading still takes one pass over patterns, for the norms, and where the file
-            holds an index one more over both; values are not read.
+            memory may be larger than RAM. Loading still takes one pass over patterns, for the norms, and over the index
+            where the file holds one; values are not read.
         verify : bool
             Compare the data with its checksum. Those of the header and of the index are always compared.
         index : {"auto", True, False}, optional

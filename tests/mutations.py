@@ -2,11 +2,12 @@
 
     python -m tests.mutations                     all of them; some seconds to a minute each
     python -m tests.mutations --only margins      those whose name holds a word
-    python -m tests.mutations --list              names and places only
+    python -m tests.mutations --list              names and places only, and what is wrong with a mutation
 
 Each mutation is made in a copy of the tree, which is built with -O1 and with the hooks that some tests need, by ccache
 where there is one. First the tests are run in the copy as it is: only what passes there can notice anything. The exit
-status is 1 if a mutation survives, if the text that it replaces is not there exactly once, or if it does not build.
+status is 1 if a mutation survives, if the text that it replaces is not there exactly once, if there are no tests of the
+names that it has, or if it does not build.
 """
 
 import argparse
@@ -39,6 +40,14 @@ class Mutation:
     def is_c(self) -> bool:
         """Whether the core must be built anew."""
         return self.file.startswith("csrc/")
+
+    def fault(self, tree: Path) -> str:
+        """Return what is wrong with it, or nothing: a text that is not there exactly once, tests that there are not."""
+        found = (tree / self.file).read_text(encoding="utf-8").count(self.old)
+        if found != 1:
+            return f"OLD TEXT FOUND {found} TIMES"
+        missing = [name for name in self.tests.split() if not files_of(name)]
+        return f"NO TESTS {' '.join(missing)}" if missing else "CHANGES NOTHING" if self.old == self.new else ""
 
 
 MUTATIONS = [
@@ -78,6 +87,27 @@ static void NAME(accumulate)""",
         "csrc/retrieval/removed.c",
         "if (!m->removed || m->similarity == SH_COSINE) return SH_OK;",
         "return SH_OK;",
+        "removal",
+    ),
+    Mutation(
+        "removed rows: the scan keeps their scores",
+        "csrc/retrieval/removed.c",
+        "if (row < first || row >= end) continue;",
+        "if (row <= first || row >= end) continue;",
+        "removal",
+    ),
+    Mutation(
+        "removed rows: one position too few is passed over in a word of bits",
+        "csrc/retrieval/removed.c",
+        "for (; left > 0; left--) bits &= bits - 1;",
+        "for (; left > 1; left--) bits &= bits - 1;",
+        "removal",
+    ),
+    Mutation(
+        "removed rows: the packed memory has some of them",
+        "csrc/retrieval/removed.c",
+        "while (sh_is_removed(p->m, row)) row++;",
+        "if (sh_is_removed(p->m, row)) row++;",
         "removal",
     ),
     Mutation(
@@ -449,6 +479,27 @@ static void NAME(accumulate)""",
         "studies",
     ),
     Mutation(
+        "index: a pattern that a division moves is in two panels, another in none",
+        "csrc/retrieval/index/order.c",
+        "p[j] = moved;",
+        "p[j] = p[i];",
+        "exactness",
+    ),
+    Mutation(
+        "index: panels that were added are of the first patterns",
+        "csrc/retrieval/index/order.c",
+        ".pattern = (int32_t)(o->first_pattern + first + i)",
+        ".pattern = (int32_t)(first + i)",
+        "store",
+    ),
+    Mutation(
+        "fingerprint: upper bits of words cancel",
+        "csrc/retrieval/memory.c",
+        "b ^ (uint64_t)(product >> 64), a ^ (uint64_t)product",
+        "b, a ^ (uint64_t)product",
+        "operations",
+    ),
+    Mutation(
         "index in a file: damage is not told",
         "csrc/retrieval/index/file.c",
         'SH_REQUIRE(context, number == header->checksum, "file");',
@@ -481,28 +532,28 @@ static void NAME(accumulate)""",
         "sparsehopfield/torch/_layer.py",
         "t.view_as(t) if is_needed else t for t",
         "t for t",
-        "test_modules and second_derivative",
+        "modules",
     ),
     Mutation(
         "modules: hooks of inner modules are passed over",
         "sparsehopfield/torch/modules.py",
         "return not hooked and type(module) in NOT_CALLED",
         "return type(module) in NOT_CALLED",
-        "test_modules and hooks",
+        "modules",
     ),
     Mutation(
         "modules: a backward pass never finds its tape",
         "sparsehopfield/torch/_layer.py",
         "tape = _tape.find(handle, saved)",
         "tape = None",
-        "test_modules and counted",
+        "modules",
     ),
     Mutation(
         "modules: an input in two roles counts as two",
         "sparsehopfield/torch/_layer.py",
         "if i > j]",
         "if i >= j]",
-        "test_modules and against",
+        "modules",
     ),
 ]
 
@@ -573,16 +624,13 @@ def verdict(status: int | None, printed: str) -> tuple[bool, str]:
 
 def tried(mutation: Mutation, built: Path, room: Path) -> tuple[bool, str]:
     """Make one mutation in a copy of what was built, and return whether tests notice, and how."""
-    if mutation.old == mutation.new:
-        return False, "CHANGES NOTHING"
+    if fault := mutation.fault(built):
+        return False, fault
     with tempfile.TemporaryDirectory(dir=room) as folder:
         tree = Path(folder, "tree")
         shutil.copytree(built, tree)
         path = tree / mutation.file
-        text = path.read_text(encoding="utf-8")
-        if text.count(mutation.old) != 1:
-            return False, f"OLD TEXT FOUND {text.count(mutation.old)} TIMES"
-        path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
         if mutation.is_c and (error := build(tree)):
             return False, f"DOES NOT BUILD: {error}"
         return verdict(*ask(tree, files_of(mutation.tests)))
@@ -592,15 +640,15 @@ def main() -> int:
     """Try the mutations, print a line for each, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="WORD", help="those whose name or file holds this")
-    parser.add_argument("--list", action="store_true", help="print names and places, and do nothing")
+    parser.add_argument("--list", action="store_true", help="print names, places and faults, and do nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="so many at a time")
     parser.add_argument("--sound", action="store_true", help="take it that the tests pass without mutations")
     arguments = parser.parse_args()
     chosen = [m for m in MUTATIONS if arguments.only in m.name or arguments.only in m.file]
     if arguments.list:
         for m in chosen:
-            print(f"{m.file}: {m.name} ({m.tests})")
-        return 0
+            print(f"{m.file}: {m.name} ({m.tests}) {m.fault(ROOT)}".rstrip())
+        return int(any(m.fault(ROOT) for m in chosen))
     if not chosen:
         parser.error(f"--only: no mutation's name or file holds {arguments.only!r}")
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:

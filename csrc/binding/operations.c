@@ -85,9 +85,10 @@ static PyObject *as_capsule(stored *h, const stored *old, const sh_call *made, s
     return capsule;
 }
 
-/* Makes a memory of rows that begin with those of `old` (NULL: none), as a capsule; `like`: its other properties. */
+/* Makes a memory of rows that begin with those of `old` (NULL: none), as a capsule; `like`: its other properties;
+ * with_fingerprint: as sh_memory_make has it. */
 static PyObject *make_memory(const stored *old, stored like, PyObject *patterns, PyObject *values,
-                             sh_similarity similarity) {
+                             sh_similarity similarity, int with_fingerprint) {
     sh_rows rows, mixed;
     const int has_values = values != Py_None;
     if (sh_as_rows(patterns, "patterns", &rows) < 0 || (has_values && sh_as_rows(values, "values", &mixed) < 0))
@@ -103,17 +104,19 @@ static PyObject *make_memory(const stored *old, stored like, PyObject *patterns,
     const sh_rows *mixed_rows = has_values ? &mixed : NULL;
     SH_RUN(call, status,
            old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, mixed_rows, &h->memory)
-               : sh_memory_new(SH_CALL(call), &rows, mixed_rows, similarity, h->type, &h->memory))
+               : sh_memory_make(SH_CALL(call), with_fingerprint, &rows, mixed_rows, similarity, h->type, &h->memory))
     return as_capsule(h, old, &call, status, patterns, has_values ? values : NULL);
 }
 
 static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    if (sh_expect(nargs, 6) < 0) return NULL;
+    const int with_fingerprint = nargs == 7 && PyObject_IsTrue(args[6]);
+    if (sh_expect(nargs, nargs == 7 ? 7 : 6) < 0) return NULL;
     long similarity = PyLong_AsLong(args[2]), type = PyLong_AsLong(args[3]);
     stored like = {.type = type == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32, .scale = (float)PyFloat_AsDouble(args[4])};
     like.unchecked = !PyObject_IsTrue(args[5]);
-    return PyErr_Occurred() ? NULL : make_memory(NULL, like, args[0], args[1], (sh_similarity)similarity);
+    if (PyErr_Occurred()) return NULL;
+    return make_memory(NULL, like, args[0], args[1], (sh_similarity)similarity, with_fingerprint);
 }
 
 /* Extends a memory to arrays that begin with its rows. New rows are always checked. */
@@ -121,7 +124,7 @@ static PyObject *extend(PyObject *module, PyObject *const *args, Py_ssize_t narg
     (void)module;
     if (sh_expect(nargs, 3) < 0) return NULL;
     stored *old = PyCapsule_GetPointer(args[0], MEMORY);
-    return old ? make_memory(old, *old, args[1], args[2], SH_DOT) : NULL;
+    return old ? make_memory(old, *old, args[1], args[2], SH_DOT, 0) : NULL;
 }
 
 /* Returns 0 for a contiguous array of a type (NumPy's number); -1 with an exception. */
@@ -720,7 +723,9 @@ static PyObject *config(PyObject *module, PyObject *unused) {
 
 #define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
 PyMethodDef sh_operations[] = {
-    {"memory", FAST(memory_new), "memory(patterns, values, similarity, dtype, scale, check_values) -> capsule"},
+    {"memory", FAST(memory_new),
+     "memory(patterns, values, similarity, dtype, scale, check_values[, fingerprint]) -> capsule; fingerprint: that of "
+     "the patterns is computed in the same pass, for import_index"},
     {"extend", FAST(extend), "extend(memory, patterns, values) -> capsule, of rows that begin with the memory's"},
     {"without", FAST(without), "without(memory, positions) -> capsule, of the same arrays without some patterns"},
     {"rows_of", FAST(rows_of), "rows_of(memory, positions) -> which rows of its arrays patterns are; None: all"},

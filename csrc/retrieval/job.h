@@ -77,12 +77,14 @@ struct sh_memory {
     void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern */
     int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
     double max_spread;            /* max |xi - centre|; where not centred, no less than it */
-    sh_row_terms *row_terms;      /* holds biases or scales; shared with the memories that this one extends */
-    double max_norm;              /* max |xi| after scaling; as the next three, of removed rows, too */
-    double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
-    double max_raw_norm;          /* max |xi| as stored, which bounds products */
-    int64_t whole_count;          /* patterns of the whole that these are part of (sh_memory_set_whole); 0: of none, */
-    double whole_max_norm;        /* and its max |xi| */
+    int has_fingerprint;          /* whether that of the patterns is known since they were read: */
+    uint64_t fingerprint;
+    sh_row_terms *row_terms;    /* holds biases or scales; shared with the memories that this one extends */
+    double max_norm;            /* max |xi| after scaling; as the next three, of removed rows, too */
+    double max_bias, max_scale; /* max |bias|; max scale, at least 1 */
+    double max_raw_norm;        /* max |xi| as stored, which bounds products */
+    int64_t whole_count;        /* patterns of the whole that these are part of (sh_memory_set_whole); 0: of none, */
+    double whole_max_norm;      /* and its max |xi| */
     sh_indexes *indexes;
 };
 
@@ -240,11 +242,15 @@ sh_memory *sh_allocate_memory(sh_context *context, sh_similarity similarity, int
 
 /* sh_run: does the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
-/* sh_check_call: refuses, by name, a path, a memory and queries that cannot be used; reads no number of them. */
-/* memory.c: computes a hash that every single bit changes, and that other changes leave with a chance of 2^-64; of rows of
- * patterns, as they are stored, it is their fingerprint. */
+/* memory.c: computes a hash, which any change leaves with a chance of 2^-64; the sum of those of all rows of patterns, as
+ * they are stored, is their fingerprint. */
 uint64_t sh_hash(const char *data, size_t bytes, uint64_t seed);
 sh_status sh_patterns_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
+/* memory.c: sh_memory_make: does what sh_memory_new does; with_fingerprint: and computes that of the patterns in the same
+ * pass, so that an import of indexes needs no other. */
+sh_status sh_memory_make(sh_context *context, int with_fingerprint, const sh_rows *patterns, const sh_rows *values,
+                         sh_similarity similarity, sh_type type, sh_memory **memory);
+/* sh_check_call: refuses, by name, a path, a memory and queries that cannot be used; reads no number of them. */
 sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_queries *queries);
 /* The steps of sh_run. Each answers the queries that it can. */
 sh_status sh_answer_by_index(sh_job *job); /* plan.c; the others go to scan_queries */

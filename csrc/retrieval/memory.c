@@ -5,7 +5,8 @@
  *           Where all patterns lie closer together than to the origin, <x, xi> - |xi|^2/2 cancels; tiles then hold
  *           <x - c, xi - c> - |xi - c|^2/2, where the centre c is the first pattern. So it is the same however a memory
  *           has grown, and as good as any centre but for a factor of 2.
- *        2. The norms cost one pass. They are finite only if the patterns are, so these need no check of their own.
+ *        2. The norms cost one pass. They are finite only if the patterns are, so these need no check of their own. A
+ *           fingerprint that is wanted costs no other.
  *        3. Biases and scales lie in arrays with space for more. A memory and those that extend it read the same
  *           arrays, each its own first rows; rows in use never change.
  */
@@ -92,6 +93,48 @@ static sh_row_terms *extend_terms(sh_context *context, sh_row_terms *old, int64_
     return terms;
 }
 
+typedef struct {
+    uint64_t a, b;
+} word_pair;
+
+/* Mixes two words by their product of 128 bits. How a changed bit of one changes it depends on all bits of the other, so
+ * what is mixed in later undoes that by chance alone. By a product with a constant it would not: the upper bits of words,
+ * the signs of numbers, change few bits of that, and always the same ones. */
+static inline word_pair mix(uint64_t a, uint64_t b) {
+    const unsigned __int128 product = (unsigned __int128)a * b;
+    return (word_pair){b ^ (uint64_t)(product >> 64), a ^ (uint64_t)product};
+}
+
+/* Mixes 16 bytes into a pair. */
+static inline word_pair mix_in(word_pair p, const char *data) {
+    uint64_t word[2];
+    memcpy(word, data, sizeof word);
+    return mix(p.a ^ word[0], p.b ^ word[1]);
+}
+
+uint64_t sh_hash(const char *data, size_t bytes, uint64_t seed) {
+    enum { STEP = 64 }; /* bytes, of four pairs, none of which waits for another; they begin as the bits of pi */
+    word_pair p = {0x243F6A8885A308D3, 0x13198A2E03707344}, q = {0xA4093822299F31D0, 0x082EFA98EC4E6C89};
+    word_pair r = {0x452821E638D01377, 0xBE5466CF34E90C6C}, s = {0xC0AC29B7C97C50DD, 0x3F84D5B5B5470917};
+    const word_pair ends = mix(0x9216D5D98979FB1B ^ bytes, 0xD1310BA698DFB5AC ^ seed);
+    char rest[STEP] = {0};
+    for (size_t left = bytes; left > 0; left -= left < STEP ? left : STEP, data += STEP) {
+        if (left < STEP) data = memcpy(rest, data, left);
+        p = mix_in(p, data);
+        q = mix_in(q, data + 16);
+        r = mix_in(r, data + 32);
+        s = mix_in(s, data + 48);
+    }
+    const word_pair sum = mix(ends.a ^ p.a ^ q.a ^ r.a ^ s.a, ends.b ^ p.b ^ q.b ^ r.b ^ s.b);
+    return sum.a ^ sum.b;
+}
+
+/* Returns the hash of a row of patterns or, `of_values`, of values, whose sum over all rows is their fingerprint. */
+static uint64_t hash_row(const sh_rows *rows, int64_t i, int of_values) {
+    return sh_hash((const char *)rows->data + i * rows->stride, (size_t)(rows->d * sh_size_of(rows->type)),
+                   (uint64_t)(2 * i + of_values));
+}
+
 enum {
     CHUNK = 256, /* rows a work item */
     FAR = 8,     /* a memory is centred if its rows are so many times as far from the origin as from the centre */
@@ -103,11 +146,13 @@ typedef struct {
 } maxima;
 typedef struct {
     sh_memory *m;
-    int64_t first;      /* rows before it are ready */
-    int check_values;   /* whether values are new and to be checked */
-    maxima *max;        /* (chunks) */
-    double centre_norm; /* not below |centre| */
-    double far2;        /* the square of the least distance from the centre at which the memory is not centred */
+    int64_t first;                /* rows before it are ready */
+    int check_values;             /* whether values are new and to be checked */
+    int with_fingerprint;         /* whether that of the patterns is wanted: */
+    _Atomic uint64_t fingerprint; /* the sum of their hashes */
+    maxima *max;                  /* (chunks) */
+    double centre_norm;           /* not below |centre| */
+    double far2; /* the square of the least distance from the centre at which the memory is not centred */
 } preparation;
 
 /* Computes norms, biases and scales of a chunk of rows, and checks them. */
@@ -118,8 +163,10 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
     int64_t first = p->first + item * CHUNK, last = sh_min(first + CHUNK, m->patterns.n), d = m->patterns.d;
     maxima max = {.scale = 1};
     double spread2 = 0;
+    uint64_t hashes = 0;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_row_at(k, &m->patterns, i, scratch);
+        if (p->with_fingerprint) hashes += hash_row(&m->patterns, i, 0);
         double length = sh_norm(k, x, d);
         if (!isfinite(length)) /* the norm of a finite row may overflow, too */
             return sh_fail(context, isfinite(k->max_abs(x, d)) ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i - p->first);
@@ -149,6 +196,7 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
     }
     max.spread = spread2 < p->far2 ? sqrt(spread2) : fmax(sqrt(spread2), max.raw_norm + p->centre_norm);
     p->max[item] = max;
+    atomic_fetch_add(&p->fingerprint, hashes);
     return SH_OK;
 }
 
@@ -218,9 +266,10 @@ sh_memory *sh_allocate_memory(sh_context *context, sh_similarity similarity, int
 }
 
 /* Makes a memory of rows that begin with those of `older`, if that is not NULL. What was computed of these is shared,
- * or, to `rebuild`, computed again. */
-static sh_status make_memory(sh_context *context, const sh_memory *older, int rebuild, const sh_rows *patterns,
-                             const sh_rows *values, sh_similarity similarity, sh_type type, sh_memory **memory) {
+ * or, to `rebuild`, computed again. with_fingerprint: computes that of the patterns, too, where there is no `older`. */
+static sh_status make_memory(sh_context *context, const sh_memory *older, int rebuild, int with_fingerprint,
+                             const sh_rows *patterns, const sh_rows *values, sh_similarity similarity, sh_type type,
+                             sh_memory **memory) {
     const sh_memory *old = rebuild ? NULL : older;
     if (!are_valid_rows(patterns, type)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
     if (values && (!are_valid_rows(values, type) || values->n != patterns->n))
@@ -236,7 +285,10 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
     m->removed = older ? older->removed : NULL;
     if (m->removed) atomic_fetch_add(&m->removed->references, 1);
     int64_t n = patterns->n, ready = old ? old->patterns.n : 0, chunks = sh_ceil_div(n - ready, CHUNK);
-    preparation p = {.m = m, .first = ready, .check_values = values && !values->unchecked && !rebuild};
+    preparation p = {.m = m,
+                     .first = ready,
+                     .check_values = values && !values->unchecked && !rebuild,
+                     .with_fingerprint = with_fingerprint};
     sh_status status = SH_NO_MEMORY;
     int centre_changed = 0; /* the old memory is centred and this is not, or the reverse: its tile biases are others */
     p.max = sh_allocate(context, sh_max(chunks, 1), sizeof *p.max);
@@ -264,6 +316,8 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
     int64_t width = sh_max(patterns->d, values ? values->d : 0);
     status = sh_for_each(context, chunks, (size_t)width * m->k->size, prepare_rows, &p);
     for (int64_t i = 0; status == SH_OK && i < chunks; i++) raise_maxima(m, p.max[i]);
+    m->has_fingerprint = with_fingerprint;
+    m->fingerprint = atomic_load(&p.fingerprint);
     if (status == SH_OK && m->centre) {
         m->centred = m->max_spread > 0 && FAR * m->max_spread < p.centre_norm;
         centre_changed = old && m->centred != old->centred;
@@ -281,17 +335,22 @@ done:
         return SH_OK;
     }
     sh_memory_free(context, m);
-    if (centre_changed) return make_memory(context, older, 1, patterns, values, similarity, type, memory);
+    if (centre_changed) return make_memory(context, older, 1, 0, patterns, values, similarity, type, memory);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
-sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values, sh_similarity similarity,
-                        sh_type type, sh_memory **memory) {
+sh_status sh_memory_make(sh_context *context, int with_fingerprint, const sh_rows *patterns, const sh_rows *values,
+                         sh_similarity similarity, sh_type type, sh_memory **memory) {
     SH_REQUIRE(context, type == SH_FLOAT32 || type == SH_FLOAT64, "type");
     SH_REQUIRE(context, (unsigned)similarity <= SH_COSINE, "similarity");
     SH_REQUIRE(context, patterns, "patterns");
     SH_REQUIRE(context, memory, "memory");
-    return make_memory(context, NULL, 0, patterns, values, similarity, type, memory);
+    return make_memory(context, NULL, 0, with_fingerprint, patterns, values, similarity, type, memory);
+}
+
+sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values, sh_similarity similarity,
+                        sh_type type, sh_memory **memory) {
+    return sh_memory_make(context, 0, patterns, values, similarity, type, memory);
 }
 
 /* Tells whether rows may begin with those of `old`. */
@@ -307,51 +366,12 @@ sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_r
     if (!may_extend(patterns, &old->patterns)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
     if ((values != NULL) != old->has_values || (values && !may_extend(values, &old->values)))
         return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
-    return make_memory(context, old, 0, patterns, values, old->similarity, old->type, memory);
-}
-
-/* Computes a hash of one row: eight polynomial hashes over words in turn, combined with `seed`. */
-static uint64_t hash_row(const char *row, size_t bytes, uint64_t seed) {
-    enum { HASHES = 8 };
-    const uint64_t base = 0x9E3779B97F4A7C15; /* odd, so a changed word always changes its hash */
-    uint64_t hash[HASHES], word[HASHES], sum = seed * base;
-    for (int l = 0; l < HASHES; l++) hash[l] = (uint64_t)l + 1;
-    size_t offset = 0;
-    for (; offset + sizeof word <= bytes; offset += sizeof word) {
-        memcpy(word, row + offset, sizeof word);
-        for (int l = 0; l < HASHES; l++) hash[l] = hash[l] * base + word[l];
-    }
-    memset(word, 0, sizeof word);
-    memcpy(word, row + offset, bytes - offset);
-    for (int l = 0; l < HASHES; l++) sum = (sum ^ (sum >> 29)) * base + hash[l] * base + word[l];
-    return sum ^ (sum >> 32);
-}
-
-/* Multiplies by an odd number, and has the bits that this makes decide over lower ones: of words that differ, whatever
- * follows differs. */
-static inline uint64_t mix(uint64_t x) {
-    x *= 0x9E3779B97F4A7C15;
-    return x ^ (x >> 32);
-}
-
-uint64_t sh_hash(const char *data, size_t bytes, uint64_t seed) {
-    enum { HASHES = 8 }; /* of words in turn, so that none waits for another */
-    uint64_t hash[HASHES], word[HASHES], sum = mix(seed) ^ bytes;
-    for (int l = 0; l < HASHES; l++) hash[l] = (uint64_t)l + 1;
-    size_t offset = 0;
-    for (; offset + sizeof word <= bytes; offset += sizeof word) {
-        memcpy(word, data + offset, sizeof word);
-        for (int l = 0; l < HASHES; l++) hash[l] = mix(hash[l] ^ word[l]);
-    }
-    memset(word, 0, sizeof word);
-    memcpy(word, data + offset, bytes - offset);
-    for (int l = 0; l < HASHES; l++) sum = mix(mix(sum ^ hash[l]) ^ word[l]);
-    return mix(sum);
+    return make_memory(context, old, 0, 0, patterns, values, old->similarity, old->type, memory);
 }
 
 typedef struct {
     const sh_memory *m;
-    int patterns_alone; /* hashed by sh_hash */
+    int patterns_alone;
     _Atomic uint64_t sum;
 } fingerprint_sum;
 
@@ -359,13 +379,11 @@ typedef struct {
 static sh_status hash_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     fingerprint_sum *f = pointer;
+    const int has_values = f->m->has_values && !f->patterns_alone;
     uint64_t sum = 0;
-    for (int of_values = 0; of_values < 1 + (f->m->has_values && !f->patterns_alone); of_values++) {
-        const sh_rows *rows = of_values ? &f->m->values : &f->m->patterns;
-        size_t bytes = (size_t)(rows->d * sh_size_of(rows->type));
-        for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, rows->n); i++)
-            sum += (f->patterns_alone ? sh_hash : hash_row)((const char *)rows->data + i * rows->stride, bytes,
-                                                            (uint64_t)(2 * i + of_values + 1));
+    for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, f->m->patterns.n); i++) {
+        sum += hash_row(&f->m->patterns, i, 0);
+        if (has_values) sum += hash_row(&f->m->values, i, 1);
     }
     atomic_fetch_add(&f->sum, sum);
     return SH_OK;
@@ -378,6 +396,8 @@ static sh_status compute_fingerprint(sh_context *context, fingerprint_sum *f, ui
 }
 
 sh_status sh_patterns_fingerprint(sh_context *context, const sh_memory *m, uint64_t *fingerprint) {
+    *fingerprint = m->fingerprint;
+    if (m->has_fingerprint) return SH_OK;
     return compute_fingerprint(context, &(fingerprint_sum){.m = m, .patterns_alone = 1}, fingerprint);
 }
 

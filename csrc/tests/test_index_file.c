@@ -122,7 +122,7 @@ static void there_and_back(void) {
         ask(&context, p, memory, want, bounds);
 
         const sh_rows all = rows_of(p, p->n), more = rows_of(p, p->n + 40);
-        CHECK_OK(sh_memory_new(&context, &all, NULL, p->similarity, p->type, &other));
+        CHECK_OK(sh_memory_make(&context, /* with_fingerprint */ i % 2, &all, NULL, p->similarity, p->type, &other));
         const int64_t blocks = atomic_load(&l.live);
         CHECK_OK(sh_memory_index_import(&context, other, file, bytes));
         CHECK(l.live == blocks + 1 + p->all + p->longer); /* nothing is copied */
@@ -162,6 +162,33 @@ static void there_and_back(void) {
     }
     free(bounds);
     free(its);
+}
+
+/* Patterns are read once where their fingerprint is computed with their norms: what is written into them afterwards, which
+ * nobody may do, is not told by an import. */
+static void one_pass(void) {
+    const problem *p = &PROBLEMS[1];
+    sh_context context = {.threads = 2};
+    fill(p);
+    sh_memory *with = with_indexes(&context, p), *twice = NULL, *once = NULL;
+    const sh_rows all = rows_of(p, p->n);
+    int64_t bytes;
+    void *file = exported(&context, with, &bytes);
+    CHECK_OK(sh_memory_make(&context, 0, &all, NULL, p->similarity, p->type, &twice));
+    CHECK_OK(sh_memory_make(&context, 1, &all, NULL, p->similarity, p->type, &once));
+    rows[17][3] = -rows[17][3];
+    CHECK_REFUSED(context, sh_memory_index_import(&context, twice, file, bytes), SH_BAD_ARGUMENT, "patterns");
+    CHECK_OK(sh_memory_index_import(&context, once, file, bytes));
+    rows[17][3] = -rows[17][3];
+    CHECK_OK(sh_memory_index_import(&context, twice, file, bytes));
+    sh_memory_free(&context, once);
+    rows[17][3] = -rows[17][3]; /* before they are read */
+    CHECK_OK(sh_memory_make(&context, 1, &all, NULL, p->similarity, p->type, &once));
+    CHECK_REFUSED(context, sh_memory_index_import(&context, once, file, bytes), SH_BAD_ARGUMENT, "patterns");
+    sh_memory_free(&context, once);
+    sh_memory_free(&context, twice);
+    sh_memory_free(&context, with);
+    free(file);
 }
 
 /* --- what is refused ------------------------------------------------------------------------------ */
@@ -219,7 +246,7 @@ static void damage(void) {
 
     /* other versions, and other patterns */
     for (uint32_t version = 0; version < 4; version++)
-        if (version != 1) refuse_with(memory, file, bytes, 8, &version, sizeof version, 1, "version");
+        if (version != 2) refuse_with(memory, file, bytes, 8, &version, sizeof version, 1, "version");
     const uint32_t swapped = 0x04030201;
     refuse_with(memory, file, bytes, 12, &swapped, sizeof swapped, 1, "version");
     sh_rows changed[] = {all, all, all, all};
@@ -234,7 +261,7 @@ static void damage(void) {
     changed[3] = rows_of(&wide, p->n);
     CHECK_OK(sh_memory_new(&context, &changed[3], NULL, SH_EUCLIDEAN, SH_FLOAT64, &others[4]));
     for (int i = 0; i < 5; i++) refuse(others[i], file, bytes, "patterns");
-    rows[17][3] = -rows[17][3]; /* signs, which a sum of powers of an odd number would not tell apart */
+    rows[17][3] = -rows[17][3]; /* signs: the upper bits of numbers, which others may seem to undo */
     rows[17][3 + 16] = -rows[17][3 + 16];
     CHECK_OK(sh_memory_new(&context, &all, NULL, p->similarity, p->type, &others[5]));
     refuse(others[5], file, bytes, "patterns");
@@ -401,6 +428,7 @@ static void failures(void) {
 int main(void) {
     CHECK_OK(sh_initialise());
     there_and_back();
+    one_pass();
     damage();
     made_up();
     failures();

@@ -523,6 +523,137 @@ static void indexes(void) {
         }
 }
 
+/* --- fingerprints ------------------------------------------------------------------------------------- */
+
+/* Patterns of 70 numbers, in steps of 16 by which a row is hashed and a rest, and values, all in one array. */
+enum { PRINTED = 5, PRINTED_WIDTH = 70, PRINTED_VALUES = 24, FLIPPED = 16 };
+typedef struct {
+    float pattern[PRINTED][PRINTED_WIDTH], value[PRINTED][PRINTED_VALUES];
+} printed_rows;
+
+static sh_rows printed(const float *data, int64_t d, int64_t stride) {
+    return (sh_rows){.data = data, .n = PRINTED, .d = d, .stride = stride, .type = SH_FLOAT32};
+}
+
+static uint64_t fingerprint_of(const sh_memory *memory) {
+    sh_context context = {.threads = 1};
+    uint64_t print = 0;
+    CHECK_OK(sh_memory_fingerprint(&context, memory, &print));
+    return print;
+}
+
+static int compare_prints(const void *a, const void *b) {
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Checks that no two of n fingerprints are equal; sorts them. */
+static void check_distinct(uint64_t *print, int64_t n) {
+    int64_t equal = 0;
+    qsort(print, (size_t)n, sizeof *print, compare_prints);
+    for (int64_t i = 1; i < n; i++) equal += print[i] == print[i - 1];
+    CHECK(equal == 0);
+}
+
+static void flip(printed_rows *r, int64_t bit) { ((uint8_t *)r)[bit / 8] ^= (uint8_t)(1 << bit % 8); }
+
+/* Bit number i of those that family number `family` flips: signs, where nothing else is said. */
+static int64_t bit_of(int family, int i) {
+    const int64_t row = PRINTED_WIDTH, sign = 31, values = PRINTED * row;
+    switch (family) {
+    case 0: return 32 * (16 * (i / 4) + i % 4) + sign;                   /* of a pair of words, in all steps */
+    case 1: return 32 * (row * (i / 4) + 16 * (i % 4) + 5) + sign;       /* of one place in steps and rows */
+    case 2: return 32 * (2 * (i / 4) + 1) + sign - i % 4;                /* upper bits of words */
+    case 3: return 32 * (row - FLIPPED + i) + sign;                      /* at the end of a row */
+    case 4: return i % 2 ? 32 * (values + i / 2) + sign : 16 * i + sign; /* of a pattern and its value */
+    case 5: return 32 * (16 * (i / 4) + 1 - i % 2) + sign - i % 4 / 2;   /* both halves of a word, two bits each */
+    default: return i * 547 % (8 * (int64_t)sizeof(printed_rows));       /* anywhere */
+    }
+}
+
+static void fingerprints(void) {
+    enum { FAMILIES = 7, SUBSETS = 1 << FLIPPED };
+    uint64_t *print = own(SUBSETS, sizeof *print);
+    sh_context context = {.threads = 1};
+    for (int zeros = 0; zeros < 2; zeros++) {
+        printed_rows r = {0}, kept;
+        for (size_t i = 0; !zeros && i < sizeof r / sizeof(float); i++) ((float *)&r)[i] = (float)normal(&seed);
+        kept = r;
+        const sh_rows patterns = printed(r.pattern[0], PRINTED_WIDTH, sizeof r.pattern[0]);
+        const sh_rows values = printed(r.value[0], PRINTED_VALUES, sizeof r.value[0]);
+        sh_memory *memory = NULL;
+        if (!CHECK_OK(sh_memory_new(&context, &patterns, &values, SH_DOT, SH_FLOAT32, &memory))) return;
+        const uint64_t begun = fingerprint_of(memory);
+        /* every set of flipped bits, the empty one among them: each differs from the one before by one bit */
+        for (int family = 0; family < FAMILIES; family++) {
+            for (int64_t set = 0; set < SUBSETS; set++) {
+                if (set) flip(&r, bit_of(family, __builtin_ctzll((uint64_t)set)));
+                print[set] = fingerprint_of(memory);
+            }
+            CHECK(print[0] == begun);
+            check_distinct(print, SUBSETS);
+            r = kept;
+        }
+        /* rows and columns that change places, rows that move up, patterns in the places of values */
+        int64_t n = 0;
+        print[n++] = begun;
+        for (int i = 0; i < PRINTED && !zeros; i++)
+            for (int j = 0; j < i; j++, r = kept) {
+                memcpy(r.pattern[i], kept.pattern[j], sizeof r.pattern[j]);
+                memcpy(r.pattern[j], kept.pattern[i], sizeof r.pattern[i]);
+                print[n++] = fingerprint_of(memory);
+            }
+        for (int i = 0; i < PRINTED_WIDTH && !zeros; i++)
+            for (int j = 0; j < i; j++, r = kept) {
+                for (int row = 0; row < PRINTED; row++) {
+                    r.pattern[row][i] = kept.pattern[row][j];
+                    r.pattern[row][j] = kept.pattern[row][i];
+                }
+                print[n++] = fingerprint_of(memory);
+            }
+        for (int by = 1; by < PRINTED && !zeros; by++, r = kept) {
+            for (int i = 0; i < PRINTED; i++)
+                memcpy(r.pattern[i], kept.pattern[(i + by) % PRINTED], sizeof r.pattern[i]);
+            print[n++] = fingerprint_of(memory);
+        }
+        for (int i = 0; i < PRINTED && !zeros; i++, r = kept) {
+            memcpy(r.pattern[i], kept.value[i], sizeof r.value[i]);
+            memcpy(r.value[i], kept.pattern[i], sizeof r.value[i]);
+            print[n++] = fingerprint_of(memory);
+        }
+        check_distinct(print, n);
+        /* the same rows elsewhere, farther apart, grown, by more threads */
+        float apart[PRINTED][PRINTED_WIDTH + 3] = {{0}};
+        for (int i = 0; i < PRINTED; i++) memcpy(apart[i], r.pattern[i], sizeof r.pattern[i]);
+        sh_rows far = printed(apart[0], PRINTED_WIDTH, sizeof apart[0]), first = far, its_values = values;
+        first.n = its_values.n = 2;
+        sh_memory *other = NULL, *grown = NULL;
+        CHECK_OK(sh_memory_new(&context, &first, &its_values, SH_DOT, SH_FLOAT32, &other));
+        CHECK_OK(sh_memory_extend(&context, other, &far, &values, &grown));
+        CHECK(fingerprint_of(grown) == begun && fingerprint_of(other) != begun);
+        for (int threads = 2; threads < 4; threads++) {
+            sh_context more = {.threads = threads};
+            uint64_t again = 0;
+            CHECK_OK(sh_memory_fingerprint(&more, grown, &again));
+            CHECK(again == begun);
+        }
+        sh_memory_free(&context, grown);
+        sh_memory_free(&context, other);
+        sh_memory_free(&context, memory);
+    }
+    /* zeros, as long as rows may be that end anywhere in a step */
+    static const uint8_t nothing[200];
+    for (int64_t bytes = 1; bytes <= 200; bytes++) {
+        const sh_rows row = {.data = nothing, .n = 1, .d = bytes, .stride = bytes, .type = SH_UINT8, .scale = 1};
+        sh_memory *memory = NULL;
+        CHECK_OK(sh_memory_new(&context, &row, NULL, SH_DOT, SH_FLOAT32, &memory));
+        print[bytes - 1] = fingerprint_of(memory);
+        sh_memory_free(&context, memory);
+    }
+    check_distinct(print, 200);
+    free(print);
+}
+
 /* Writes n rows of d numbers that an order may stumble over. */
 static void make_crowd(int family, float *x, int64_t n, int64_t d) {
     for (int64_t i = 0; i < n; i++)
@@ -1268,6 +1399,7 @@ int main(void) {
     all_calls();
     make_rows();
     indexes();
+    if (!brief) fingerprints();
     if (!brief) orders();
     shared_indexes();
     use_of_indexes();

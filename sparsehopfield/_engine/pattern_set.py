@@ -141,9 +141,9 @@ class PatternSet:
             self._cores[dtype] = core
         return core
 
-    def _new_core(self, dtype: np.dtype[Any]) -> Any:
-        """Make a memory of the core's in this compute dtype, without an index."""
-        options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
+    def _new_core(self, dtype: np.dtype[Any], *, takes_index: bool = False) -> Any:
+        """Make a memory of the core's in this compute dtype, without an index; takes_index: it gets a saved one."""
+        options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite, takes_index)
         core = _core.memory(self.storage, self.value_storage, *options)
         if self.removed:
             is_gone = np.ones(len(self.storage), np.bool_)
@@ -157,7 +157,7 @@ class PatternSet:
 
     def take_index(self, saved: Array) -> str | None:
         """Use an index that `_core.export_index` wrote, before any call; return what is wrong with it, or None."""
-        core = self._new_core(self.dtype)
+        core = self._new_core(self.dtype, takes_index=True)
         wrong = _core.import_index(core, saved)
         if self.index is True:
             _core.build_index(core)  # if there is none

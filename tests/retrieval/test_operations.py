@@ -7,6 +7,7 @@ import pickle
 import warnings
 from itertools import pairwise
 
+import hypothesis
 import numpy as np
 import pytest
 import scipy.sparse
@@ -25,6 +26,7 @@ from helpers import (
     threads,
     weight_bounds,
 )
+from hypothesis import strategies as st
 
 import sparsehopfield as sh
 from sparsehopfield import reference, structures
@@ -631,6 +633,55 @@ def test_memory_of_bytes_stays_bytes(rng):
     assert memory.patterns.dtype == np.uint8
     assert memory.nbytes < 40 * 9 * 4 + 40 * 64
     assert same_bits(memory.update(queries), sh.update(queries, patterns, 0.1))
+
+
+FLIPPED_TYPES = [np.float64, np.float32, np.float16, np.uint8]
+
+
+@pytest.mark.parametrize("dtype", FLIPPED_TYPES)
+@hypothesis.given(data=st.data())
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_verify_notices_whatever_is_flipped(dtype, data):
+    """Any bits of patterns and values, such as the signs of an even number of them that lie apart by a power of two."""
+    m, d, v = data.draw(st.tuples(st.integers(2, 4), st.integers(1, 90), st.integers(1, 9)))
+    fill = data.draw(st.integers(0, 1))
+    patterns, values = (np.full((m, width), fill, dtype) for width in (d, v))
+    memory = sh.HopfieldMemory(patterns, values=values)
+    memory.verify()
+    step, last = data.draw(st.sampled_from([1, 2, 4, 8, 16])), patterns.itemsize - 1
+    places = st.tuples(st.integers(0, m - 1), st.integers(0, (d - 1) // step))
+    bits = st.just(8 * last + 7) if data.draw(st.booleans()) else st.integers(0, 8 * last + 7)
+    of_patterns = data.draw(st.sets(st.tuples(places, bits), min_size=1, max_size=8))
+    of_values = data.draw(st.sets(st.tuples(st.tuples(st.integers(0, m - 1), st.integers(0, v - 1)), bits), max_size=4))
+    for array, apart, flips in ((patterns, step, of_patterns), (values, 1, of_values)):
+        for (row, place), bit in flips:
+            array[row, place * apart : place * apart + 1].view(np.uint8)[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(ValueError, match=r"^patterns: the array was changed"):
+        memory.verify()
+
+
+@pytest.mark.parametrize("dtype", FLIPPED_TYPES)
+def test_verify_notices_what_changes_places(dtype, rng):
+    patterns, values = (rng.permutation(200)[:180].reshape(6, 30).astype(dtype) for _ in range(2))
+    kept = patterns.copy(), values.copy()
+    memory = sh.HopfieldMemory(patterns, values=values)
+    columns = np.arange(30)
+    columns[[3, 17]] = 17, 3
+    for changed in (
+        (kept[0][[0, 4, 2, 3, 1, 5]], kept[1]),
+        (kept[0][:, columns], kept[1]),
+        (np.roll(kept[0], 1, axis=0), kept[1]),
+        (np.roll(kept[0], 8, axis=1), kept[1]),
+        (kept[0], kept[1][::-1]),
+        kept[::-1],
+    ):
+        np.copyto(patterns, changed[0])
+        np.copyto(values, changed[1])
+        with pytest.raises(ValueError, match=r"^patterns: the array was changed"):
+            memory.verify()
+        np.copyto(patterns, kept[0])
+        np.copyto(values, kept[1])
+        memory.verify()
 
 
 def test_memory_borrows_or_copies(rng):

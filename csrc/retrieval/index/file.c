@@ -22,7 +22,7 @@
 
 /* To be changed with anything that is stored, or its meaning: the fields below, panels and boxes (kernels/codes.h),
  * records, columns of boxes, what bounds allow for. */
-enum { VERSION = 1, ALIGNMENT = 64, BYTE_ORDER_MARK = 0x01020304 };
+enum { VERSION = 2, ALIGNMENT = 64, BYTE_ORDER_MARK = 0x01020304 };
 static const char MAGIC[8] = {'s', 'h', ' ', 'i', 'n', 'd', 'e', 'x'};
 
 typedef struct {
