@@ -405,7 +405,8 @@ class HopfieldMemory:
         1. Copies nothing: rows stay where they are, borrowed and mapped ones too, and are passed over. It takes an
            eighth of a byte for each row that is stored. When more than an eighth of the rows has been removed, the
            others are copied together, into memory even if they were mapped; so M removals copy O(M) rows in all.
-        2. Results have the bits of a memory made anew of what is left. The index stays, until rows are copied together.
+        2. Results have the bits of a memory made anew of what is left. The index stays, too; when rows are copied
+           together, so is what it has of them, until a third of its room would be empty: then one is built anew.
            The first call after a removal that has no use for an index (maps with full support, supports of more than
            max(1024, M/16), structures that go by places, features) copies what is left, and keeps the copy until the
            next change; so do `patterns`, `values`, files and copies, and certificates that read the rows.
@@ -437,9 +438,8 @@ class HopfieldMemory:
             Its ending is yours to choose; what is written is a safetensors file.
         index : bool, optional
             Whether the file holds the index, for `load` to use it in place of building it. By default it does if the
-            memory has one now, whether a call or `build_index` has built it, unless patterns were removed since; True
-            builds it first. False leaves it out: the file is smaller, the same whatever was called before, and read by
-            earlier versions of this package.
+            memory has one now, whether a call or `build_index` has built it; True builds it first. False leaves it out:
+            the file is smaller, the same whatever was called before, and read by earlier versions of this package.
 
         Raises
         ------
@@ -474,8 +474,9 @@ class HopfieldMemory:
         snapshot, structure = self._current()
         stored = snapshot.pattern_set
         model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
+        if stored.removed and index is not False and (index or _core.index_nbytes(stored.core(stored.dtype))):
+            stored = stored.copied()
         if index:
-            stored = stored.copied() if stored.removed else stored
             self._build_index(stored)
         patterns, values = stored.arrays()
         tensors = {"patterns": patterns, "values": values, "ids": snapshot.given_ids}

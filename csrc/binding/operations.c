@@ -413,6 +413,17 @@ static PyObject *import_index(PyObject *module, PyObject *const *args, Py_ssize_
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
 }
 
+/* Gives a new memory of the patterns that are left of another the other's indexes, without the removed ones. */
+static PyObject *pack_index(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    stored *h, *other;
+    if (sh_expect(nargs, 2) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY)) ||
+        !(other = PyCapsule_GetPointer(args[1], MEMORY)))
+        return NULL;
+    SH_RUN(call, status, sh_memory_pack_index(SH_CALL(call), h->memory, other->memory))
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
+}
+
 /* Tells whether a call may take so many bytes for an index by itself. */
 static PyObject *index_fits(PyObject *module, PyObject *bytes) {
     (void)module;
@@ -753,6 +764,9 @@ PyMethodDef sh_operations[] = {
     {"import_index", FAST(import_index),
      "import_index(memory, index): has it use those in an array at a multiple of 64, which it keeps; returns what is "
      "wrong with that, or None"},
+    {"pack_index", FAST(pack_index),
+     "pack_index(memory, other): gives a new memory of the patterns that are left of another the other's indexes, if "
+     "these fit"},
     {"index_fits", index_fits, METH_O, "index_fits(bytes): whether a call may take so many for an index by itself"},
     {"use_index", FAST(use_index),
      "use_index(memory, use): whether calls build one: 0 if memory is left, 1 always, 2 never. Of a new memory."},

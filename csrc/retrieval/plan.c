@@ -24,7 +24,7 @@ enum {
 /* Work, in units of one multiplication of the matrix product. */
 static const double MIX_WORK = 8000;   /* to mix a row that softmax has scored: nearly all of these have weight */
 static const double LIST_WORK = 18000; /* to list one of the k best for a while, in the scan */
-static const double INDEX_WORK = 300;  /* to build an index, for every number of the patterns */
+static const double INDEX_WORK = 300;  /* to build an index, for every number of the patterns, but for its directions */
 static const double READ_WORK = 40;    /* to read a number that is in no cache */
 static const double LEAST_WORK = 2e7;  /* of a scan that is worth the overhead of an index */
 static const double INDEX_GAIN = 0.8;  /* of the scan's work, below which an index is taken */
@@ -266,6 +266,8 @@ static sh_status find_whether_index_pays(sh_job *job, int *pays) {
     *pays = 0;
     if (m->patterns.n < INDEX_PATTERNS || (asked < INDEX_QUERIES && !older)) return SH_OK;
     double features = (double)d, gram_rows = fmin(features, SH_LARGEST_GRAM), n = (double)m->patterns.n;
+    /* Too low for short rows, whose index so comes with INDEX_QUERIES: to build that of image patches takes what 560
+     * queries take of the matrix product. */
     double build = d <= 120 ? 20 * n * features : INDEX_WORK * n * features + 60 * gram_rows * gram_rows * gram_rows;
     if (older) build = 100 * n + INDEX_WORK * features * (double)(m->patterns.n - older);
     if (!((double)asked * n * features > 2 * build)) return SH_OK;

@@ -3,7 +3,7 @@
 #include "check.h"
 #include "retrieval/index/index.h"
 
-enum { M = 3000, N = 24, WIDEST = 300, HEADER = 128, NUMBERS = 448 };
+enum { M = 3000, N = 24, WIDEST = 300, HEADER = 128, NUMBERS = 768 };
 static uint64_t seed = 11;
 static float rows[M + 40][WIDEST], asked[N][WIDEST];
 static double rows_in_double[M + 40][WIDEST], asked_in_double[N][WIDEST];
@@ -164,6 +164,88 @@ static void there_and_back(void) {
     free(its);
 }
 
+/* --- fewer patterns ------------------------------------------------------------------------------- */
+
+/* Returns a memory of the patterns that are left of another, with its indexes; the rows are in `copied`. */
+static sh_memory *packed(sh_context *context, const problem *p, const sh_memory *other, void *copied) {
+    const int64_t n = sh_memory_count(other), bytes = p->d * (int64_t)size_of(p->type);
+    sh_rows left = {.data = copied, .n = n, .d = p->d, .stride = bytes, .type = p->type};
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)copied + i * bytes,
+               (const char *)other->patterns.data + sh_row_of(other, i) * other->patterns.stride, (size_t)bytes);
+    sh_memory *memory = NULL;
+    CHECK_OK(sh_memory_new(context, &left, NULL, p->similarity, p->type, &memory));
+    CHECK_OK(sh_memory_pack_index(context, memory, other));
+    return memory;
+}
+
+/* Removes patterns in every way, has the index without them, from file and all, and asks. */
+static void fewer_patterns(void) {
+    static double want[3 * N * WIDEST], got[3 * N * WIDEST];
+    double *bounds = own((M + 40) * 3, sizeof *bounds), *copied = own((M + 40) * WIDEST, sizeof *copied);
+    for (int i = 0; i < PROBLEM_COUNT - 1; i++)
+        for (int way = 0; way < 4; way++) {
+            const problem *p = &PROBLEMS[i];
+            ledger l = {.fail_at = -1};
+            sh_context context = context_of(&l, 1 + i % 3);
+            fill(p);
+            sh_memory *memory = with_indexes(&context, p), *longer = NULL, *fewer = NULL, *anew = NULL;
+            const sh_rows more = rows_of(p, p->n + 40);
+            if (way == 3 && !p->all && p->n > 64) { /* of two segments, the second of which goes */
+                CHECK_OK(sh_memory_extend(&context, memory, &more, NULL, &longer));
+                CHECK_OK(sh_memory_index(&context, longer));
+                sh_memory_free(&context, memory);
+                memory = longer;
+                CHECK(atomic_load(&memory->indexes->index[SH_LEADING_INDEX])->segments == 2);
+            }
+            int64_t gone[M], n = 0;
+            for (int64_t j = 0; j < sh_memory_count(memory); j++)
+                if (way == 0 ? j % 8 == 0 : way == 1 ? j > 5 && j < p->n / 9 : way == 2 ? j == 7 : j >= p->n || j == 9)
+                    gone[n++] = j;
+            CHECK_OK(sh_memory_remove(&context, memory, n, gone, &fewer));
+            sh_memory *with = packed(&context, p, fewer, copied);
+            const int made = sh_memory_index_bytes(with) > 0;
+            CHECK(made || (way == 0 && p->similarity == SH_EUCLIDEAN)); /* of another first pattern */
+            CHECK(sh_memory_index_bytes(with) <= sh_memory_index_bytes(fewer));
+            CHECK_OK(sh_memory_new(&context, &with->patterns, NULL, p->similarity, p->type, &anew));
+            sh_memory_use_index(&context, anew, SH_INDEX_NEVER);
+            context.path = SH_PATH_SCAN;
+            for (int k = 0; k < 2 + p->all; k++)
+                CHECK_OK(sh_update(&context, anew, sparsemax, queries_of(p), want + (int64_t)k * N * WIDEST, NULL));
+            context.path = SH_PATH_AUTO;
+            ask(&context, p, with, got, bounds);
+            CHECK(!memcmp(want, got, sizeof want));
+            if (made) { /* as a file it is found to be sound */
+                int64_t bytes;
+                void *file = exported(&context, with, &bytes);
+                sh_memory_use_index(&context, anew, SH_INDEX_AUTO);
+                CHECK_OK(sh_memory_index_import(&context, anew, file, bytes));
+                CHECK(sh_memory_index_bytes(anew) == sh_memory_index_bytes(with));
+                ask(&context, p, anew, got, bounds);
+                CHECK(!memcmp(want, got, sizeof want));
+                sh_memory_use_index(&context, anew, SH_INDEX_NEVER);
+                free(file);
+            }
+            for (int64_t fail = 0; way == 2 && fail < 40; fail++) { /* without memory for one there is none */
+                sh_memory *without = NULL;
+                CHECK_OK(sh_memory_new(&context, &with->patterns, NULL, p->similarity, p->type, &without));
+                l.fail_at = atomic_load(&l.made) + fail;
+                CHECK_OK(sh_memory_pack_index(&context, without, fewer));
+                l.fail_at = -1;
+                CHECK(sh_memory_index_bytes(without) <= sh_memory_index_bytes(with));
+                CHECK(fail < 39 || sh_memory_index_bytes(without) == sh_memory_index_bytes(with));
+                sh_memory_free(&context, without);
+            }
+            sh_memory_free(&context, anew);
+            sh_memory_free(&context, with);
+            sh_memory_free(&context, fewer);
+            sh_memory_free(&context, memory);
+            CHECK(l.live == 0);
+        }
+    free(bounds);
+    free(copied);
+}
+
 /* Patterns are read once where their fingerprint is computed with their norms: what is written into them afterwards, which
  * nobody may do, is not told by an import. */
 static void one_pass(void) {
@@ -277,16 +359,18 @@ static void damage(void) {
             const char *name = at >= 32 && at < 72 ? "patterns" : "file";
             refuse_with(memory, file, bytes, at, &whole[i], 8, 1, name);
         }
-    for (int64_t field = 0; field < 14; field++) { /* up to the start of the second segment */
+    for (int64_t field = 0; field < 78; field += field == 13   ? 32
+                                                 : field == 45 ? 32
+                                                               : 1) { /* the only segment's alone */
         const int64_t at = HEADER + 8 * field;
         const int is_flag = field == 4, is_column = field >= 6 && field < 12;
         for (size_t i = 0; i < sizeof whole / sizeof *whole && !is_flag; i++)
             if (memcmp(file + at, &whole[i], 8) != 0 && !(is_column && whole[i] == 3))
                 refuse_with(memory, file, bytes, at, &whole[i], 8, 1, "file");
     }
-    for (int64_t field = 45; field < 52; field++) /* scaling, first_distance, eta, weights of the filter */
+    for (int64_t field = 78; field < 85; field++) /* scaling, first_distance, eta, weights of the filter */
         for (size_t i = 0; i < sizeof real / sizeof *real; i++)
-            if ((field != 46 && field != 47) || real[i] != 0x1p-600) /* which these may be */
+            if ((field != 79 && field != 80) || real[i] != 0x1p-600) /* which these may be */
                 refuse_with(memory, file, bytes, HEADER + 8 * field, &real[i], 8, 1, "file");
 
     /* an order that is none; slots that are empty, or seem to be; numbers that are none */
@@ -325,6 +409,13 @@ static void damage(void) {
     const float finite = 0; /* the bias of a slot that is empty, and of a panel that there is not */
     refuse_with(memory, file, bytes, last_bias, &finite, 4, 1, "file");
     refuse_with(memory, file, bytes, (char *)y->boxes - file + 4 * (SH_GROUP_FLOATS - 1), &finite, 4, 1, "file");
+    int32_t slots
+        [SH_PANEL]; /* an empty slot before others of its panel; a panel that is empty, and thus another too full */
+    memcpy(slots, y->order, sizeof slots);
+    slots[5] = -1;
+    refuse_with(memory, file, bytes, order, slots, sizeof slots, 1, "file");
+    for (int i = 0; i < SH_PANEL; i++) slots[i] = -1;
+    refuse_with(memory, file, bytes, order, slots, sizeof slots, 1, "file");
 
     CHECK_OK(sh_memory_index_import(&context, memory, file, bytes)); /* the whole file is still taken */
     sh_memory_use_index(&context, memory, SH_INDEX_NEVER);
@@ -428,6 +519,7 @@ static void failures(void) {
 int main(void) {
     CHECK_OK(sh_initialise());
     there_and_back();
+    fewer_patterns();
     one_pass();
     damage();
     made_up();

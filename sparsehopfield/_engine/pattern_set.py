@@ -159,10 +159,14 @@ class PatternSet:
         """Use an index that `_core.export_index` wrote, before any call; return what is wrong with it, or None."""
         core = self._new_core(self.dtype, takes_index=True)
         wrong = _core.import_index(core, saved)
+        self._begin_with(core)
+        return wrong
+
+    def _begin_with(self, core: Any) -> None:
+        """Use a memory of the core's that has an index already, or gets one if it always has."""
         if self.index is True:
             _core.build_index(core)  # if there is none
         self._cores[self.dtype] = core
-        return wrong
 
     def with_rows(
         self, patterns: Array, values: Array | None, *, extends: bool, index: IndexUse | None = None
@@ -206,9 +210,14 @@ class PatternSet:
         return other
 
     def copied(self) -> "PatternSet":
-        """Return a set of copies of the patterns and values, which lie in a storage of their own."""
+        """Return a set of copies of the patterns and values, which lie in a storage of their own, and with an index."""
         if self.removed:
-            return self.with_rows(*self.arrays(), extends=False)
+            other = self._begin_another(*self.arrays())
+            other.removed, other.sources = 0, (other.storage, other.value_storage)
+            core = other._new_core(self.dtype)
+            _core.pack_index(core, self.core(self.dtype))
+            other._begin_with(core)
+            return other
         values = None if self.value_storage is None else copy_array(self.value_storage)
         return self.with_rows(copy_array(self.storage), values, extends=True)
 

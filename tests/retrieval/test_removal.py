@@ -246,8 +246,46 @@ def test_the_index_stays(index):
         assert memory.index_nbytes == size
     memory.add(rows[:50])
     assert same_bits(memory.update(rows[::20]), fresh(memory).update(rows[::20]))
-    memory.remove(slice(0, None, 3))  # after which they lie together
+    for left in (2500, 2180):  # they are copied together
+        memory.remove(np.random.default_rng(9).permutation(len(memory))[left:])
+        assert memory._snapshot.pattern_set.removed == 0
+        assert 0 < memory.index_nbytes <= 1.05 * size  # with what was added
+        assert same_bits(memory.update(rows[::20]), fresh(memory).update(rows[::20]))
+    memory.remove(np.random.default_rng(9).permutation(2180)[1400:])  # its panels are half empty
     assert (memory.index_nbytes > 0) == (index is True)
+    assert same_bits(memory.update(rows[::20]), fresh(memory).update(rows[::20]))
+
+
+@pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
+def test_an_index_is_saved_without_removed_patterns(tmp_path, similarity):
+    rows = clustered(np.random.default_rng(7), 3000)
+
+    def answer(memory):
+        return memory.update(rows[::20])
+
+    def scanned(memory):
+        return answer(sh.HopfieldMemory(memory.patterns.copy(), 2.0, similarity=similarity, index=False))
+
+    memory = sh.HopfieldMemory(rows, 2.0, similarity=similarity)
+    memory.build_index()
+    memory.add(rows[:200] + 1)
+    memory.build_index()
+    memory.remove(slice(0, 200))  # the first pattern, and more than panels of these alone
+    memory.remove(slice(-150, None))
+    memory.save(tmp_path / "memory")
+    again = sh.HopfieldMemory.load(tmp_path / "memory", mmap=True, verify=True)
+    assert 0 < again.index_nbytes <= memory.index_nbytes
+    assert same_bits(again.ids, memory.ids)
+    for name in ("auto", "lines", "scan"):
+        with path(name):
+            assert same_bits(answer(again), scanned(memory))
+    again.add(rows[:40])
+    again.remove([0, 7, 2000])
+    again.save(tmp_path / "memory", index=True)
+    for use in (None, False):
+        last = sh.HopfieldMemory.load(tmp_path / "memory", index=use)
+        assert (last.index_nbytes > 0) == (use is None)
+        assert same_bits(answer(last), scanned(again))
 
 
 # --- what fails, and who looks on ----------------------------------------------------------------------

@@ -10,7 +10,7 @@
  * Notes  1. Sizes follow from shapes. These are compared with the memory's and with each other before anything is read
  *           by them; so whatever the bytes are, nothing outside of them is read.
  *        2. A search goes by the order, the boxes and the bounds of slots. So the order is checked to have every pattern
- *           once, in its segment, and empty slots to have the bias -INFINITY; and all numbers to be so small that no
+ *           once, in its segment, before the empty slots of its panel, which have the bias -INFINITY; and all numbers to be so small that no
  *           bound overflows: else -INFINITY could become NaN, and the search list a slot that has no pattern.
  *        3. Then the bounds hold as far as the bytes are those that were exported: the checksum tells damage, and the
  *           fingerprint other patterns. Whoever makes a checksum for bounds of his own can make a search miss patterns.
@@ -42,11 +42,12 @@ typedef struct {
     int64_t number; /* SH_LEADING_INDEX and so on, ascending */
     int64_t rank, filter_columns, refinement_columns, refinement_rotated;
     int64_t box_columns, box_column[SH_BOX_COLUMNS - 1];
-    int64_t segments, segment_start[SH_SEGMENTS];
+    int64_t segments, segment_start[SH_SEGMENTS], segment_panel[SH_SEGMENTS], panels;
     double scaling, first_distance, eta, filter_weight[4], refinement_weight[4];
+    int64_t unused[7];
 } saved_index;
 
-_Static_assert(sizeof(file_header) == 2 * ALIGNMENT && sizeof(saved_index) == 7 * ALIGNMENT, "no gaps between fields");
+_Static_assert(sizeof(file_header) == 2 * ALIGNMENT && sizeof(saved_index) == 12 * ALIGNMENT, "no gaps between fields");
 
 /* --- checksums ------------------------------------------------------------------------------------ */
 
@@ -151,11 +152,15 @@ static saved_index numbers_of(const sh_index *x, int64_t number) {
                      .refinement_rotated = x->refinement.rotated,
                      .box_columns = x->box_columns,
                      .segments = x->segments,
+                     .panels = x->panel_count,
                      .scaling = x->scaling,
                      .first_distance = x->first_distance,
                      .eta = x->filter.eta};
     for (int64_t c = 0; c < x->box_columns; c++) s.box_column[c] = x->box_column[c];
-    for (int64_t i = 0; i < x->segments; i++) s.segment_start[i] = x->segment_start[i];
+    for (int64_t i = 0; i < x->segments; i++) {
+        s.segment_start[i] = x->segment_start[i];
+        s.segment_panel[i] = x->segment_panel[i];
+    }
     memcpy(s.filter_weight, x->filter.weight, sizeof s.filter_weight);
     memcpy(s.refinement_weight, x->refinement.weight, sizeof s.refinement_weight);
     return s;
@@ -251,7 +256,7 @@ static int take_numbers(const sh_memory *m, const saved_index *s, sh_index *x) {
     if (!is_between(s->scaling, 0x1p-500, 0x1p500) || frexp(s->scaling, &exponent) != 0.5) return 0;
     if (!is_between(s->first_distance, 0, 0x1p500) || !is_between(s->eta, 0, 0x1p-14)) return 0;
     if (!are_weights(s->filter_weight) || (s->refinement_columns && !are_weights(s->refinement_weight))) return 0;
-    if (s->segments < 1 || s->segments > SH_SEGMENTS || s->segment_start[0] != 0) return 0;
+    if (s->segments < 1 || s->segments > SH_SEGMENTS || s->segment_start[0] != 0 || s->segment_panel[0] != 0) return 0;
     *x = (sh_index){.references = 1,
                     .borrowed = 1,
                     .kind = s->number == SH_ALL_INDEX ? SH_ALL_COLUMNS : SH_LEADING_COLUMNS,
@@ -268,11 +273,15 @@ static int take_numbers(const sh_memory *m, const saved_index *s, sh_index *x) {
         x->box_column[c] = (int32_t)s->box_column[c];
     }
     for (int64_t i = 0; i < s->segments; i++) {
-        const int64_t start = s->segment_start[i], end = i + 1 < s->segments ? s->segment_start[i + 1] : n;
+        const int last = i + 1 == s->segments;
+        const int64_t start = s->segment_start[i], end = last ? n : s->segment_start[i + 1];
+        const int64_t panel = s->segment_panel[i], next = last ? s->panels : s->segment_panel[i + 1];
         if (start < 0 || start >= end || end > n) return 0;
+        if (panel < 0 || panel >= next || next - panel > end - start) return 0; /* each has a pattern */
         x->segment_start[i] = start;
-        x->panel_count += sh_ceil_div(end - start, SH_PANEL);
+        x->segment_panel[i] = panel;
     }
+    x->panel_count = s->panels;
     sh_set_quantiser(&x->filter, s->filter_columns, rotated, s->eta, d);
     if (s->refinement_columns)
         sh_set_quantiser(&x->refinement, s->refinement_columns, s->refinement_rotated != 0, s->eta, d);
@@ -307,27 +316,28 @@ static int is_sound_basis(const sh_index *x) {
     return sound;
 }
 
-/* Tells whether every pattern has one slot, of a panel of its segment, and only the last slots of a segment are empty. */
+/* Tells whether every pattern has one slot, of a panel of its segment, and only the last slots of a panel are empty. */
 static sh_status check_order(sh_context *context, const sh_index *x, int *sound) {
     uint8_t *seen = sh_allocate(context, sh_ceil_div(x->patterns, 8), 1);
     if (!seen) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     memset(seen, 0, (size_t)sh_ceil_div(x->patterns, 8));
-    const int32_t *order = x->order;
+    int64_t found = 0;
     *sound = 1;
     for (int64_t s = 0; s < x->segments && *sound; s++) {
-        const int64_t start = x->segment_start[s], end = s + 1 < x->segments ? x->segment_start[s + 1] : x->patterns;
-        const int64_t slots = sh_ceil_div(end - start, SH_PANEL) * SH_PANEL;
-        for (int64_t i = 0; i < slots && *sound; i++) {
-            const int64_t pattern = order[i];
-            if (i >= end - start) {
-                *sound = pattern == -1;
+        const int last = s + 1 == x->segments;
+        const int64_t start = x->segment_start[s], end = last ? x->patterns : x->segment_start[s + 1];
+        const int64_t end_slot = (last ? x->panel_count : x->segment_panel[s + 1]) * SH_PANEL;
+        for (int64_t i = x->segment_panel[s] * SH_PANEL; i < end_slot && *sound; i++) {
+            const int64_t pattern = x->order[i];
+            if (pattern == -1) {
+                *sound = i % SH_PANEL != 0 && ((i + 1) % SH_PANEL == 0 || x->order[i + 1] == -1);
                 continue;
             }
             *sound = pattern >= start && pattern < end && !(seen[pattern / 8] >> pattern % 8 & 1);
-            if (*sound) seen[pattern / 8] |= (uint8_t)(1 << pattern % 8);
+            if (*sound) seen[pattern / 8] |= (uint8_t)(1 << pattern % 8), found++;
         }
-        order += slots;
     }
+    *sound &= found == x->patterns;
     sh_release(context, seen);
     return SH_OK;
 }

@@ -71,7 +71,7 @@ typedef struct sh_index {
     float *basis; /* (rank, d) V, or NULL */
     sh_quantiser filter, refinement;
     int64_t quads;                          /* ceil(filter.columns / 4) */
-    int64_t panel_count;                    /* some of whose slots may be empty: their bounds are -INFINITY */
+    int64_t panel_count;                    /* whose last slots may be empty: their bounds are -INFINITY */
     uint8_t *panels;                        /* (panel_count) filter codes (kernels/codes.h), */
     float *scales;                          /* (panel_count) and their scales */
     int32_t *order;                         /* (64 panel_count) the pattern of each slot; -1: the slot is empty */
@@ -81,7 +81,8 @@ typedef struct sh_index {
     int32_t box_column[SH_BOX_COLUMNS - 1]; /* (box_columns) which of V y, or of y where there is no basis */
     double box_error, box_phi;              /* projection_error of one of these, phi of all (as of a quantiser) */
     int64_t segments;                       /* each of patterns that were ordered together, in panels of their own */
-    int64_t segment_start[SH_SEGMENTS];     /* (segments) the first pattern of each */
+    int64_t segment_start[SH_SEGMENTS];     /* (segments) the first pattern of each, */
+    int64_t segment_panel[SH_SEGMENTS];     /* and the first panel */
     size_t record_bytes;                    /* a multiple of 4; 0: there are no records */
     char *records; /* (64 panel_count) K refinement codes; in the last 12 bytes scale, error radius, bias */
     size_t bytes;  /* of all these arrays but `features` */
@@ -92,7 +93,7 @@ typedef struct sh_index {
  * Returned   *index, which has one reference; or NULL where none can be: extreme norms, too many features for 8-bit
  *            sums
  * Errors     SH_NO_MEMORY also where the index, or what it takes to make it, would exceed most_bytes
- * Cost       3 to 5 % of the scan of 10,000 queries */
+ * Cost       5 to 7 % of the matrix product with 10,000 queries */
 sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *features,
                        int64_t d, int64_t most_bytes, sh_index **index);
 /* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others in panels of
@@ -100,6 +101,13 @@ sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_ki
  * patterns that the older index was made for. */
 sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, int64_t most_bytes,
                         sh_index **index);
+/* Makes the index of a memory that has the patterns which are left of another, in their order, from the other's: the slots
+ * of removed ones become empty, and no pattern is read. `base`: of an index with longer codes, that made from its base.
+ * *index is NULL where the patterns do not fit its scaling, or in a third more panels than they take. */
+sh_status sh_index_pack(sh_context *context, const sh_memory *memory, const sh_memory *other, const sh_index *older,
+                        sh_index *base, int64_t most_bytes, sh_index **index);
+/* Does so for all indexes of `other`, unless the memory has its own or uses none, or there is no memory for them. */
+sh_status sh_memory_pack_index(sh_context *context, const sh_memory *memory, const sh_memory *other);
 /* Makes an index with filter codes of SH_LONG_CODE columns, for queries that too many patterns pass the short ones of;
  * the rest is shared with `base`. *index is NULL where the basis has not so many. Cost: 128 bytes a pattern. */
 sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *memory, sh_index *base, int64_t most_bytes,
