@@ -151,6 +151,7 @@ sh_status sh_memory_remove(sh_context *context, const sh_memory *old, int64_t n,
     if (centre) memcpy(centre, old->centre, (size_t)old->patterns.d * old->k->size);
     m->removed = removed;
     sh_retain_terms(m->row_terms);
+    sh_retain_outliers(m->outliers);
     indexes->use = old->indexes->use;
     indexes->older_patterns = 0;
     atomic_store(&indexes->queries_asked, atomic_load(&old->indexes->queries_asked));
