@@ -86,7 +86,8 @@ struct sh_memory {
     void *packed_rows[2];         /* of a packed memory: the patterns and values that it owns; else NULL */
     double *bias, *scale;         /* (M) in double, or NULL: of canonical scores */
     void *tile_bias, *tile_scale; /* the same in the compute type: of tiles of scores */
-    void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern */
+    void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of a pattern, */
+    int64_t centre_row;           /* of this one, nearly always the first (memory.c, note 1) */
     int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
     double max_spread;            /* max |xi - centre|; where not centred, no less than it */
     sh_row_terms *row_terms;      /* holds biases or scales; shared with the memories that this one extends */

@@ -2,15 +2,17 @@
  *
  * Notes  1. A similarity is a bias and a scale per pattern: dot none; euclidean the bias -|xi|^2/2, under which
  *           argmax s is the nearest pattern; cosine the scale 1/|xi|, for scores and mixture alike.
- *           Where all patterns lie closer together than to the origin, <x, xi> - |xi|^2/2 cancels; tiles then hold
- *           <x - c, xi - c> - |xi - c|^2/2, where the centre c is the first pattern. So it is the same however a memory
- *           has grown, and as good as any centre but for a factor of 2.
+ *           Where all patterns but outliers lie closer together than to the origin, <x, xi> - |xi|^2/2 cancels; tiles
+ *           then hold <x - c, xi - c> - |xi - c|^2/2, where the centre c is the first pattern or, where that is far from
+ *           most of the first few, another of these. So it is the same however a memory has grown, and as good as any
+ *           centre but for a small factor.
  *        2. The norms cost one pass. They are finite only if the patterns are, so these need no check of their own.
  *        3. Biases and scales lie in arrays with space for more. A memory and those that extend it read the same
  *           arrays, each its own first rows; rows in use never change.
  */
 #include "retrieval/job.h"
 #include "retrieval/index/index.h"
+#include <stdlib.h>
 
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *widened_row) {
     assert(i >= 0 && i < rows->n);
@@ -97,6 +99,8 @@ static sh_row_terms *extend_terms(sh_context *context, sh_row_terms *old, int64_
 enum {
     CHUNK = 256, /* rows a work item */
     FAR = 8,     /* a memory is centred if its rows are so many times as far from the origin as from the centre */
+    FIRST = 8,   /* patterns that the centre may be, */
+    OUT = 4,     /* if it is so many times as far from most of them as another is */
 };
 /* The largest numbers of some rows, as sh_memory has them. */
 typedef struct {
@@ -184,6 +188,30 @@ static sh_status bias_differences(void *pointer, int64_t item, void *scratch, sh
     return SH_OK;
 }
 
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Returns the pattern that is the centre (note 1). rows: (2, d) scratch. */
+static int64_t find_centre(const sh_kernels *k, const sh_rows *patterns, void *rows) {
+    const int64_t n = sh_min(patterns->n, FIRST), d = patterns->d;
+    double median[FIRST]; /* of the squared distances from the others */
+    int64_t best = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double distance2[FIRST];
+        const void *row = sh_row_at(k, patterns, i, rows);
+        for (int64_t j = 0; j < n; j++)
+            distance2[j] = k->distance2(row, sh_row_at(k, patterns, j, sh_at(k, rows, d)), d);
+        qsort(distance2, (size_t)n, sizeof *distance2, compare_doubles);
+        median[i] = distance2[n / 2];
+        if (median[i] < median[best]) best = i;
+    }
+    const void *row = sh_row_at(k, patterns, best, rows);
+    const int far = FAR * FAR * median[best] < k->dot(row, row, d); /* from the origin; else no centre is of use */
+    return far && median[0] > OUT * OUT * median[best] ? best : 0;
+}
+
 /* Tells whether all patterns but outliers lie closer together than to the origin (note 1). */
 static int is_centred(const sh_memory *m, double centre_norm) {
     const double limit = sh_outlier_limit(m->outliers->spreads, m->patterns.n, m->max_spread);
@@ -256,11 +284,21 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
     int64_t n = patterns->n, ready = old ? old->patterns.n : 0, chunks = sh_ceil_div(n - ready, CHUNK);
     preparation p = {.m = m, .first = ready, .check_values = values && !values->unchecked && !rebuild};
     sh_status status = SH_NO_MEMORY;
-    int centre_changed = 0; /* the old memory is centred and this is not, or the reverse: its tile biases are others */
+    int centre_changed =
+        0; /* or the old memory is centred and this is not, or the reverse: its tile biases are others */
     p.max = sh_allocate(context, sh_max(chunks, 1), sizeof *p.max);
     if (!p.max) goto done;
     if (similarity == SH_EUCLIDEAN) {
-        const void *row = sh_row_at(m->k, patterns, 0, m->centre);
+        void *rows = sh_allocate(context, 2 * patterns->d, m->k->size);
+        if (!rows) goto done;
+        m->centre_row = find_centre(m->k, patterns, rows);
+        sh_release(context, rows);
+        centre_changed = old && m->centre_row != old->centre_row;
+        if (centre_changed) {
+            status = SH_OK;
+            goto done;
+        }
+        const void *row = sh_row_at(m->k, patterns, m->centre_row, m->centre);
         if (row != m->centre) memcpy(m->centre, row, (size_t)patterns->d * m->k->size);
         p.centre_norm = sh_norm(m->k, m->centre, patterns->d) * (1 + 1e-9);
     }

@@ -113,7 +113,7 @@ static int64_t scores_within_cutoff(const sh_job *job, const void *row, double b
 static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, double min_score, int *too_many,
                                    sh_context *context) {
     enum { PIECE = 1024 };
-    int64_t n = 0;
+    int64_t n = 0, scored = 0;
     sh_long_list l = {0};
     sh_status status = SH_NO_MEMORY;
     if (!sh_lengthen_list(job, context, &l, 0, 4 * PIECE)) goto done;
@@ -127,12 +127,14 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
         int64_t found = job->k->collect(sh_at(job->k, row, j), width, min_score, j, l.list + n);
         sh_score_canonically(job, query, l.list + n, found, l.scratch.widened_row);
         n += found;
+        scored += found;
         assert(n <= l.capacity);
         if (sh_stopped(context)) {
             status = SH_INTERRUPTED;
             goto done;
         }
     }
+    if (job->out.counts) job->out.counts[query][SH_SCORED] = scored;
     n = sh_keep_in_reach(job, query, l.list, n);
     const int64_t most = too_many ? sh_exact_support(job->memory) : n;
     if (n > most && sh_count_support(job, query, l.list, n, l.scratch.z) > most) {

@@ -194,6 +194,7 @@ static sh_status answer(sh_job *job, int64_t query, const sh_candidate_list *l, 
         return SH_OK;
     }
     sh_score_canonically(job, query, l->list, l->n, results.widened_row);
+    if (job->out.counts) job->out.counts[query][SH_SCORED] = l->n;
     return sh_store_results(job, query, l->list, l->n, results, context);
 }
 
