@@ -368,7 +368,8 @@ SH_API sh_status sh_candidates(sh_context *context, const sh_memory *memory, sh_
 SH_API void sh_entries_free(sh_context *context, sh_entries *entries);
 
 /* sh_survey: counts, of each query, the patterns in each stage of the search: listed by their filter codes, still listed
- * after refinement, scored canonically, in the support. The scan knows the last alone; the others are -1.
+ * after refinement, scored canonically, in the support. The scan knows the last two alone; the others are -1.
+ * So is the third where weights come from scores of the product.
  * Returned   counts  (N, 4)
  * Errors     SH_BAD_ARGUMENT of a map with full support ("separation"); those of sh_update
  * Cost       that of sh_update */

@@ -65,6 +65,18 @@ typedef struct {
 } sh_removed;
 enum { SH_COUNTED_ROWS = 512 };
 
+/* The sizes of a memory's patterns, and those that are much larger than nearly all others (outliers.c); never changed once
+ * made. A pattern's size is its norm or, in a centred memory, its distance from the centre. */
+enum { SH_SIZES = 256 };
+typedef struct {
+    _Atomic int64_t references;        /* memories that read it */
+    _Atomic int64_t norms[SH_SIZES];   /* patterns by their norms, in powers of 2, */
+    _Atomic int64_t spreads[SH_SIZES]; /* and by their distances from the centre; as the rest, of removed rows, too */
+    int64_t n;                         /* outliers */
+    double limit;                      /* sizes of outliers are at least this, all others less; or INFINITY */
+    sh_candidate *outlier;             /* (n) by position; in place of its score, its size */
+} sh_outliers;
+
 struct sh_memory {
     const sh_kernels *k;
     sh_type type;
@@ -75,7 +87,8 @@ struct sh_memory {
     void *packed_rows[2];         /* of a packed memory: the patterns and values that it owns; else NULL */
     double *bias, *scale;         /* (M) in double, or NULL: of canonical scores */
     void *tile_bias, *tile_scale; /* the same in the compute type: of tiles of scores */
-    void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern */
+    void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of a pattern, */
+    int64_t centre_row;           /* of this one, nearly always the first (memory.c, note 1) */
     int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
     double max_spread;            /* max |xi - centre|; where not centred, no less than it */
     int has_fingerprint;          /* whether that of the patterns is known since they were read: */
@@ -86,6 +99,7 @@ struct sh_memory {
     double max_raw_norm;        /* max |xi| as stored, which bounds products */
     int64_t whole_count;        /* patterns of the whole that these are part of (sh_memory_set_whole); 0: of none, */
     double whole_max_norm;      /* and its max |xi| */
+    sh_outliers *outliers;      /* or NULL: scores by cosine have none */
     sh_indexes *indexes;
 };
 
@@ -155,7 +169,10 @@ typedef struct {
     const void *centre;             /* (d) what tiles of patterns are taken from, or NULL */
     const void *tile_bias;          /* (M) of tiles of scores, or NULL */
     void *differences;              /* (N, d) queries less the centre, or NULL */
-    double *slack;                  /* (N) how far a score of the tiles may be from the exact one */
+    double *slack;                  /* (N) how far a score of the tiles, but of an outlier, may be from the exact one */
+    const sh_outliers *outliers;    /* NULL: there are none. Else: */
+    double relative, *length;       /* (N) slack = relative (length size + ...): |x|, or |x - centre| */
+    int allows_for_rounding;        /* sh_allow_for_rounding was here */
     double *shift;                  /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
     _Atomic int *not_finite;        /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
     int64_t *unserved;     /* (2 N) memory for the lists of queries that one index leaves, and the other reads */
@@ -228,11 +245,24 @@ int64_t sh_row_of(const sh_memory *m, int64_t position);
 void sh_hide_removed(const sh_memory *m, int64_t rows, int64_t first, int64_t n, void *scores, int64_t ld);
 /* sh_release_removed: gives up one reference; the last frees it. NULL is ignored. */
 void sh_release_removed(sh_context *context, sh_removed *removed);
+/* outliers.c. sh_new_outliers: returns sizes like those of an older memory (NULL: none), without outliers; or NULL.
+ * sh_count_sizes: adds n sizes to counts. sh_outlier_limit: returns from which size on patterns are outliers, given those
+ * counts; INFINITY: none is. sh_find_outliers: lists those of a memory whose sizes are counted; `old` is the memory that it
+ * extends, or NULL. */
+sh_outliers *sh_new_outliers(sh_context *context, const sh_outliers *old);
+void sh_retain_outliers(sh_outliers *outliers);
+void sh_release_outliers(sh_context *context, sh_outliers *outliers);
+void sh_count_sizes(const double *size, int64_t n, _Atomic int64_t *counts);
+double sh_outlier_limit(const _Atomic int64_t *counts, int64_t patterns, double largest);
+sh_status sh_find_outliers(sh_context *context, sh_memory *m, const sh_memory *old, double centre_norm);
 /* sh_pack: gives the memory of the patterns that are left, made anew of a copy that has them together. It stays with
  * the memory, and serves its later calls. */
 sh_status sh_pack(sh_context *context, const sh_memory *m, const sh_memory **packed);
 /* memory.c: sh_norm: computes |x|, also where the sum of squares leaves the range of double. NaN or inf if x has one. */
 double sh_norm(const sh_kernels *k, const void *x, int64_t d);
+/* sh_spread: computes the distance of a row of this norm from the centre; or, where it is so large that the memory is not
+ * centred but for outliers, a bound on it. centre_norm: not below |centre|. */
+double sh_spread(const sh_memory *m, const void *row, double norm, double centre_norm);
 /* sh_share_indexes: takes references to the indexes of an old memory, whose rows are the first of these: to be used if
  * there are no others, else to be grown. */
 void sh_share_indexes(sh_context *context, sh_memory *m, const sh_memory *old);
@@ -283,6 +313,25 @@ static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int6
  * tile_rows: sh_tile_row_bytes. */
 void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *queries, int64_t rows, int64_t first,
                     int64_t n, void *scores, int64_t ld, void *tile_rows);
+/* Some outliers of a job: those among certain rows. */
+typedef struct {
+    const sh_candidate *outlier; /* (n) sizes in place of scores */
+    int64_t n;
+} sh_outlier_range;
+/* outliers.c. sh_outliers_of: returns those among the rows [first, first + n).
+ * sh_hide_outliers: moves their scores from a row of scores that begins with pattern `first` to scores (o.n), and makes
+ * them -inf; returns the best of the others, given the best of all, or -INFINITY.
+ * sh_outlier_slack: returns how far the score of an outlier of this size may be from the canonical one.
+ * sh_settle_outliers: replaces the scores of outliers by canonical ones, rounded, where these can matter: in a row of at
+ * most SH_TILE scores, less `shift`, of a query whose best score so far is `best` (NaN: there was none).
+ * sh_allow_for_rounding: adds that rounding to the slack of all queries, once, before rows are settled. */
+sh_outlier_range sh_outliers_of(const sh_job *job, int64_t first, int64_t n);
+double sh_hide_outliers(const sh_job *job, sh_outlier_range o, int64_t first, int64_t n, void *row, double best,
+                        double *scores);
+double sh_outlier_slack(const sh_job *job, int64_t query, double size);
+void sh_settle_outliers(const sh_job *job, int64_t query, int64_t first, int64_t n, void *row, double best,
+                        double shift, void *widened_row);
+void sh_allow_for_rounding(sh_job *job);
 /* sh_tile_mix: out[rows x columns] (+)= p[rows x n] * values[first .. first + n, column .. column + columns), less
  * value_centre. As weights sum to 1, the caller adds the centre to what is mixed at the end. */
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,

@@ -2,9 +2,10 @@
  *
  * Notes  1. A similarity is a bias and a scale per pattern: dot none; euclidean the bias -|xi|^2/2, under which
  *           argmax s is the nearest pattern; cosine the scale 1/|xi|, for scores and mixture alike.
- *           Where all patterns lie closer together than to the origin, <x, xi> - |xi|^2/2 cancels; tiles then hold
- *           <x - c, xi - c> - |xi - c|^2/2, where the centre c is the first pattern. So it is the same however a memory
- *           has grown, and as good as any centre but for a factor of 2.
+ *           Where all patterns but outliers lie closer together than to the origin, <x, xi> - |xi|^2/2 cancels; tiles
+ *           then hold <x - c, xi - c> - |xi - c|^2/2, where the centre c is the first pattern or, where that is far from
+ *           most of the first few, another of these. So it is the same however a memory has grown, and as good as any
+ *           centre but for a small factor.
  *        2. The norms cost one pass. They are finite only if the patterns are, so these need no check of their own. A
  *           fingerprint that is wanted costs no other.
  *        3. Biases and scales lie in arrays with space for more. A memory and those that extend it read the same
@@ -12,6 +13,7 @@
  */
 #include "retrieval/job.h"
 #include "retrieval/index/index.h"
+#include <stdlib.h>
 
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *widened_row) {
     assert(i >= 0 && i < rows->n);
@@ -34,8 +36,8 @@ int64_t sh_prefetch_distance(const sh_rows *rows) {
     return sh_max(1, sh_min(MAX_ROWS, BYTES / sh_max(bytes, 1)));
 }
 
-double sh_norm(const sh_kernels *k, const void *x, int64_t d) {
-    double squares = k->dot(x, x, d);
+/* Computes |x| from the sum of its squares. */
+static double norm_of(const sh_kernels *k, const void *x, int64_t d, double squares) {
     if (squares >= 0x1p-900 && squares <= 0x1.fffffffffffffp1023) return sqrt(squares);
     double largest = k->max_abs(x, d), sum = 0; /* of the squares over largest^2 */
     if (!(largest > 0) || isinf(largest)) return largest;
@@ -46,6 +48,8 @@ double sh_norm(const sh_kernels *k, const void *x, int64_t d) {
     }
     return largest * sqrt(sum);
 }
+
+double sh_norm(const sh_kernels *k, const void *x, int64_t d) { return norm_of(k, x, d, k->dot(x, x, d)); }
 
 /* The biases or scales of patterns (note 3). */
 struct sh_row_terms {
@@ -138,6 +142,8 @@ static uint64_t hash_row(const sh_rows *rows, int64_t i, int of_values) {
 enum {
     CHUNK = 256, /* rows a work item */
     FAR = 8,     /* a memory is centred if its rows are so many times as far from the origin as from the centre */
+    FIRST = 8,   /* patterns that the centre may be, */
+    OUT = 4,     /* if it is so many times as far from most of them as another is */
 };
 /* The largest numbers of some rows, as sh_memory has them. */
 typedef struct {
@@ -152,8 +158,12 @@ typedef struct {
     _Atomic uint64_t fingerprint; /* the sum of their hashes */
     maxima *max;                  /* (chunks) */
     double centre_norm;           /* not below |centre| */
-    double far2; /* the square of the least distance from the centre at which the memory is not centred */
 } preparation;
+
+double sh_spread(const sh_memory *m, const void *row, double norm, double centre_norm) {
+    const double far = centre_norm / FAR * (1 + 1e-6);
+    return fabs(norm - centre_norm) > far ? norm + centre_norm : sqrt(m->k->distance2(row, m->centre, m->patterns.d));
+}
 
 /* Computes norms, biases and scales of a chunk of rows, and checks them. */
 static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
@@ -162,22 +172,25 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
     const sh_kernels *k = m->k;
     int64_t first = p->first + item * CHUNK, last = sh_min(first + CHUNK, m->patterns.n), d = m->patterns.d;
     maxima max = {.scale = 1};
-    double spread2 = 0;
+    double norms[CHUNK], spreads[CHUNK];
     uint64_t hashes = 0;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_row_at(k, &m->patterns, i, scratch);
         if (p->with_fingerprint) hashes += hash_row(&m->patterns, i, 0);
-        double length = sh_norm(k, x, d);
+        const double squares = k->dot(x, x, d);
+        double length = norm_of(k, x, d, squares);
         if (!isfinite(length)) /* the norm of a finite row may overflow, too */
             return sh_fail(context, isfinite(k->max_abs(x, d)) ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i - p->first);
         max.raw_norm = fmax(max.raw_norm, length);
         if (m->bias) {
-            m->bias[i] = -k->dot(x, x, d) / 2;
+            m->bias[i] = -squares / 2;
             if (-m->bias[i] > k->largest) return sh_fail(context, SH_OVERFLOW, "patterns", i - p->first);
             k->from_double(sh_at(k, m->tile_bias, i), &m->bias[i], 1);
             max.bias = fmax(max.bias, -m->bias[i]);
-            if (spread2 < p->far2) spread2 = fmax(spread2, k->distance2(x, m->centre, d));
+            spreads[i - first] = sh_spread(m, x, length, p->centre_norm);
+            max.spread = fmax(max.spread, spreads[i - first]);
         }
+        norms[i - first] = length;
         if (m->scale) {
             if (length == 0) return sh_fail(context, SH_ZERO_ROW, "patterns", i - p->first);
             m->scale[i] = 1 / length;
@@ -194,7 +207,8 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
                 return sh_fail(context, SH_NOT_FINITE, "values", i - p->first);
         }
     }
-    max.spread = spread2 < p->far2 ? sqrt(spread2) : fmax(sqrt(spread2), max.raw_norm + p->centre_norm);
+    if (m->outliers) sh_count_sizes(norms, last - first, m->outliers->norms);
+    if (m->outliers && m->bias) sh_count_sizes(spreads, last - first, m->outliers->spreads);
     p->max[item] = max;
     atomic_fetch_add(&p->fingerprint, hashes);
     return SH_OK;
@@ -220,6 +234,38 @@ static sh_status bias_differences(void *pointer, int64_t item, void *scratch, sh
         m->k->from_double(sh_at(m->k, m->tile_bias, i), &bias, 1);
     }
     return SH_OK;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Returns the pattern that is the centre (note 1). rows: (2, d) scratch. */
+static int64_t find_centre(const sh_kernels *k, const sh_rows *patterns, void *rows) {
+    const int64_t n = sh_min(patterns->n, FIRST), d = patterns->d;
+    double median[FIRST]; /* of the squared distances from the others */
+    int64_t best = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double distance2[FIRST];
+        const void *row = sh_row_at(k, patterns, i, rows);
+        for (int64_t j = 0; j < n; j++)
+            distance2[j] = k->distance2(row, sh_row_at(k, patterns, j, sh_at(k, rows, d)), d);
+        qsort(distance2, (size_t)n, sizeof *distance2, compare_doubles);
+        median[i] = distance2[n / 2];
+        if (median[i] < median[best]) best = i;
+    }
+    const void *row = sh_row_at(k, patterns, best, rows);
+    const int far = FAR * FAR * median[best] < k->dot(row, row, d); /* from the origin; else no centre is of use */
+    return far && median[0] > OUT * OUT * median[best] ? best : 0;
+}
+
+/* Tells whether all patterns but outliers lie closer together than to the origin (note 1). */
+static int is_centred(const sh_memory *m, double centre_norm) {
+    const double limit = sh_outlier_limit(m->outliers->spreads, m->patterns.n, m->max_spread);
+    if (isinf(limit)) return m->max_spread > 0 && FAR * m->max_spread < centre_norm;
+    const int far = 16 * m->max_spread * m->max_spread > m->k->largest; /* products of differences might overflow */
+    return !far && FAR * limit < centre_norm;
 }
 
 static int are_valid_rows(const sh_rows *rows, sh_type type) {
@@ -290,14 +336,27 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
                      .check_values = values && !values->unchecked && !rebuild,
                      .with_fingerprint = with_fingerprint};
     sh_status status = SH_NO_MEMORY;
-    int centre_changed = 0; /* the old memory is centred and this is not, or the reverse: its tile biases are others */
+    int centre_changed =
+        0; /* or the old memory is centred and this is not, or the reverse: its tile biases are others */
     p.max = sh_allocate(context, sh_max(chunks, 1), sizeof *p.max);
     if (!p.max) goto done;
     if (similarity == SH_EUCLIDEAN) {
-        const void *row = sh_row_at(m->k, patterns, 0, m->centre);
+        void *rows = sh_allocate(context, 2 * patterns->d, m->k->size);
+        if (!rows) goto done;
+        m->centre_row = find_centre(m->k, patterns, rows);
+        sh_release(context, rows);
+        centre_changed = old && m->centre_row != old->centre_row;
+        if (centre_changed) {
+            status = SH_OK;
+            goto done;
+        }
+        const void *row = sh_row_at(m->k, patterns, m->centre_row, m->centre);
         if (row != m->centre) memcpy(m->centre, row, (size_t)patterns->d * m->k->size);
         p.centre_norm = sh_norm(m->k, m->centre, patterns->d) * (1 + 1e-9);
-        p.far2 = p.centre_norm * p.centre_norm / (FAR * FAR) * (1 + 1e-9);
+    }
+    if (similarity != SH_COSINE) {
+        m->outliers = sh_new_outliers(context, old ? old->outliers : NULL);
+        if (!m->outliers) goto done;
     }
     if (similarity != SH_DOT) {
         m->row_terms = extend_terms(context, old ? old->row_terms : NULL, ready, n, m->k->size);
@@ -319,11 +378,12 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
     m->has_fingerprint = with_fingerprint;
     m->fingerprint = atomic_load(&p.fingerprint);
     if (status == SH_OK && m->centre) {
-        m->centred = m->max_spread > 0 && FAR * m->max_spread < p.centre_norm;
+        m->centred = is_centred(m, p.centre_norm);
         centre_changed = old && m->centred != old->centred;
         if (m->centred && !centre_changed)
             status = sh_for_each(context, chunks, (size_t)patterns->d * m->k->size, bias_differences, &p);
     }
+    if (status == SH_OK && m->outliers && !centre_changed) status = sh_find_outliers(context, m, old, p.centre_norm);
     if ((status != SH_OK || centre_changed) && old && m->row_terms && m->row_terms == old->row_terms) {
         int64_t used = n; /* the rows behind `ready` are free again */
         atomic_compare_exchange_strong(&m->row_terms->used, &used, ready);
@@ -435,6 +495,7 @@ void sh_memory_free(sh_context *context, sh_memory *m) {
     free_indexes(context, m);
     sh_memory_free(context, atomic_load(&m->indexes->packed));
     release_terms(context, m->row_terms);
+    sh_release_outliers(context, m->outliers);
     sh_release_removed(context, m->removed);
     for (int i = 0; i < 2; i++) sh_release(context, m->packed_rows[i]);
     sh_release(context, m);

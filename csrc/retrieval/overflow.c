@@ -113,7 +113,7 @@ static int64_t scores_within_cutoff(const sh_job *job, const void *row, double b
 static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, double min_score, int *too_many,
                                    sh_context *context) {
     enum { PIECE = 1024 };
-    int64_t n = 0;
+    int64_t n = 0, scored = 0;
     sh_long_list l = {0};
     sh_status status = SH_NO_MEMORY;
     min_score = fmax(min_score, sh_floor(job, query, job->plan.slack[query]));
@@ -128,12 +128,14 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
         int64_t found = job->k->collect(sh_at(job->k, row, j), width, min_score, j, l.list + n);
         sh_score_canonically(job, query, l.list + n, found, l.scratch.widened_row);
         n += found;
+        scored += found;
         assert(n <= l.capacity);
         if (sh_stopped(context)) {
             status = SH_INTERRUPTED;
             goto done;
         }
     }
+    if (job->out.counts) job->out.counts[query][SH_SCORED] = scored;
     n = sh_keep_in_reach(job, query, l.list, n);
     const int64_t most = too_many ? sh_exact_support(job->memory) : n;
     if (n > most && sh_count_support(job, query, l.list, n, l.scratch.z) > most) {
@@ -203,6 +205,18 @@ static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *con
     return status;
 }
 
+/* Settles the outliers of a row, tile by tile. */
+static void settle_row(const sh_job *job, int64_t query, void *row, void *widened_row) {
+    const sh_kernels *k = job->k;
+    double best = NAN;
+    for (int64_t first = 0; first < job->memory->patterns.n; first += SH_TILE) {
+        const int64_t n = sh_min(SH_TILE, job->memory->patterns.n - first);
+        void *scores = sh_at(k, row, first);
+        sh_settle_outliers(job, query, first, n, scores, best, /* shift */ 0, widened_row);
+        best = fmax(best, k->maximum(scores, n, NULL));
+    }
+}
+
 /* Answers one query of a batch by its row of scores, or turns that into weights for the second product. */
 static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_context *context) {
     batch *b = pointer;
@@ -212,6 +226,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     void *row = sh_at(k, b->scores, item * n); /* of scores */
     b->by_product[item] = 0;
     double slack = job->plan.slack[query], *z = scratch;
+    if (job->plan.outliers) settle_row(job, query, row, scratch);
     if (!job->map->cutoff && !job->plan.k_best) {
         const int canonical = sh_needs_canonical_scores(job, query);
         int answered = 0;
@@ -289,7 +304,7 @@ static sh_status solve_batch(batch *b, int64_t *mixed) {
 
     /* a row to solve needs M doubles: no more threads at once than these fit the budget */
     sh_context limited = *job->context;
-    size_t row_bytes = (size_t)m->patterns.n * sizeof(double);
+    size_t row_bytes = (size_t)sh_max(m->patterns.n, m->patterns.d) * sizeof(double);
     limited.threads = (int)sh_max(1, sh_min(limited.threads, (int64_t)(ROWS_BYTES / row_bytes)));
     status = sh_for_each(&limited, b->rows, row_bytes, solve_row, b);
     if (status != SH_OK) return sh_fail(job->context, status, limited.argument, limited.row);
@@ -318,6 +333,7 @@ sh_status sh_overflow(sh_job *job) {
     const sh_memory *m = job->memory;
     int64_t count = atomic_load(&job->plan.overflow_count), *queries = job->plan.overflow_queries;
     if (count == 0) return SH_OK;
+    sh_allow_for_rounding(job);
     qsort(queries, (size_t)count, sizeof *queries, sh_compare_numbers); /* threads found them in any order */
     for (int64_t i = 1; i < count; i++) assert(queries[i - 1] < queries[i]);
     int64_t bytes = (m->patterns.n + m->patterns.d + job->values->d) * (int64_t)job->k->size;

@@ -152,6 +152,7 @@ sh_status sh_memory_remove(sh_context *context, const sh_memory *old, int64_t n,
     m->removed = removed;
     m->whole_count = 0;
     sh_retain_terms(m->row_terms);
+    sh_retain_outliers(m->outliers);
     indexes->use = old->indexes->use;
     indexes->older_patterns = 0;
     atomic_store(&indexes->queries_asked, atomic_load(&old->indexes->queries_asked));

@@ -5,6 +5,12 @@
 
 enum { CHUNK = 256 }; /* rows a work item checks */
 
+/* Returns the relative error of a score by a product (scan.c, note 1). */
+static double relative_error(const sh_memory *m) {
+    double roundings = (1.05 * (double)m->patterns.d + 16) * m->k->unit;
+    return roundings < 0.5 ? roundings / (1 - roundings) : INFINITY;
+}
+
 /* Checks a chunk of queries before anything is written, and sets their slack (scan.c, note 1), shift and difference. */
 static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
@@ -12,8 +18,7 @@ static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_co
     sh_plan *plan = &job->plan;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
-    double roundings = (1.05 * (double)m->patterns.d + 16) * k->unit;
-    double relative = roundings < 0.5 ? roundings / (1 - roundings) : INFINITY;
+    const double relative = plan->relative;
     int64_t first = item * CHUNK, last = sh_min(first + CHUNK, job->queries.n), d = m->patterns.d;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_query(job, i);
@@ -33,6 +38,11 @@ static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_co
             length = sqrt(2 * half);
             norm = m->max_spread;
             bias = norm * norm / 2;
+        }
+        if (plan->outliers) {
+            norm = plan->outliers->limit;
+            bias = m->bias ? norm * norm / 2 : 0;
+            plan->length[i] = length;
         }
         double underflow = 2 * (double)(d + 8) * k->smallest * m->max_scale;
         plan->slack[i] = relative * (length * norm + bias + half) + underflow;
@@ -110,6 +120,7 @@ static size_t lay_out(sh_job *job, void *memory) {
     sh_workspace w = {memory, 0};
     sh_plan *plan = &job->plan;
     plan->slack = sh_take(&w, n, sizeof *plan->slack);
+    if (plan->outliers) plan->length = sh_take(&w, n, sizeof *plan->length);
     plan->unserved = sh_take(&w, 2 * n, sizeof *plan->unserved);
     plan->overflow_queries = sh_take(&w, n, sizeof *plan->overflow_queries);
     if (by_distance) plan->shift = sh_take(&w, n, sizeof *plan->shift);
@@ -145,6 +156,8 @@ static sh_status make_plan(sh_job *job, void **memory) {
         plan->most_in_reach = sh_min(most, sh_count(m)); /* there are no more */
     }
     sh_set_grid(job, job->queries.n);
+    plan->relative = relative_error(m);
+    if (m->outliers && m->outliers->n && job->map->shift_invariant && !sh_by_place(s)) plan->outliers = m->outliers;
     plan->centre = sh_by_distance(job) && m->centred ? m->centre : NULL;
     if (job->values == &m->patterns || !m->has_values) {
         plan->value_scale = m->scale;
@@ -211,6 +224,7 @@ static sh_status answer_queries(sh_job *job, void **memory) {
         const int whole_rows = sh_is_list(job) || plan->k_best;
         int64_t count = 0;
         n = sh_scan_count(job);
+        sh_allow_for_rounding(job);
         for (int64_t i = 0; i < n; i++)
             if (whole_rows || sh_needs_canonical_scores(job, sh_scan_query(job, i)))
                 plan->overflow_queries[count++] = sh_scan_query(job, i);

@@ -10,6 +10,7 @@
  * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
  *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias| + |shift|) + underflow, g(n) = n u / (1 - n u),
  *           whatever the blocking or contraction (Higham 2002, section 3.1); the 5 % are the canonical score's own.
+ *           Outliers have a slack of their own, and all others the one that this makes possible (outliers.c).
  *        2. A pattern can matter only if its exact score is within cutoff/beta of the best exact score. So a
  *           tile score below (best tile score - slack) - cutoff/beta - slack is out. Compared with >=, and the
  *           slack counted twice, this can never drop the best itself, however large beta is.
@@ -52,6 +53,7 @@ typedef struct {
     void *queries;            /* (block_rows, d) gathered; of no use where all queries are scanned */
     sh_candidate *candidates; /* (block_rows, CAPACITY) of lists that have not grown */
     sh_candidate_list *lists; /* (block_rows) */
+    double *outliers;         /* (SH_TILE) scores of those of a tile */
     sh_result_scratch results;
     /* not in the workspace: */
     int64_t most;    /* candidates of the longest list that there may be */
@@ -76,6 +78,7 @@ static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
     s->candidates = sh_take(&w, rows * CAPACITY, sizeof *s->candidates);
     s->lists = sh_take(&w, rows, sizeof *s->lists);
     s->queries = sh_take(&w, job->plan.scan_queries ? rows * job->memory->patterns.d : 0, job->k->size);
+    s->outliers = sh_take(&w, job->plan.outliers ? SH_TILE : 0, sizeof *s->outliers);
     s->results = sh_take_result_scratch(job, &w, CAPACITY);
     s->most = 2 * longest_list(job);
     s->grown = 0;
@@ -159,6 +162,20 @@ static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, cons
     }
 }
 
+/* Adds the outliers of a tile, of these scores, that may reach min_score with their own slack, by canonical scores. */
+static void collect_outliers(const sh_job *job, int64_t query, sh_candidate_list *l, sh_outlier_range o,
+                             const double *scores, item_scratch *v, sh_context *context) {
+    for (int64_t i = 0; i < o.n; i++) {
+        if (scores[i] + sh_outlier_slack(job, query, o.outlier[i].score) < l->min_score) continue;
+        sh_candidate c = {0, o.outlier[i].position};
+        sh_score_canonically(job, query, &c, 1, v->results.widened_row);
+        if (c.score < l->min_score) continue;
+        if (!make_room(job, query, l, v, context)) return;
+        sh_raise_min_score(job, query, l, c.score);
+        l->list[l->n++] = c;
+    }
+}
+
 sh_candidate *sh_copy_handed(sh_context *context, _Atomic int64_t *handed, const sh_candidate_list *l) {
     if (l->n == 0 || atomic_fetch_add(handed, l->n) + l->n > HANDED) return NULL;
     sh_candidate *copy = sh_allocate(context, l->n, sizeof *copy);
@@ -182,6 +199,7 @@ static sh_status answer(sh_job *job, int64_t query, sh_candidate_list *l, sh_res
     int answered; /* or else there are too many */
     if (job->plan.reach > 0) return sh_answer_in_reach(job, query, l->list, l->n, results, context, &answered);
     sh_score_canonically(job, query, l->list, l->n, results.widened_row);
+    if (job->out.counts) job->out.counts[query][SH_SCORED] = l->n;
     l->n = sh_keep_in_reach(job, query, l->list, l->n);
     return sh_store_results(job, query, l->list, l->n, results, context);
 }
@@ -194,6 +212,7 @@ static sh_status scan_tiles(sh_job *job, const sh_grid_item *g, item_scratch *v,
     for (int64_t tile = g->first_tile; tile < g->last_tile && active; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
         if (sh_position_of(m, first) == sh_position_of(m, first + n)) continue; /* all are removed */
+        const sh_outlier_range outliers = sh_outliers_of(job, first, n);
         sh_tile_scores(job, &m->patterns, queries, g->rows, first, n, v->scores, SH_TILE, v->tile_rows);
         for (int64_t i = 0; i < g->rows; i++) {
             sh_candidate_list *l = &v->lists[i];
@@ -203,8 +222,9 @@ static sh_status scan_tiles(sh_job *job, const sh_grid_item *g, item_scratch *v,
             double best =
                 job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first), sh_shift(job, query), n);
             if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
-            if (best < l->min_score) continue;
-            collect(job, query, l, scores, n, best, first, v, context);
+            if (outliers.n) best = sh_hide_outliers(job, outliers, first, n, scores, best, v->outliers);
+            if (best >= l->min_score) collect(job, query, l, scores, n, best, first, v, context);
+            if (outliers.n && !l->overflows) collect_outliers(job, query, l, outliers, v->outliers, v, context);
             active -= l->overflows;
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;
@@ -219,7 +239,8 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     const sh_grid_item g = sh_item_of_grid(job, item, s->n);
     item_scratch v;
     lay_out(job, scratch, &v);
-    const double least = job->memory->removed ? -job->k->largest : -INFINITY; /* removed patterns have -INFINITY */
+    const int hidden = job->memory->removed || job->plan.outliers; /* those patterns have -INFINITY */
+    const double least = hidden ? -job->k->largest : -INFINITY;
     for (int64_t i = 0; i < g.rows; i++) {
         const int64_t query = sh_scan_query(job, g.first_query + i);
         v.lists[i] = (sh_candidate_list){.capacity = CAPACITY, .best = -INFINITY, .list = v.candidates + i * CAPACITY};
@@ -231,6 +252,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
         sh_candidate_list *l = &v.lists[i];
         int64_t query = sh_scan_query(job, g.first_query + i);
         if (status == SH_OK) sh_compact(job, query, l, v.results.z);
+        if (status == SH_OK && job->plan.outliers) sh_sort_by_position(l->list, l->n);
         if (status == SH_OK && s->lists)
             hand_over(s, &s->lists[(g.first_query + i) * job->plan.ranges + g.range], l, context);
         else if (status == SH_OK)

@@ -51,6 +51,7 @@ typedef struct {
     void *values;             /* (SH_TILE) selected scores, then their weights, */
     int32_t *indices;         /* and which they are of the tile */
     void *queries;            /* (block_rows, d) gathered; of no use where all queries are streamed */
+    void *row;                /* (d) a widened row */
     reached *reached;         /* (block_rows) */
     sh_candidate *candidates; /* (block_rows, FIRST_CAPACITY) */
     sh_result_scratch results;
@@ -65,6 +66,7 @@ static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
     s->values = sh_take(&w, SH_TILE, job->k->size);
     s->indices = sh_take(&w, SH_TILE, sizeof *s->indices);
     s->queries = sh_take(&w, job->plan.scan_queries ? rows * job->memory->patterns.d : 0, job->k->size);
+    s->row = sh_take(&w, job->plan.outliers ? job->memory->patterns.d : 0, job->k->size);
     s->reached = sh_take(&w, listed, sizeof *s->reached);
     s->candidates = sh_take(&w, listed * FIRST_CAPACITY, sizeof *s->candidates);
     if (listed) s->results = sh_take_result_scratch(job, &w, job->plan.most_in_reach);
@@ -279,12 +281,15 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
 
     for (int64_t tile = g->first_tile; tile < g->last_tile; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first), counted = 0;
+        const int has_outliers = sh_outliers_of(job, first, n).n > 0;
         sh_tile_scores(job, &m->patterns, queries, rows, first, n, work.scores, SH_TILE, work.tile_rows);
         for (int64_t i = 0; i < rows; i++) {
             const int64_t number = first_query + i, query = sh_scan_query(job, number);
             void *row = sh_at(k, work.scores, i * SH_TILE);
             if (m->tile_scale || job->plan.tile_bias)
                 k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(job, first), 0, n);
+            if (has_outliers)
+                sh_settle_outliers(job, query, first, n, row, part.scale[number], sh_shift(job, query), work.row);
             double row_scale = job->map->row_scale(k, row, n);
             if (!isfinite(row_scale)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             void *mixed = mixture ? sh_at(k, mixture, i * width) : NULL;

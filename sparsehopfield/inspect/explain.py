@@ -352,7 +352,7 @@ def _stages(call: Call, support: int, visible: int) -> tuple[dict[str, int], int
     elif has_cutoff(call.code):
         counts = _core.survey(call.core_executor("associate").core, call.rows, call.beta, *call.code)[0]
         between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
-        scored = int(counts[2])
+        scored = int(counts[2]) if between else -1  # of an index alone
     return {"stored": len(call.pattern_set), **between, "support": support}, scored if scored >= 0 else None
 
 

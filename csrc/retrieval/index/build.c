@@ -13,7 +13,7 @@ enum {
 
 double sh_largest_distance(const sh_index *x, const sh_memory *m) {
     double distance = m->max_norm + x->centre_norm;
-    if (m->centre) distance = fmin(distance, m->max_spread * (1 + 1e-9) + x->first_distance);
+    if (m->centre && m->centre_row == 0) distance = fmin(distance, m->max_spread * (1 + 1e-9) + x->first_distance);
     return distance;
 }
 
