@@ -44,6 +44,11 @@ def pytest_addoption(parser):
         help="run what --depth adds alone: the cases left out without it, and more examples of each property",
     )
     parser.addoption(
+        "--stronger",
+        action="store_true",
+        help="with --depth-only: of tests marked `covering` not all other cases, but enough that one value more meets",
+    )
+    parser.addoption(
         "--sample", type=int, default=1, metavar="N", help="of each test's cases the first of every N only"
     )
 
@@ -83,8 +88,8 @@ def _covering(items, strength):
     return [item for i, item in enumerate(items) if i in chosen]
 
 
-def _depth(items):
-    """Return the set of items that a run without --depth leaves out."""
+def _depth(items, stronger=False):
+    """Return the set of items that a run without --depth leaves out, or those of them that --stronger takes."""
     left, cases = set(), collections.defaultdict(list)
     for item in items:
         if item.get_closest_marker("depth"):
@@ -92,7 +97,9 @@ def _depth(items):
         elif item.get_closest_marker("covering"):
             cases[item.nodeid.partition("[")[0]].append(item)
     for group in cases.values():
-        left |= {*group} - {*_covering(group, *group[0].get_closest_marker("covering").args)}
+        (strength,) = group[0].get_closest_marker("covering").args
+        wanted = _covering(group, strength + 1) if stronger else group
+        left |= {*wanted} - {*_covering(group, strength)}
     return left
 
 
@@ -117,7 +124,7 @@ def pytest_collection_modifyitems(config, items):
     """Leave out what adds only depth, unless it is asked for; sanitizers see every test in some of its cases."""
     wanted, kept = config.getoption("depth"), items
     if wanted == "only":
-        depth = _depth(items)
+        depth = _depth(items, config.getoption("--stronger"))
         kept = [item for item in items if item in depth or _is_property(item)]
     elif not wanted and not any("::" in argument for argument in config.args):  # whoever names a test means it
         depth = _depth(items)

@@ -61,9 +61,9 @@ def test_cases_that_are_not_there_are_not_missed():
     assert len(_covering(items, 2)) == len(items) == 12
 
 
-def taken(items, depth, arguments=("tests",)):
+def taken(items, depth, arguments=("tests",), stronger=False):
     """Return the items that a run takes."""
-    options = {"depth": depth, "--sample": 1}
+    options = {"depth": depth, "--sample": 1, "--stronger": stronger}
     hook = SimpleNamespace(pytest_deselected=lambda items: None)
     left = [*items]
     pytest_collection_modifyitems(SimpleNamespace(getoption=options.get, args=arguments, hook=hook), left)
@@ -83,3 +83,14 @@ def test_tests_marked_depth_and_others():
     assert taken(every, "also") == every
     assert only == [item for item in every if item not in default or item is drawn]
     assert taken(every, None, ["test.py::test"]) == every
+
+
+def test_the_next_stronger_cases():
+    items = cases(6, 4, 3, 2)
+    deep = Item(nodeid="deep", get_closest_marker={"depth": True}.get)
+    default = taken([deep, *items], None)
+    only = taken([deep, *items], "only", stronger=True)
+    assert only[0] is deep
+    assert not {*only} & {*default}
+    assert met(default + only[1:], 3) == met(items, 3)
+    assert len(only) + len(default) < len(items)

@@ -1,5 +1,6 @@
 """Long calls look at signals often: by the processor time of the calling thread between two looks."""
 
+import functools
 import signal
 import time
 
@@ -19,9 +20,15 @@ pytestmark = [
 rng = np.random.default_rng(0)
 
 
-def memory(structure, separation, m=500_000, d=128, n=8):
-    patterns = rng.random((m, d), dtype=np.float32)
-    return sh.HopfieldMemory(patterns, 1.0, separation=separation, structure=structure), patterns[:n].copy()
+@functools.cache
+def many_rows():
+    """Make patterns once for all calls that no memory copies."""
+    return rng.random((500_000, 128), dtype=np.float32)
+
+
+def memory(structure, separation, n=8):
+    stored = sh.HopfieldMemory(many_rows(), 1.0, separation=separation, structure=structure, copy=False)
+    return stored, many_rows()[:n].copy()
 
 
 def update(structure, separation="sparsemax"):

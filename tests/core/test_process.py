@@ -29,7 +29,7 @@ CALLS = {
     "sparsemax_vjp": "p = sh.sparsemax(Z); call = lambda: sh.sparsemax_vjp(p, Z)",
     "memory": "call = lambda: sh.HopfieldMemory(X, similarity='euclidean').update(Q[:9])",
     "update": "m = sh.HopfieldMemory(X, 9.0); call = lambda: m.update(Q)",
-    "update, softmax": "m = sh.HopfieldMemory(X, 1.0, separation='softmax'); call = lambda: m.update(Q)",
+    "update, softmax": "m = sh.HopfieldMemory(X, 1.0, separation='softmax'); call = lambda: m.update(Q[:900])",
     "update, small beta": "m = sh.HopfieldMemory(X, 1e-6); call = lambda: m.update(Q[:200])",
     "update, window": (
         "m = sh.HopfieldMemory(X, structure=structures.Window(300, positions=np.arange(3000)))\n"

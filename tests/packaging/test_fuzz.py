@@ -17,12 +17,12 @@ from sparsehopfield.data import bags, datasets
 CASES = {"files": 250, "calls": 300, "interleavings": 4}
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.depth)])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.depth)])
 @pytest.mark.parametrize("attack", CASES)
-def test_attack(attack, times):
-    found = engine.run(attack, cases=times * CASES[attack])
+def test_attack(attack, seed):
+    found = engine.run(attack, cases=CASES[attack], seed=seed)
     assert not found.failures, found
-    assert found.cases == times * CASES[attack]
+    assert found.cases == CASES[attack]
 
 
 def test_whatever_a_case_does_is_told(monkeypatch):

@@ -82,11 +82,8 @@ def _data(name, dtype, d=9, seed=0):
     return *(rng.normal(size=(k, d)).astype(dtype) for k in (n, m)), rng.normal(size=(m, 3)).astype(dtype), structure
 
 
-def _bounds(queries, patterns, beta, similarity, separation, structure, dtype):
-    """Bounds on the error of weights, each query among the patterns that it looks at."""
-    weights = reference.associate(
-        queries, patterns, beta, similarity=similarity, separation=separation, structure=structure
-    )
+def _bounds(weights, queries, patterns, beta, similarity, separation, structure, dtype):
+    """Bounds on the error of these weights, each query among the patterns that it looks at."""
     mask = weights != 0 if isinstance(structure, TopK) else structure.mask(*weights.shape)
     return np.array(
         [
@@ -105,10 +102,12 @@ def test_update_and_energy_against_the_reference(name, separation):
         for j, beta in enumerate((0.02, 30.0) if dtype == np.float32 else (1.0,)):
             similarity = SIMILARITIES[(i + j) % 3]
             options = {"similarity": similarity, "separation": separation, "structure": structure}
-            bound = _bounds(queries, patterns, beta, similarity, separation, structure, dtype)
+            weights = reference.associate(queries, patterns, beta, **options)
+            bound = _bounds(weights, queries, patterns, beta, similarity, separation, structure, dtype)
+            rows = reference._prepare(queries, patterns, beta, similarity)[1]
             for mixed in (None, values):
                 got = sh.update(queries, patterns, beta, values=mixed, **options)
-                want = reference.update(queries, patterns, beta, values=mixed, **options)
+                want = weights @ (rows if mixed is None else mixed.astype(float))  # as reference.update does
                 worst = state_bounds(bound, queries, patterns if mixed is None else values, dtype)
                 assert got.dtype == dtype
                 assert (np.abs(got - want).max(axis=1) <= worst + 1e-300).all()

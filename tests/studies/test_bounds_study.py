@@ -110,6 +110,7 @@ def test_images_are_drawn_once_and_without_repetition(found):
 
 
 @pytest.mark.depth
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_table_again_and_for_any_number_of_jobs(found, tmp_path):
     assert study.run(tmp_path / "two", **SMALL, jobs=2).rows == found.rows
     content = found.table.read_bytes()
