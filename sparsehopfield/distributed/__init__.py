@@ -1,0 +1,35 @@
+"""Memories whose patterns lie in many processes or on many machines, with the answers of one memory.
+
+A worker holds a `Shard`. Everything else is independent of what runs the workers: an engine (`Engine`) is an object
+with one method, which brings a request to every shard and merges what comes back; `Serial`, a list of shards, is the
+simplest. A `Coordinator` answers queries by an engine: with the bits of one `HopfieldMemory` of all patterns, wherever
+`docs/reference/promises.md` promises these, whatever the number of shards and the order and grouping of merges.
+
+>>> import numpy as np
+>>> import sparsehopfield as sh
+>>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+>>> X = np.random.default_rng(0).standard_normal((1000, 16), dtype=np.float32)
+>>> engine = Serial([Shard(X[i : i + 300], first=i) for i in range(0, 1000, 300)])
+>>> queries = X[::100] + np.float32(0.3)
+>>> np.array_equal(Coordinator(engine).update(queries), sh.update(queries, X))
+True
+"""
+
+from sparsehopfield.distributed._coordinator import Coordinator
+from sparsehopfield.distributed._shards import Engine, Request, Serial, Shard, Whole
+from sparsehopfield.distributed._steps import finish, gather, merge, partial, scout, sums
+
+__all__ = [
+    "Coordinator",
+    "Engine",
+    "Request",
+    "Serial",
+    "Shard",
+    "Whole",
+    "finish",
+    "gather",
+    "merge",
+    "partial",
+    "scout",
+    "sums",
+]
