@@ -5,6 +5,9 @@ with one method, which brings a request to every shard and merges what comes bac
 simplest. A `Coordinator` answers queries by an engine: with the bits of one `HopfieldMemory` of all patterns, wherever
 `docs/reference/promises.md` promises these, whatever the number of shards and the order and grouping of merges.
 
+`ShardedMemory` is all this on Dask: patterns of dask and zarr arrays and of files, held by the workers of a cluster. It
+needs the extra "dask", and is imported when it is asked for.
+
 >>> import numpy as np
 >>> import sparsehopfield as sh
 >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
@@ -15,9 +18,15 @@ simplest. A `Coordinator` answers queries by an engine: with the bits of one `Ho
 True
 """
 
+from typing import TYPE_CHECKING, Any
+
+from sparsehopfield._engine.optional import require
 from sparsehopfield.distributed._coordinator import Coordinator
 from sparsehopfield.distributed._shards import Engine, Request, Serial, Shard, Whole
 from sparsehopfield.distributed._steps import finish, gather, merge, partial, scout, sums
+
+if TYPE_CHECKING:
+    from sparsehopfield.distributed._memory import ShardedMemory as ShardedMemory
 
 __all__ = [
     "Coordinator",
@@ -33,3 +42,13 @@ __all__ = [
     "scout",
     "sums",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs dask, when it is asked for."""
+    if name != "ShardedMemory":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require("distributed", purpose="ShardedMemory", extra="dask")
+    from sparsehopfield.distributed._memory import ShardedMemory
+
+    return ShardedMemory

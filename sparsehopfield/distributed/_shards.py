@@ -298,6 +298,30 @@ class Shard:
         other.first = as_whole("first", first, 0)
         return other
 
+    def spanning(self, first_row: int, end_row: int) -> Shard:
+        """Return the same shard, to which other rows of the source belong: those beside its own are removed ones.
+
+        Parameters
+        ----------
+        first_row, end_row : int
+            Of all its rows; patterns keep the rows that they are.
+
+        Returns
+        -------
+        Shard
+
+        Raises
+        ------
+        ValueError
+            If rows of its patterns are not among them.
+        """
+        numbers = self.row_numbers
+        if not first_row <= numbers[0] <= numbers[-1] < end_row:
+            raise ValueError(f"first_row: {first_row} to {end_row} must hold rows {numbers[0]} to {numbers[-1]}")
+        other = self._copy()
+        other.first_row, other.end_row, other._rows = first_row, end_row, numbers - first_row
+        return other
+
     def without(self, positions: Any) -> Shard:
         """Return a shard without some patterns; those behind them move up.
 
