@@ -74,8 +74,10 @@ def check_workers(client: Client) -> None:
     for address, version in client.run(worker_version, on_error="return").items():
         if isinstance(version, ImportError):
             raise RuntimeError(f"client: worker {address} cannot import sparsehopfield: {version}") from version
+        if isinstance(version, OSError):  # it is being lost; requests have their version with them, too
+            continue
         if isinstance(version, Exception):
-            raise RuntimeError(f"client: worker {address} does not answer: {version!r}") from version
+            raise RuntimeError(f"client: worker {address} does not say its version: {version!r}") from version
         if version != _core.__version__:
             raise RuntimeError(
                 f"client: worker {address} has sparsehopfield {version}, and this process {_core.__version__}; "
@@ -241,8 +243,7 @@ def submitted(
     keys = [f"{call}-{i}" for i in range(len(arguments))]
     if any(is_dask_collection(a) for given in arguments for a in given if not isinstance(a, Future)):
         calls = [
-            delayed(function, pure=False)(*given, dask_key_name=key)
-            for key, given in zip(keys, arguments, strict=True)
+            delayed(function, pure=False)(*given, dask_key_name=key) for key, given in zip(keys, arguments, strict=True)
         ]
         return list(client.compute(calls))
     return list(client.map(function, *zip(*arguments, strict=True), key=keys))
