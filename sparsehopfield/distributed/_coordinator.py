@@ -708,7 +708,7 @@ class Coordinator:
             separation=separation,
             support_size=count,
             energy=float(call.energy()) if row_of(call.code).has_energy else None,
-            stages={"stored": count, "support": count},
+            stages={"stored": count, **({"looked at": count} if call.structure else {}), "support": count},
             scored=None,
             query=call.rows[0].copy(),
             state=state[0],
