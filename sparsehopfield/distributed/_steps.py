@@ -588,6 +588,8 @@ class Weighed:
     ----------
     n, top : int
         Queries, and how many of the largest weights each has at most; 0: all.
+    by_score : bool
+        Whether the largest weights are those of the best scores, which tell apart what rounded weights do not.
     query, position : ndarray of int64
     score, weight : ndarray of float64
         Weights are rounded to the dtype of the results.
@@ -595,6 +597,7 @@ class Weighed:
 
     n: int
     top: int
+    by_score: bool
     query: Positions
     position: Positions
     score: Floats
@@ -603,17 +606,19 @@ class Weighed:
     def merged(self, other: Weighed) -> Weighed:
         """Return the entries of both."""
         names = ("query", "position", "score", "weight")
-        return Weighed(self.n, self.top, *(np.concatenate([getattr(self, a), getattr(other, a)]) for a in names)).cut()
+        columns = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in names)
+        return Weighed(self.n, self.top, self.by_score, *columns).cut()
 
     def cut(self) -> Weighed:
         """Return the entries in order, those of the largest weights of each query."""
-        kept = np.lexsort((self.position, -self.weight, self.query))
+        kept = np.lexsort((self.position, -(self.score if self.by_score else self.weight), self.query))
         if self.top:
             counts = np.bincount(self.query, minlength=self.n)
             rank = np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)
             kept = kept[rank < self.top]
         kept = kept[np.lexsort((self.position[kept], self.query[kept]))]
-        return Weighed(self.n, self.top, self.query[kept], self.position[kept], self.score[kept], self.weight[kept])
+        columns = self.query[kept], self.position[kept], self.score[kept], self.weight[kept]
+        return Weighed(self.n, self.top, self.by_score, *columns)
 
     def lists(self) -> Weights:
         """Return the entries as CSR lists."""
@@ -649,8 +654,8 @@ def weigh(shard: Shard, request: Request) -> Weighed:
     top, least = request.options["top"], request.options["min_weight"]
     scale, total = request.options["scale"], request.options["sum"]
     beta = np.broadcast_to(request.beta, n)
-    found = Weighed(n, top, *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2)
     softmax = row_of(request.code).shift_invariant
+    found = Weighed(n, top, softmax, *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2)
     by_rank = softmax and 0 < top < request.whole.count
     step = n if by_rank else max(1, ENTRIES // len(shard))
     for first in range(0, n, step):
@@ -664,7 +669,7 @@ def weigh(shard: Shard, request: Request) -> Weighed:
             weight = share / np.where(total == 0, np.inf, total)[query]
         weight = weight.astype(dtype).astype(np.float64)
         kept = weight >= least if least > 0 else np.ones(len(weight), np.bool_)
-        more = Weighed(n, top, query[kept], position[kept] + shard.first, score[kept], weight[kept])
+        more = Weighed(n, top, softmax, query[kept], position[kept] + shard.first, score[kept], weight[kept])
         found = found.merged(more)
     return found
 
