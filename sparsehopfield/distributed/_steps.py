@@ -56,7 +56,7 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 SPARSEMAX = SEPARATIONS["sparsemax"]
 MOST_SCOUTED = 32  # SH_NEAREST in csrc/include/sparsehopfield.h
-SCOUTED = 16  # of maps with a cutoff, whose supports are mostly smaller: then `partial` is not needed
+SCOUTED = 12  # of maps with a cutoff: where supports are smaller, `partial` is not needed
 #: A shard lists its patterns as if beta were smaller by this share: some that rounding might have left out are in.
 LESS_BETA = 2.0**-30
 SPARE = 8  # patterns beyond those that softmax may have within reach: what such lists may have more
@@ -289,6 +289,16 @@ class Lists:
         position, score = np.concatenate([self.position, other.position]), np.concatenate([self.score, other.score])
         return Lists.of_entries(query, position, score, self.too_many | other.too_many, self.k, self.most)
 
+    def joined(self, other: Lists) -> Lists:
+        """Return the lists of the same queries, each of which has entries, or is given up, in one of both at most."""
+        return replace(self, most=0).merged(replace(other, most=0))
+
+    def spread(self, which: NDArray[np.intp], n: int) -> Lists:
+        """Return the lists as those of the queries `which` of n, whose others have none."""
+        too_many = np.zeros(n, np.bool_)
+        too_many[which] = self.too_many
+        return Lists.of_entries(which[self.query], self.position, self.score, too_many, self.k, 0)
+
     def kept(self, keep: NDArray[np.bool_]) -> Lists:
         """Return the lists of some of the entries."""
         return Lists.of_entries(
@@ -517,6 +527,11 @@ class Sums:
         scale, total, mixture = (a.copy() for a in one)
         _core.merge(*self.code, self.beta, scale, total, mixture, *two)
         return scale, total, mixture
+
+    def taken(self, which: NDArray[np.intp]) -> Sums:
+        """Return the sums of some of the queries."""
+        nodes = {at: node and (node[0][which], node[1][which], node[2][which]) for at, node in self.nodes.items()}
+        return replace(self, nodes=nodes, beta=self.beta[which])
 
     @property
     def root(self) -> tuple[Floats, Floats, Floats]:
