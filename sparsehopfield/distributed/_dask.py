@@ -241,7 +241,8 @@ def submitted(
     keys = [f"{call}-{i}" for i in range(len(arguments))]
     if any(is_dask_collection(a) for given in arguments for a in given if not isinstance(a, Future)):
         calls = [
-            delayed(function, pure=False)(*given, dask_key_name=key) for key, given in zip(keys, arguments, strict=True)
+            delayed(function, pure=False)(*given, dask_key_name=key)
+            for key, given in zip(keys, arguments, strict=True)
         ]
         return list(client.compute(calls))
     return list(client.map(function, *zip(*arguments, strict=True), key=keys))

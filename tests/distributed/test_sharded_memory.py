@@ -315,9 +315,7 @@ def test_a_row_that_is_no_number_is_named(client, tmp_path):
     paths = [tmp_path / "good.npy", tmp_path / "bad.npy"]
     np.save(paths[0], bad[:10_000])
     np.save(paths[1], bad[10_000:])
-    words = (
-        r"source: row 20123 \(row 10123 of .*bad.npy\) contains NaN or infinity; every entry must be finite; in shard 4"
-    )
+    words = r"source: row 20123 \(row 10123 of .*bad.npy\) contains NaN or infinity; every entry must be finite; in shard 4"
     with pytest.raises(ValueError, match=words):
         ShardedMemory(paths, shards=7, client=client)
     with pytest.raises(ValueError, match=r"source: row 20123 contains NaN .* in shard 1, rows 16384 to 29999"):
@@ -349,9 +347,7 @@ def test_arguments(client, files, arguments, error, words):
 
 def test_queries_are_checked(client, files):
     sharded = ShardedMemory(files.x, shards=2, client=client)
-    with pytest.raises(
-        ValueError, match=r"queries: the last axis must have the patterns' 12 features, got shape \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"queries: the last axis must have the patterns' 12 features, got shape \(3,\)"):
         sharded.update(np.ones(3))
     with pytest.raises(ValueError, match="queries: row 1 contains NaN"):
         sharded.update([np.ones(D), np.full(D, np.nan)])
@@ -371,9 +367,7 @@ def test_a_client_is_needed(monkeypatch, files):
         raise ValueError("No clients found")
 
     monkeypatch.setattr(distributed.Client, "current", none)
-    with pytest.raises(
-        ValueError, match=r"client: there is none; start workers on this machine with .*distributed.Client"
-    ):
+    with pytest.raises(ValueError, match=r"client: there is none; start workers on this machine with .*distributed.Client"):
         ShardedMemory(files.x)
 
 
