@@ -5,8 +5,8 @@
 A local cluster of worker processes holds the patterns of three mapped .npy files. In each trial one call is made, and
 at a random moment of it a random worker is killed (SIGKILL). Kinds of calls take turns: updates and retrievals with few
 and with all patterns in the support, of the k best, energies, weights, margins, copies, explanations, adding, removing,
-saving, making a memory. Moments are drawn from the time that the call took undisturbed; a kill that came after the call had
-ended is counted apart, and tried again. The result is compared, bit by bit, with the one that the same calls gave
+saving, making a memory. Moments are drawn from the time that the call took undisturbed; a kill that came after the call
+had ended is counted apart, and tried again. The result is compared, bit by bit, with the one that the same calls gave
 before any kill, which for maps with a cutoff is compared with the one of a HopfieldMemory of all rows. Outcomes:
 
     right      the call returned these bits
