@@ -339,15 +339,15 @@ static void NAME(accumulate)""",
     Mutation(
         "certificates: gaps not lowered by what rounding may do",
         "sparsehopfield/inspect/certificates.py",
-        "gap = score[:, 0] - score[:, 1] - self.rounding_bound(_row_lengths(queries), sizes)",
+        "gap = score[:, 0] - score[:, 1] - self.bound(_row_lengths(queries), sizes)",
         "gap = score[:, 0] - score[:, 1]",
         "certificates certificate_soundness",
     ),
     Mutation(
         "certificates: radii without the required gap",
         "sparsehopfield/inspect/certificates.py",
-        "radii[at] = distance / 2 - required_gap[at] / distance - self.unit_row_error",
-        "radii[at] = distance / 2 - self.unit_row_error",
+        "radii[at] = distance / 2 - required_gap[at] / distance - rounding.unit_row_error",
+        "radii[at] = distance / 2 - rounding.unit_row_error",
         "certificates",
     ),
     Mutation(

@@ -403,6 +403,17 @@ void sh_memory_use_index(sh_context *context, sh_memory *m, sh_index_use use) {
     if (use == SH_INDEX_NEVER) free_indexes(context, m);
 }
 
+sh_status sh_memory_set_whole(sh_context *context, sh_memory *m, int64_t count, double max_norm) {
+    double own = 0;
+    sh_status status = sh_memory_max_norm(context, m, &own);
+    if (status != SH_OK) return status;
+    SH_REQUIRE(context, count >= sh_count(m), "count");
+    SH_REQUIRE(context, max_norm >= own && !isinf(max_norm), "max_norm");
+    m->whole_count = count;
+    m->whole_max_norm = max_norm;
+    return SH_OK;
+}
+
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
     free_indexes(context, m);

@@ -219,17 +219,6 @@ sh_status sh_memory_max_norm(sh_context *context, const sh_memory *m, double *no
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
-sh_status sh_memory_set_whole(sh_context *context, sh_memory *m, int64_t count, double max_norm) {
-    double own = 0;
-    sh_status status = sh_memory_max_norm(context, m, &own);
-    if (status != SH_OK) return status;
-    SH_REQUIRE(context, count >= sh_count(m), "count");
-    SH_REQUIRE(context, max_norm >= own && !isinf(max_norm), "max_norm");
-    m->whole_count = count;
-    m->whole_max_norm = max_norm;
-    return SH_OK;
-}
-
 /* --- packed memories ------------------------------------------------------------------------------ */
 
 /* Rows without the removed ones, copied together. */

@@ -77,6 +77,8 @@ static void ask_all(const sh_memory *m, sh_queries queries, int with_beta, const
     ASK(sh_retrieve(&context, m, sparsemax, queries, 0, 0, state, number, converged, number, NULL));
     ASK(sh_retrieve(&context, m, sparsemax, queries, 5, 0, state, number, converged, number, NULL));
     ASK(sh_associate(&context, m, sparsemax, queries, 0, 0, &entries));
+    ASK(sh_candidates(&context, m, sparsemax, queries, NULL, 1, &entries, converged));
+    ASK(sh_candidates(&context, m, softmax, queries, real, 1, &entries, converged));
     ASK(sh_accumulate(&context, m, softmax, queries, partial));
     ASK(sh_survey(&context, m, sparsemax, queries, number));
     if (!with_beta) return;
@@ -138,6 +140,7 @@ static void wrong_outputs(void) {
     uint8_t converged[N];
     double real[M], need = 0;
     uint64_t print;
+    sh_entries entries = {0};
     REFUSED(sh_update(&context, memory, sparsemax, asked, NULL, NULL), "states");
     REFUSED(sh_energy(&context, memory, sparsemax, asked, NULL), "energy");
     for (int64_t steps = 0; steps < 2; steps++) {
@@ -154,6 +157,18 @@ static void wrong_outputs(void) {
                 "separation");
     }
     REFUSED(sh_associate(&context, memory, sparsemax, asked, 0, 0, NULL), "entries");
+    REFUSED(sh_candidates(&context, memory, sparsemax, asked, NULL, 0, NULL, converged), "entries");
+    REFUSED(sh_candidates(&context, memory, sparsemax, asked, NULL, 0, &entries, NULL), "too_many");
+    REFUSED(sh_candidates(&context, memory, sparsemax, asked, NULL, INT64_MIN, &entries, converged), "most");
+    REFUSED(sh_candidates(&context, memory, (sh_model){(sh_separation)9, 0}, asked, NULL, 0, &entries, converged),
+            "separation");
+    REFUSED(sh_candidates(&context, memory, (sh_model){SH_POLYNOMIAL, 2}, asked, NULL, 0, &entries, converged),
+            "separation");
+    REFUSED(sh_memory_max_norm(&context, NULL, real), "memory");
+    REFUSED(sh_memory_max_norm(&context, memory, NULL), "norm");
+    REFUSED(sh_memory_set_whole(&context, NULL, M, 10), "memory");
+    REFUSED(sh_memory_set_whole(&context, memory, INT64_MIN, 10), "count");
+    REFUSED(sh_memory_set_whole(&context, memory, M, -INFINITY), "max_norm");
     REFUSED(sh_accumulate(&context, memory, softmax, asked, (sh_partial){0}), "partial");
     REFUSED(sh_survey(&context, memory, sparsemax, asked, NULL), "counts");
     REFUSED(sh_nearest(&context, memory, asked, 1, NULL, real), "position");

@@ -215,6 +215,59 @@ static void lists(const problem *p, const sh_memory *memory, sh_model m) {
     sh_entries_free(&context, &e);
 }
 
+/* Checks that candidates are the patterns with weight, of maps with full support the k best, from a floor on: none, a
+ * score of the list, or more than the best. */
+static void candidates(const problem *p, const sh_memory *memory, sh_model m) {
+    const sh_structure best = {.pairs = SH_PAIRS_TOP, .k = 9}, window = {.pairs = SH_PAIRS_WINDOW, .dilation = 1};
+    sh_queries queries = queries_of(p);
+    sh_context context = context_of(&blocks, 2);
+    sh_entries all, e;
+    uint8_t too_many[N];
+    double floor[N];
+    if (plain_alpha(m) <= 1) queries.structure = &best;
+    if (!CHECK_OK(sh_associate(&context, memory, m, queries, 0, 0, &all))) return;
+    for (int step = 0; step < 12; step++) {
+        context.path = PATHS[step % 4];
+        for (int64_t i = 0; i < N; i++) {
+            const int64_t first = all.start[i], n = all.start[i + 1] - first;
+            double top = -INFINITY;
+            for (int64_t at = first; at < first + n; at++) top = larger(top, all.score[at]);
+            floor[i] = step < 4 ? -INFINITY : step < 8 ? all.score[first + i % n] : nextafter(top, INFINITY);
+        }
+        if (!CHECK_OK(sh_candidates(&context, memory, m, queries, step == 3 ? NULL : floor, 0, &e, too_many))) break;
+        CHECK(e.n == N && e.start[0] == 0);
+        for (int64_t i = 0; i < N; i++) {
+            int64_t found = e.start[i];
+            for (int64_t at = all.start[i]; at < all.start[i + 1]; at++) {
+                if (all.score[at] < floor[i]) continue;
+                if (!CHECK(found < e.start[i + 1])) break;
+                CHECK(e.position[found] == all.position[at] && e.score[found] == all.score[at]);
+                found++;
+            }
+            CHECK(found == e.start[i + 1] && !too_many[i]);
+            CHECK(step < 8 || e.start[i] == found);
+        }
+        sh_entries_free(&context, &e);
+    }
+    sh_entries_free(&context, &all);
+    for (int i = 0; i < 2; i++) {
+        floor[N - 1] = i ? INFINITY : NAN;
+        CHECK_REFUSED(context, sh_candidates(&context, memory, m, queries, floor, 0, &e, too_many), SH_BAD_ARGUMENT,
+                      "floor");
+        CHECK(context.row == N - 1);
+    }
+    CHECK_REFUSED(context, sh_candidates(&context, memory, m, queries, NULL, -1, &e, too_many), SH_BAD_ARGUMENT,
+                  "most");
+    queries.structure = NULL;
+    if (m.separation == SH_POLYNOMIAL)
+        CHECK_REFUSED(context, sh_candidates(&context, memory, m, queries, NULL, M, &e, too_many), SH_BAD_ARGUMENT,
+                      "separation");
+    queries.structure = &window;
+    if (m.separation != SH_POLYNOMIAL)
+        CHECK_REFUSED(context, sh_candidates(&context, memory, m, queries, NULL, M, &e, too_many), SH_BAD_ARGUMENT,
+                      "structure");
+}
+
 /* Checks the best patterns, margins and radii. */
 static void nearest(const problem *p, const sh_memory *memory) {
     enum { COUNT = 6 };
@@ -380,6 +433,7 @@ static void all_calls(void) {
             updates(&p, mixing, MODELS[k], NULL, 1);
             updates(&p, mixing, MODELS[k], &structures[(round + k) % 3], 1);
             lists(&p, mixing, MODELS[k]);
+            candidates(&p, memory, MODELS[k]);
             retrievals(&p, memory, MODELS[k]);
             partial_results(&p, MODELS[k]);
         }
@@ -670,10 +724,10 @@ enum { ASKED = 12, LISTS = ASKED * LARGE }; /* queries; entries of all their lis
 typedef struct {
     float states[ASKED][WIDTH], before[ASKED][WIDTH], mixed[ASKED][V], listed[ASKED][V], mixture[ASKED][V];
     double energy[ASKED], list_score[LISTS], list_weight[LISTS], best[ASKED * 5], margin[LARGE], radius[ASKED],
-        scale[ASKED], sum[ASKED];
+        scale[ASKED], sum[ASKED], candidate_score[LISTS];
     int64_t support[ASKED], start[ASKED + 1], list_position[LISTS], nearest[ASKED * 5], rival[ASKED], steps[ASKED],
-        counted[ASKED];
-    uint8_t converged[ASKED];
+        counted[ASKED], candidate_start[ASKED + 1], candidate[LISTS];
+    uint8_t converged[ASKED], too_many[ASKED];
 } answers;
 
 static int has_cutoff(sh_model m) { return m.separation == SH_NORMMAX || plain_alpha(m) > 1; }
@@ -696,6 +750,18 @@ static void ask(sh_context *context, const sh_memory *memory, sh_model m, double
         memcpy(a->list_weight, e.weight, n * sizeof(double));
         CHECK_OK(sh_mix(context, memory, ASKED, e.start, e.position, e.weight, a->listed));
         sh_entries_free(context, &e);
+    }
+    const int by_place = s && s->pairs != SH_PAIRS_TOP, ranked = s && s->k < sh_memory_count(memory);
+    if (!by_place && (m.separation != SH_POLYNOMIAL || ranked)) {
+        double floor[ASKED];
+        for (int i = 0; i < ASKED; i++) floor[i] = i % 3 == 0 ? -INFINITY : i % 3 == 1 ? 3 : 1e3;
+        if (CHECK_OK(sh_candidates(context, memory, m, queries, floor, 300, &e, a->too_many))) {
+            const size_t n = (size_t)e.start[ASKED];
+            memcpy(a->candidate_start, e.start, sizeof a->candidate_start);
+            memcpy(a->candidate, e.position, n * sizeof(int64_t));
+            memcpy(a->candidate_score, e.score, n * sizeof(double));
+            sh_entries_free(context, &e);
+        }
     }
     if (s) return;
     if (has_cutoff(m)) {
@@ -879,6 +945,83 @@ static void refused_removals(void) {
     CHECK(blocks.live == 0);
 }
 
+/* --- parts of a whole -------------------------------------------------------------------------------- */
+
+/* Limits go by the whole that a memory is told of, and by its own patterns again in memories made from it. */
+static void wholes(void) {
+    enum { PART = 700 };
+    static float states[2][QUERIES][WIDTH];
+    const double beta = 0.4;
+    const sh_rows all = rows_of(LARGE), part = rows_of(PART);
+    const sh_queries queries = {.data = query_rows, .n = QUERIES, .beta = &beta};
+    const sh_model softmax = {SH_SOFTMAX, 0}, sparsemax = {SH_SPARSEMAX, 0};
+    const int64_t first = 0;
+    for (int s = 0; s < 3; s++) {
+        sh_context context = context_of(&blocks, 2);
+        sh_memory *memory = NULL, *some = NULL, *made[2] = {NULL, NULL};
+        double norm, own_norm;
+        int64_t steps[QUERIES], support[QUERIES], position[4];
+        uint8_t converged[QUERIES];
+        if (!CHECK_OK(sh_memory_new(&context, &all, NULL, (sh_similarity)s, SH_FLOAT32, &memory))) return;
+        if (!CHECK_OK(sh_memory_new(&context, &part, NULL, (sh_similarity)s, SH_FLOAT32, &some))) return;
+        CHECK_OK(sh_memory_max_norm(&context, memory, &norm));
+        CHECK_OK(sh_memory_max_norm(&context, some, &own_norm));
+        CHECK(s == SH_COSINE ? norm == 1 && own_norm == 1 : own_norm > 0 && own_norm <= norm);
+        CHECK_REFUSED(context, sh_memory_set_whole(&context, some, PART - 1, norm), SH_BAD_ARGUMENT, "count");
+        for (int i = 0; i < 3; i++)
+            CHECK_REFUSED(context,
+                          sh_memory_set_whole(&context, some, LARGE,
+                                              i == 0   ? nextafter(own_norm, 0)
+                                              : i == 1 ? INFINITY
+                                                       : NAN),
+                          SH_BAD_ARGUMENT, "max_norm");
+        CHECK_REFUSED(context, sh_memory_set_whole(&context, NULL, LARGE, norm), SH_BAD_ARGUMENT, "memory");
+        CHECK_REFUSED(context, sh_memory_max_norm(&context, NULL, &norm), SH_BAD_ARGUMENT, "memory");
+        CHECK_REFUSED(context, sh_memory_max_norm(&context, some, NULL), SH_BAD_ARGUMENT, "norm");
+        CHECK_OK(sh_memory_set_whole(&context, some, LARGE, 1e9));
+        /* the support of maps with full support; the tolerance, within which every move is now */
+        CHECK_OK(sh_update(&context, some, softmax, queries, states[0], support));
+        for (int i = 0; i < QUERIES; i++) CHECK(support[i] == LARGE);
+        CHECK_OK(sh_retrieve(&context, some, sparsemax, queries, 9, 1e-3, states[0], steps, converged, support, NULL));
+        for (int i = 0; i < QUERIES; i++) CHECK(steps[i] == 1 && converged[i]);
+        /* more than the part has: all that it has; as many as the whole: every pattern */
+        for (int i = 0; i < 3; i++) {
+            const sh_structure best = {.pairs = SH_PAIRS_TOP, .k = i == 0 ? PART + 1 : LARGE - 1 + i};
+            sh_queries ranked = queries;
+            ranked.structure = &best;
+            if (i == 2) {
+                CHECK_REFUSED(context, sh_update(&context, some, softmax, ranked, states[0], NULL), SH_BAD_ARGUMENT,
+                              "k");
+                continue;
+            }
+            CHECK_OK(sh_update(&context, some, softmax, ranked, states[0], support));
+            for (int j = 0; j < QUERIES; j++) CHECK(support[j] == (i == 0 ? PART : LARGE));
+        }
+        const sh_structure window = {.pairs = SH_PAIRS_WINDOW, .width = 2, .dilation = 1, .position = position};
+        sh_queries four = queries;
+        four.n = 4, four.structure = &window;
+        for (int64_t i = 0; i < 4; i++) position[i] = i;
+        CHECK_REFUSED(context, sh_update(&context, some, softmax, four, states[0], NULL), SH_BAD_ARGUMENT, "structure");
+        /* memories made of it are parts of nothing */
+        CHECK_OK(sh_memory_extend(&context, some, &part, NULL, &made[0]));
+        CHECK_OK(sh_memory_remove(&context, some, 1, &first, &made[1]));
+        for (int i = 0; i < 2; i++) {
+            CHECK_OK(sh_update(&context, made[i], softmax, queries, states[i], support));
+            for (int j = 0; j < QUERIES; j++) CHECK(support[j] == PART - i);
+            CHECK_OK(sh_update(&context, made[i], softmax, four, states[i], NULL));
+            sh_memory_free(&context, made[i]);
+        }
+        CHECK_OK(sh_memory_remove(&context, some, 1, &first, &made[0]));
+        CHECK_OK(sh_memory_set_whole(&context, made[0], LARGE, norm)); /* and so of the copy that it makes */
+        CHECK_OK(sh_update(&context, made[0], softmax, queries, states[0], support));
+        for (int j = 0; j < QUERIES; j++) CHECK(support[j] == LARGE);
+        sh_memory_free(&context, made[0]);
+        sh_memory_free(&context, memory);
+        sh_memory_free(&context, some);
+        CHECK(blocks.live == 0);
+    }
+}
+
 /* --- what is refused, and what fails ---------------------------------------------------------------- */
 
 static void refusals(void) {
@@ -975,6 +1118,8 @@ static sh_status call_all(sh_context *context, void *given) {
         status = sh_mix(context, memory, 10, entries.start, entries.position, entries.weight, c->states);
         sh_entries_free(context, &entries);
     }
+    if (status == SH_OK) status = sh_candidates(context, memory, c->model, queries, NULL, 40, &entries, converged);
+    if (status == SH_OK) sh_entries_free(context, &entries);
     if (status == SH_OK) status = sh_nearest(context, memory, queries, 2, position, score);
     if (status == SH_OK) status = sh_margins(context, memory, margin);
     if (status == SH_OK) status = sh_radii(context, memory, 2, which, need, 0, radius, rival);
@@ -984,6 +1129,8 @@ static sh_status call_all(sh_context *context, void *given) {
     if (status == SH_OK) status = sh_memory_remove(context, longer, 2, which, &less);
     if (status == SH_OK) /* of the largest norm, which another has now */
         status = sh_retrieve(context, less, c->model, queries, 3, 0, c->states, steps, converged, support, c->before);
+    if (status == SH_OK) status = sh_candidates(context, less, c->model, queries, score, 40, &entries, converged);
+    if (status == SH_OK) sh_entries_free(context, &entries);
     sh_memory_free(context, memory);
     sh_memory_free(context, longer);
     sh_memory_free(context, less);
@@ -1126,6 +1273,7 @@ int main(void) {
     use_of_indexes();
     if (!brief) removals();
     refused_removals();
+    wholes();
     refusals();
     failures();
     if (!brief) supports_of_thousands();

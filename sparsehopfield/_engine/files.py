@@ -43,7 +43,17 @@ from sparsehopfield._engine.structure import Structure, described, parsed, resto
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
 
-__all__ = ["INDEX", "Model", "check_header", "read", "read_tensors", "write", "write_tensors"]
+__all__ = [
+    "INDEX",
+    "Model",
+    "check_header",
+    "read",
+    "read_header",
+    "read_model",
+    "read_tensors",
+    "write",
+    "write_tensors",
+]
 
 Meaning = TypeVar("Meaning")
 Number = TypeVar("Number", int, float)
@@ -189,7 +199,7 @@ def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: 
 # --- reading --------------------------------------------------------------------------------------------
 
 
-def _read_header(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
+def read_header(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
     """Return the offset of the data, the fields and the tensors, as the safetensors package reads them."""
     from safetensors import SafetensorError, safe_open  # only for files
 
@@ -261,6 +271,14 @@ def _checked_model(path: str, fields: dict[str, str], tensors: Tensors) -> Model
         raise format_error(str(error)) from None
 
 
+def read_model(path: str | os.PathLike[str]) -> Model:
+    """Return the model of a memory's file, of which no more than the header is read."""
+    path = as_path(path)
+    with open_regular(path) as file:
+        _, fields, tensors = read_header(path, file)
+    return _checked_model(path, fields, tensors)
+
+
 def _read_into(path: str, file: BinaryIO, offset: int, data: memoryview) -> None:
     """Fill `data` with the bytes of a file from an offset on."""
     file.seek(offset)
@@ -318,7 +336,7 @@ def read_tensors(
     path = as_path(path)
     while True:
         with open_regular(path) as file:
-            data_start, fields, tensors = _read_header(path, file)
+            data_start, fields, tensors = read_header(path, file)
             if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 continue  # replaced after we opened it, before the package did: read the new one
             meaning = interpret(path, fields, tensors)

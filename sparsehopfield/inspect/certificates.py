@@ -168,6 +168,95 @@ class Duplicates:
         return f"{text}\n\n{table}" + (f"\nand {n - len(nearest)} more" if n > len(nearest) else "")
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """What rounding may do to the gaps of scores of some patterns, and the certificates that gaps give in spite of it.
+
+    Attributes
+    ----------
+    similarity : str
+    d : int
+        Features.
+    dtype : numpy.dtype
+        In which the patterns are computed with.
+    longest : float
+        Length of the longest pattern; 1 under cosine similarity.
+    underflow : float
+        The most that underflow may change a score by.
+    """
+
+    similarity: str
+    d: int
+    dtype: np.dtype[Any]
+    longest: float
+    underflow: float
+
+    @classmethod
+    def of_lengths(cls, similarity: str, d: int, dtype: np.dtype[Any], longest: float, shortest: float) -> Rounding:
+        """Return that of patterns between two lengths."""
+        tiny = float(np.finfo(np.float64).smallest_subnormal) * (d + 8)
+        if similarity == "cosine":
+            return cls(similarity, d, dtype, 1.0, tiny * max(1.0, 1 / shortest))
+        return cls(similarity, d, dtype, longest, tiny)
+
+    @ignoring_float_errors()
+    def bound(self, lengths: Floats | float, scores: Floats | float) -> Any:
+        """Bound what rounding may take from the gap of two scores, at queries of these lengths.
+
+        A canonical score is off by at most (d + 2) u |x| |xi|, u = 2^-53; twice that covers the unit rows' scale, and
+        these lengths. One by distance is off by at most (d + 2) u of itself: `scores` is the sum of the sizes of the
+        two. A gap has two scores, and is computed twice: here and by the retrieval.
+        """
+        size = scores if self.similarity == "euclidean" else lengths * self.longest
+        return 4 * ((2 * self.d + 8) * ROUNDOFF * size + self.underflow)
+
+    @property
+    def unit_row_error(self) -> float:
+        """Return a bound on the distance of the rounded unit rows to exact ones; 0 but for cosine."""
+        return 4 * float(np.finfo(self.dtype).eps) if self.similarity == "cosine" else 0.0
+
+    def own_lengths(self, lengths: Floats) -> Floats:
+        """Return the lengths of patterns as queries: 1 under cosine similarity."""
+        return np.ones(len(lengths)) if self.similarity == "cosine" else lengths
+
+    @ignoring_float_errors()
+    def lowered(self, margins: Floats, lengths: Floats) -> Floats:
+        """Compute lower bounds of margins, (M,), that hold whatever rounding does; inf where there is no other."""
+        rounding = self.bound(self.own_lengths(lengths), np.where(np.isinf(margins), 0, margins))
+        return margins - rounding - 2 * self.unit_row_error
+
+    @ignoring_float_errors()
+    def near_gaps(self, lengths: Floats, within: float) -> Floats:
+        """Bound from above the gap at each pattern, (M,), to another at most `within` away."""
+        error = self.unit_row_error
+        gap = (min(within, 4 * self.longest) + 2 * error) ** 2 / 2 + 2 * error  # none are farther apart than 2 longest
+        return gap + self.bound(self.own_lengths(lengths), np.full(len(lengths), gap))
+
+    @ignoring_float_errors()
+    def certify(
+        self, queries: Array, position: NDArray[np.int64], score: Floats, required_gap: Floats, leading: tuple[int, ...]
+    ) -> Certified:
+        """Return where an update provably moves queries (N, d), given their two best patterns and scores, (N, 2)."""
+        sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
+        gap = score[:, 0] - score[:, 1] - self.bound(_row_lengths(queries), sizes)
+        required_gap = np.broadcast_to(required_gap, gap.shape)
+        certain = gap >= required_gap
+        lacks = np.subtract(required_gap, gap, out=np.zeros(len(gap)), where=~certain)
+        nearest = position[:, 0].reshape(leading)
+        index = np.where(certain.reshape(leading), nearest, -1)
+        return Certified(index, nearest, gap.reshape(leading), lacks.reshape(leading))
+
+
+@ignoring_float_errors()
+def critical_betas(lower_margins: Floats, cutoff: float) -> Floats:
+    """Compute the smallest beta, (M,), with cutoff/beta <= lower margin; inf where there is none; 0 if alone.
+
+    Rounded up, so that `beta >= critical` is the whole condition of a certificate.
+    """
+    beta = np.where(lower_margins > 0, cutoff / lower_margins, np.inf)
+    return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
+
+
 class Certificates:
     """Certificates of stored patterns. Patterns never change, so each result is computed once and kept."""
 
@@ -205,7 +294,7 @@ class Certificates:
 
     @cached
     @ignoring_float_errors()
-    def _pattern_lengths(self) -> Floats:
+    def lengths(self) -> Floats:
         """Compute the lengths |xi| of the numbers that are stored, (M,), by their scale if they have one."""
         scale = self.pattern_set.scale
         lengths = np.empty(len(self.pattern_set))
@@ -217,50 +306,20 @@ class Certificates:
         return lengths
 
     @cached
-    @ignoring_float_errors()
-    def _longest_and_underflow(self) -> tuple[float, float]:
-        """Compute the length of the longest pattern (cosine: 1), and the most that underflow may change a score by."""
-        longest, d = float(self._pattern_lengths.max()), self.pattern_set.shape[1]
-        tiny = float(np.finfo(np.float64).smallest_subnormal) * (d + 8)
-        if self.pattern_set.similarity == "cosine":
-            return 1.0, tiny * max(1.0, 1 / float(self._pattern_lengths.min()))
-        return longest, tiny
-
-    @ignoring_float_errors()
-    def rounding_bound(self, lengths: Floats | float, scores: Floats | float) -> Any:
-        """Bound what rounding may take from the gap of two scores, at queries of these lengths.
-
-        A canonical score is off by at most (d + 2) u |x| |xi|, u = 2^-53; twice that covers the unit rows' scale, and
-        these lengths. One by distance is off by at most (d + 2) u of itself: `scores` is the sum of the sizes of the
-        two. A gap has two scores, and is computed twice: here and by the retrieval.
-        """
-        longest, tiny = self._longest_and_underflow
-        size = scores if self.pattern_set.similarity == "euclidean" else lengths * longest
-        return 4 * ((2 * self.pattern_set.shape[1] + 8) * ROUNDOFF * size + tiny)
+    def rounding(self) -> Rounding:
+        """Return what rounding may do to the gaps of these patterns' scores."""
+        patterns, lengths = self.pattern_set, self.lengths
+        longest, shortest = float(lengths.max()), float(lengths.min())
+        return Rounding.of_lengths(patterns.similarity, patterns.shape[1], patterns.dtype, longest, shortest)
 
     @cached
-    def unit_row_error(self) -> float:
-        """Bound the distance of the rounded unit rows to exact ones; 0 but for cosine."""
-        return 4 * float(np.finfo(self.pattern_set.dtype).eps) if self.pattern_set.similarity == "cosine" else 0.0
-
-    @cached
-    @ignoring_float_errors()
     def lower_margins(self) -> Floats:
         """Compute lower bounds of the margins, (M,), that hold whatever rounding does; inf where there is no other."""
-        lengths = (
-            np.ones(len(self._pattern_lengths)) if self.pattern_set.similarity == "cosine" else self._pattern_lengths
-        )
-        rounding = self.rounding_bound(lengths, np.where(np.isinf(self.margins), 0, self.margins))
-        return self.margins - rounding - 2 * self.unit_row_error
+        return self.rounding.lowered(self.margins, self.lengths)
 
-    @ignoring_float_errors()
     def critical_betas(self, cutoff: float) -> Floats:
-        """Compute the smallest beta, (M,), with cutoff/beta <= lower margin; inf where there is none; 0 if alone.
-
-        Rounded up, so that `beta >= critical` is the whole condition of a certificate.
-        """
-        beta = np.where(self.lower_margins > 0, cutoff / self.lower_margins, np.inf)
-        return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
+        """Compute the smallest beta, (M,), with cutoff/beta <= lower margin; see `critical_betas`."""
+        return critical_betas(self.lower_margins, cutoff)
 
     # --- the update T ----------------------------------------------------------------------------------
 
@@ -301,14 +360,7 @@ class Certificates:
         """Return where an update provably moves queries: to the best pattern, if its gap is at least cutoff/beta."""
         queries = call.rows
         position, score = _core.nearest(self.pattern_set.core(queries.dtype), queries, call.beta, *call.code, 2)
-        sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
-        gap = score[:, 0] - score[:, 1] - self.rounding_bound(_row_lengths(queries), sizes)
-        required_gap = np.broadcast_to(cutoff / call.beta, gap.shape)
-        certain = gap >= required_gap
-        lacks = np.subtract(required_gap, gap, out=np.zeros(len(gap)), where=~certain)
-        nearest, shape = position[:, 0].reshape(call.leading), call.leading
-        index = np.where(certain.reshape(shape), nearest, -1)
-        return Certified(index, nearest, gap.reshape(shape), lacks.reshape(shape))
+        return self.rounding.certify(queries, position, score, cutoff / call.beta, call.leading)
 
     # --- radii ------------------------------------------------------------------------------------------
 
@@ -322,10 +374,10 @@ class Certificates:
         required gap is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2, where
         the two scores by distance are at most 2.5 D^2/2.
         """
-        cosine = self.pattern_set.similarity == "cosine"
-        lengths = np.ones(len(self.margins)) if cosine else self._pattern_lengths
+        rounding = self.rounding
+        lengths = rounding.own_lengths(self.lengths)
         scores = np.where(np.isinf(self.margins), 0, 2.5 * self.margins)
-        required_gap = cutoff / beta + self.rounding_bound(2 * lengths + self._longest_and_underflow[0], scores)
+        required_gap = cutoff / beta + rounding.bound(2 * lengths + rounding.longest, scores)
         inside = self.lower_margins >= required_gap
         radii = np.full(len(inside), -np.inf)
         at = np.flatnonzero(inside)  # positions
@@ -335,11 +387,11 @@ class Certificates:
             radii[at] = np.inf
         elif self.pattern_set.similarity == "dot":
             # Four scores make a squared distance: it is never taken for too small.
-            rounding = self.rounding_bound(self._longest_and_underflow[0], 0.0)
-            radii[at] = _core.radii(self._core, at, required_gap[at], rounding)[0]
+            slack = rounding.bound(rounding.longest, 0.0)
+            radii[at] = _core.radii(self._core, at, required_gap[at], slack)[0]
         else:  # the gap is D^2/2, so that the nearest pattern decides; and the quotient grows with D
             distance = np.sqrt(2 * self.lower_margins[at])
-            radii[at] = distance / 2 - required_gap[at] / distance - self.unit_row_error
+            radii[at] = distance / 2 - required_gap[at] / distance - rounding.unit_row_error
         radii -= np.abs(radii) * 16 * ROUNDOFF if len(inside) > 1 else 0
         return np.where(radii >= 0, radii, -np.inf)
 
@@ -368,7 +420,7 @@ class Certificates:
             raise ValueError("patterns: contain NaN or infinity; every entry must be finite")
         if not trace * trace < np.inf:
             raise OverflowError("patterns: their covariance exceeds the largest float64; scale the arrays down")
-        if squares == 0 or trace <= (m * ROUNDOFF * self._longest_and_underflow[0]) ** 2:  # of the mean's rounding
+        if squares == 0 or trace <= (m * ROUNDOFF * self.rounding.longest) ** 2:  # of the mean's rounding
             raise ValueError("patterns: are all the same, or too close for a covariance: there is no spread to compare")
         return trace**0.5, trace * trace / squares
 
@@ -442,10 +494,8 @@ class Certificates:
         one that does not underflow. So beta makes this range as wide as the distance, and the scan of a retrieval
         finds all candidates.
         """
-        cosine, a, m = self.pattern_set.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.pattern_set)
-        error, longest = self.unit_row_error, self._longest_and_underflow[0]
-        gap = (min(within, 4 * longest) + 2 * error) ** 2 / 2 + 2 * error  # no two are farther apart than 2 longest
-        gap = gap + self.rounding_bound(np.ones(m) if cosine else self._pattern_lengths, np.full(m, gap))
+        a, m = NEARLY_SOFTMAX[1] - 1, len(self.pattern_set)
+        gap = self.rounding.near_gaps(self.lengths, within)
         beta = np.clip((1 - a) * m**-a / a / gap, np.finfo(np.float64).tiny, 1e300)
         near_others = np.flatnonzero(self.margins <= gap)
         for first in range(0, len(near_others), BLOCK):

@@ -19,7 +19,7 @@ functional structures
 theory
 inspect
 data layers memory
-optim
+optim distributed
 estimators
 studies
 torch

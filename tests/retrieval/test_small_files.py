@@ -218,7 +218,7 @@ def test_numbers_of_memory_files(tmp_path, field, text):
     path = tmp_path / "memory"
     sh.HopfieldMemory(np.eye(2)).save(path)
     with open(path, "rb") as file:
-        _, fields, _ = files._read_header(str(path), file)
+        _, fields, _ = files.read_header(str(path), file)
     kept = {name: value for name, value in fields.items() if name not in ("data", "header")}
     files.write_tensors(path, kept | {field: text}, {"patterns": np.eye(2)})
     refused(path, f": {field}: no number that can be read", sh.HopfieldMemory.load)

@@ -1,0 +1,291 @@
+"""The engine on Dask: shards are futures of a client, and their parts are merged on the workers, in a tree.
+
+A shard's future stands for a task that reads the shard from its source, so the scheduler has it made again elsewhere
+where its worker is lost; nothing is scattered, and there are no actors, both of which die with their worker. A call is
+a task for each shard and a tree of merges; its request travels once, in a task of its own, from which workers fetch it
+from each other. All tasks of a call are cancelled where it does not return.
+
+Threads: a worker runs as many tasks at a time as it has threads, and each task calls the core. Dask starts worker
+processes with OMP_NUM_THREADS=1 (`distributed.nanny.pre-spawn-environ`), which the core takes for its own number of
+threads, too: so a worker of t threads keeps t processors busy, by t tasks. Nothing is set here, as the number is one of
+the whole process: where workers are threads of the caller's process, it is the caller's. There tasks that run at the
+same time share the core's pool, which one of them uses while the others compute in their own threads. For workers of
+one thread and several processors set SPARSEHOPFIELD_NUM_THREADS where they are started.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import mmap
+import pickle
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+import numpy as np
+from dask.base import is_dask_collection
+from dask.delayed import delayed
+from distributed import Client, Future, KilledWorker, get_worker, wait
+from distributed import TimeoutError as WaitedTooLong
+
+from sparsehopfield import _core
+from sparsehopfield._engine.resources import process_memory
+
+__all__ = ["DaskEngine", "as_client", "cancelling", "check_workers", "raising_clearly", "release_pages", "results_of"]
+
+Request = TypeVar("Request")
+Part = TypeVar("Part")
+
+FAN_IN = 8  # parts that one task merges
+MESSAGE = 8 * 10**6  # bytes of a request that are sent at a time: of more Dask warns
+PATIENCE = 60.0  # seconds without any worker after which a call gives up
+LOOK = 5.0  # seconds after which a call that waits looks whether there are workers
+RESIDENT = 0.5  # of a worker's memory limit: above this, pages of mapped files are given back after a task
+
+
+def as_client(client: Any) -> Client:
+    """Return the client, by default the one that the program has started last; raise if there is none."""
+    if client is None:
+        try:
+            client = Client.current()
+        except ValueError:
+            raise ValueError(
+                "client: there is none; start workers on this machine with `client = distributed.Client()`, or connect "
+                "to a scheduler with `client = distributed.Client('tcp://address:8786')`"
+            ) from None
+    if not isinstance(client, Client):
+        raise TypeError(f"client: must be a distributed.Client, got {type(client).__name__}")
+    if client.asynchronous:
+        raise ValueError("client: is asynchronous; a memory needs one that waits, as Client() gives by default")
+    if client.status != "running":
+        raise ValueError(f"client: is {client.status}; make one that is connected to a scheduler")
+    return client
+
+
+def worker_version() -> str:
+    """Return the version of the package, in a worker."""
+    return _core.__version__
+
+
+def check_workers(client: Client) -> None:
+    """Raise unless all workers have this version of the package."""
+    for address, version in client.run(worker_version, on_error="return").items():
+        if isinstance(version, ImportError):
+            raise RuntimeError(f"client: worker {address} cannot import sparsehopfield: {version}") from version
+        if isinstance(version, Exception):
+            raise RuntimeError(f"client: worker {address} does not answer: {version!r}") from version
+        if version != _core.__version__:
+            raise RuntimeError(
+                f"client: worker {address} has sparsehopfield {version}, and this process {_core.__version__}; "
+                "results are the same bits only of the same version"
+            )
+
+
+@contextlib.contextmanager
+def raising_clearly() -> Iterator[None]:
+    """Raise what Dask says of lost workers and shards in words that say what happened."""
+    try:
+        yield
+    except KilledWorker as error:
+        raise RuntimeError(
+            f"client: {error.allowed_failures + 1} workers were lost one after another while they computed "
+            f"{error.task!r}, so that Dask gave up; the usual cause is a memory limit that the worker's shards exceed: "
+            "see the workers' logs, and use more shards or larger limits"
+        ) from error
+    except CancelledError as error:
+        raise RuntimeError(
+            "client: the shards are gone, as the client was closed or the scheduler started anew; make the memory again"
+        ) from error
+
+
+def release_pages(maps: Sequence[mmap.mmap]) -> None:
+    """Give pages of mapped files back to the system, in a worker that is near its limit of memory.
+
+    Pages that were read count as the worker's memory, and Dask stops workers that exceed their limit; the system has
+    them still, and maps them again where they are read.
+    """
+    if not maps or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    try:
+        limit = get_worker().memory_manager.memory_limit
+    except ValueError:  # not in a worker
+        return
+    if limit and process_memory("VmRSS") > RESIDENT * limit:
+        for mapped in maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _identity(data: bytes) -> bytes:
+    """Return some bytes: the task that workers fetch them from."""
+    return data
+
+
+def _unpickled(pieces: Sequence[bytes]) -> Any:
+    """Return what was pickled into some pieces."""
+    return pickle.loads(b"".join(pieces))
+
+
+def _apply(function: Callable[[Any, Request], Part], held: Any, request: Request, fingerprint: int) -> Part:
+    """Return the part of one shard, in a worker that holds it."""
+    held.check(fingerprint)
+    try:
+        return function(held.shard, aligned(request))
+    finally:
+        release_pages(held.maps)
+
+
+def _merge(merge: Callable[[Part, Part], Part], parts: Sequence[Part]) -> Part:
+    """Return several parts merged."""
+    return functools.reduce(merge, map(aligned, parts))
+
+
+def aligned(part: Any) -> Any:
+    """Return what a task was sent, with its arrays aligned in memory: as they come in a message they need not be."""
+    if isinstance(part, np.ndarray):
+        return part if part.flags.aligned else part.copy()
+    if type(part) in (list, tuple):
+        return type(part)(map(aligned, part))
+    if type(part) is dict:
+        return {name: aligned(value) for name, value in part.items()}
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        other = copy.copy(part)
+        for name in (field.name for field in dataclasses.fields(part)):
+            object.__setattr__(other, name, aligned(getattr(part, name)))  # of frozen ones, too
+        return other
+    return part
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function, for the keys of its tasks; of `functools.partial` that of what it calls."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", "step").strip("_").replace("_", "-")
+
+
+class DaskEngine:
+    """Shards that are futures of a Dask client, and how a function is carried out on all of them.
+
+    Attributes
+    ----------
+    client : distributed.Client
+    shards : tuple of Future
+        Each of what `_memory.load` returns.
+    fingerprints : tuple of int
+        Of the rows that each shard was made of first; one that is made again must have the same.
+    """
+
+    def __init__(self, client: Client, shards: Sequence[Future[Any]], fingerprints: Sequence[int]) -> None:
+        self.client, self.shards, self.fingerprints = client, tuple(shards), tuple(fingerprints)
+
+    def reduce(
+        self, function: Callable[[Any, Request], Part], request: Request, merge: Callable[[Part, Part], Part]
+    ) -> Part:
+        """Return `function(shard, request)` of all shards, merged two by two on the workers in a tree."""
+        name = _name_of(function)
+
+        def submit(tasks: list[Future[Any]]) -> list[Future[Any]]:
+            n, client = len(self.shards), self.client
+            sent = _sent(client, request, tasks)
+            arguments = zip([function] * n, self.shards, [sent] * n, self.fingerprints, strict=True)
+            level = submitted(client, name, _apply, list(arguments))
+            tasks += level
+            while len(level) > 1:
+                groups = [(merge, level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
+                level = submitted(client, f"merge-{name}", _merge, groups)
+                tasks += level
+            return level
+
+        return aligned(self._results(submit)[0])
+
+    def each(self, name: str, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        """Return `function(held, *arguments)` of each shard, in order; without those that have None as arguments."""
+
+        def submit(tasks: list[Future[Any]]) -> list[Future[Any]]:
+            asked = [(shard, *given) for shard, given in zip(self.shards, arguments, strict=True) if given is not None]
+            tasks += submitted(self.client, name, function, asked)
+            return tasks
+
+        return self._results(submit)
+
+    def changed(
+        self, name: str, function: Callable[..., Any], changes: dict[int, tuple[Any, ...]]
+    ) -> dict[int, Future[Any]]:
+        """Return futures of `function(held, *arguments)` of some shards, by their places: shards made anew."""
+        asked = [(self.shards[i], *given) for i, given in changes.items()]
+        return dict(zip(changes, submitted(self.client, name, function, asked), strict=True))
+
+    def _results(self, submit: Callable[[list[Future[Any]]], list[Future[Any]]]) -> list[Any]:
+        """Return the results of the futures that `submit` returns, which adds all of its futures to a list.
+
+        All of them are cancelled where this does not return: nothing is left to run for a call that was interrupted.
+        """
+        if failed := [shard for shard in self.shards if shard.status == "error"]:
+            self.client.retry(failed)  # their workers were lost too often, or a file could not be read
+        tasks: list[Future[Any]] = []
+        with raising_clearly(), cancelling(self.client, tasks):
+            return results_of(self.client, submit(tasks))
+
+
+def submitted(
+    client: Client, name: str, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+) -> list[Future[Any]]:
+    """Return futures of `function` of each of some tuples of arguments; their keys begin with "sparsehopfield-name".
+
+    Arguments may be futures, lists of futures, and dask collections.
+    """
+    if not arguments:
+        return []
+    call = f"sparsehopfield-{name}-{uuid.uuid4().hex}"
+    keys = [f"{call}-{i}" for i in range(len(arguments))]
+    if any(is_dask_collection(a) for given in arguments for a in given if not isinstance(a, Future)):
+        calls = [
+            delayed(function, pure=False)(*given, dask_key_name=key)
+            for key, given in zip(keys, arguments, strict=True)
+        ]
+        return list(client.compute(calls))
+    return list(client.map(function, *zip(*arguments, strict=True), key=keys))
+
+
+def _sent(client: Client, request: Any, tasks: list[Future[Any]]) -> Future[Any]:
+    """Return a future of a request, whose futures are added to `tasks`; large ones are sent in pieces."""
+    data = pickle.dumps(request, protocol=5)
+    pieces: list[Any] = [data[i : i + MESSAGE] for i in range(0, len(data), MESSAGE)]
+    if len(pieces) > 1:
+        pieces = [future for piece in pieces for future in submitted(client, "request", _identity, [(piece,)])]
+        tasks += pieces
+    sent = submitted(client, "request", _unpickled, [(pieces,)])
+    tasks += sent
+    return sent[0]
+
+
+@contextlib.contextmanager
+def cancelling(client: Client, tasks: list[Future[Any]]) -> Iterator[None]:
+    """Cancel some futures, those in the list at the end, if the block raises."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error of the block tells more
+            client.cancel(tasks)
+        raise
+
+
+def results_of(client: Client, futures: Sequence[Future[Any]]) -> list[Any]:
+    """Return the results of some futures; raise the first error, or if there is no worker for a minute."""
+    pending, without = list(futures), 0.0
+    while pending:
+        try:
+            done, waiting = wait(pending, timeout=LOOK, return_when="FIRST_COMPLETED")
+        except WaitedTooLong:
+            if client.status not in ("running", "connecting"):
+                raise CancelledError(f"client is {client.status}") from None
+            without = 0.0 if client.scheduler_info()["workers"] else without + LOOK
+            if without >= PATIENCE:
+                raise RuntimeError(f"client: there was no worker for {PATIENCE:g} seconds; start some") from None
+            continue
+        for future in done:
+            if future.status == "error":
+                future.result()  # raises
+        pending = list(waiting)
+    return list(client.gather(list(futures)))
