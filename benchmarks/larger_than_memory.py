@@ -9,9 +9,9 @@ of some of these with noise, one sparse step each under euclidean similarity. Tw
 index, and one whose file holds it (`save(index=True)`).
 
 Resident memory is what a control group would be charged with: the process's own pages (RssAnon) and all pages of the
-file that are in the page cache, mapped or not (cachestat). A thread looks every 10 ms, and 8 % below the limit
-gives all pages of the file back, where the kernel would give back some: so reads are rather overstated. Where the script
-runs in a control group with that limit or a lower one, as under
+file that are in the page cache, mapped or not (cachestat). A thread looks every 30 ms, and 8 % below the limit gives
+all pages of the file back, where the kernel would give back some: so reads are rather overstated. Where the script runs
+in a control group with that limit or a lower one, as under
 
     systemd-run --scope -p MemoryMax=4G python benchmarks/larger_than_memory.py
 
@@ -55,7 +55,7 @@ GB = 1e9
 
 
 def content(stretch, features):
-    """Return the patterns of one stretch that has content: (STRETCH, features) float32, the same whenever it is made."""
+    """Return the patterns of a stretch that has content: (STRETCH, features) float32, always the same."""
     frame = np.random.default_rng(0).standard_normal((32, features), dtype=np.float32) / np.float32(features**0.5)
     rng = np.random.default_rng([1, stretch])
     centres = 10 * rng.standard_normal((-(-STRETCH // 100), 32), dtype=np.float32) @ frame
@@ -120,7 +120,9 @@ def draw_queries(m, features, n):
     """Return n queries, (n, features): patterns with content, and noise."""
     rng = np.random.default_rng(2)
     chosen = EVERY * rng.integers(-(-m // (STRETCH * EVERY)), size=n)
-    rows = np.stack([content(stretch, features)[rng.integers(min(STRETCH, m - stretch * STRETCH))] for stretch in chosen])
+    rows = np.stack(
+        [content(stretch, features)[rng.integers(min(STRETCH, m - stretch * STRETCH))] for stretch in chosen]
+    )
     return rows + np.float32(1 / features**0.5) * rng.standard_normal(rows.shape, dtype=np.float32)
 
 
@@ -140,7 +142,7 @@ def group_limit():
 
 
 class Resident(threading.Thread):
-    """Looks at the resident memory of this process and of one file, keeps the peaks, and gives the file's pages back."""
+    """Looks at the resident memory of this process and of a file, keeps the peaks, and gives the file's pages back."""
 
     def __init__(self, path, limit):
         super().__init__(daemon=True)
@@ -175,8 +177,8 @@ class Resident(threading.Thread):
         os.posix_fadvise(self.descriptor, start, 0, os.POSIX_FADV_DONTNEED)
 
     def run(self):
-        """Look every 10 ms, and keep the limit."""
-        while not self.stopped.wait(0.01):
+        """Look every 30 ms, and keep the limit."""
+        while not self.stopped.wait(0.03):
             with self.lock:
                 cached, both = self.look()
                 if not self.enforced and both > (1 - MARGIN) * self.limit:
@@ -185,7 +187,7 @@ class Resident(threading.Thread):
                     self.given_back += 1
 
     def measure(self, call, *, cold_from=None):
-        """Run a call; return what it read, took and kept, as a dict. cold_from: pages from this byte on go before it."""
+        """Run a call; return what it read, took and kept. cold_from: the file's pages from this byte on go before."""
         with self.lock:
             if cold_from is not None:
                 self.give_back(cold_from)
@@ -400,14 +402,25 @@ def main():
             for name in [name for name in shown if name in found[words]]:
                 put(table, f"{words}: {shown[name]}", found[words][name], bytes_)
             answers.append(np.load(f"{room}/answers-{index}.npy"))
-        table.put("size of the index", megabytes(found["build"]["index"]), "the patterns", megabytes(bytes_),
-                  found["build"]["index"] / bytes_, "", None)  # fmt: skip
+        table.put(
+            "size of the index",
+            megabytes(found["build"]["index"]),
+            "the patterns",
+            megabytes(bytes_),
+            found["build"]["index"] / bytes_,
+            "",
+            None,
+        )
         assert answers[0].tobytes() == answers[1].tobytes(), "index and scan give other bits"
         supports = check(answers[0], queries, m, FEATURES)
     every = [step["peaks"]["both"] for part in found.values() for step in part.values() if isinstance(step, dict)]
     most = max(every)
-    table.put("resident at most", megabytes(most), "the limit", megabytes(limit), most / limit, "below it", most < limit)
-    print(f"\nall {len(queries)} answers are the reference's; supports of {supports.min()} to {supports.max()} patterns")
+    table.put(
+        "resident at most", megabytes(most), "the limit", megabytes(limit), most / limit, "below it", most < limit
+    )
+    print(
+        f"\nall {len(queries)} answers are the reference's; supports of {supports.min()} to {supports.max()} patterns"
+    )
     table.finish(arguments.output)
 
 
