@@ -18,6 +18,8 @@ from sparsehopfield._engine.checks import (
     FLOAT64,
     Array,
     as_beta,
+    as_number,
+    as_one_beta,
     as_positive_numbers,
     as_queries,
     as_whole,
@@ -27,12 +29,15 @@ from sparsehopfield._engine.checks import (
 )
 from sparsehopfield._engine.executor import CoreExecutor, Steps, Weights
 from sparsehopfield._engine.pattern_set import TYPE_CODES
-from sparsehopfield._engine.separations import has_cutoff, row_of, separation_code
+from sparsehopfield._engine.separations import SEPARATIONS, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
+from sparsehopfield.distributed._certificates import ShardedCertificates
 from sparsehopfield.distributed._shards import Engine, Outline, Request, Whole
 from sparsehopfield.distributed._steps import (
+    MOST_SCOUTED,
     SPARE,
+    Best,
     Finished,
     Lists,
     Sums,
@@ -49,10 +54,13 @@ from sparsehopfield.distributed._steps import (
     weigh,
     weighted,
 )
+from sparsehopfield.inspect.certificates import Certified, Duplicates, required_cutoff
 from sparsehopfield.structures import TopK
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+    from sparsehopfield.inspect.explain import Explanation
 
 __all__ = ["Coordinator"]
 
@@ -189,9 +197,7 @@ class ShardedExecutor(CoreExecutor):
 
         values: whether what is mixed are the values, if there are any. mix: whether anything is.
         """
-        step = max(1, min(SCOUT_QUERIES, SCOUT_BYTES // (rows.shape[1] * rows.itemsize)))
-        for first in range(0, len(rows), step):
-            which = np.arange(first, min(first + step, len(rows)))
+        for which in self._scouting(rows):
             lists, needs_sums = self._lists(self._request(rows, which))
             sizes = np.diff(lists.start)
             is_long = has_cutoff(self.code) & (self.k == 0) & (sizes > max(EXACT_SUPPORT, self.whole.count // 16))
@@ -217,8 +223,36 @@ class ShardedExecutor(CoreExecutor):
             for half in (some[: len(some) // 2], some[len(some) // 2 :]):
                 yield from self._gathered(rows, which, lists, half, values, is_long)
             return
-        found = finish(self._reduce(gather, Request(self.whole, positions=positions, values=values)), self.whole)
+        found = self.found_at(positions, values=values)
         yield Answer(which[some], self._request(rows, which[some]), of_some, found, is_long)
+
+    def found_at(self, positions: NDArray[np.int64], *, values: bool = True) -> Finished:
+        """Return the patterns at some positions, ascending, as a small set that knows the whole."""
+        return finish(self._reduce(gather, Request(self.whole, positions=positions, values=values)), self.whole)
+
+    def nearest(self, rows: Array, count: int) -> Best:
+        """Return the `count` best patterns of each of the rows (N, d)."""
+        parts = [self._reduce(scout, self._request(rows, which, count=count)) for which in self._scouting(rows)]
+        if not parts:
+            return Best(np.empty((0, count), np.int64), np.empty((0, count)))
+        return Best(np.concatenate([p.position for p in parts]), np.concatenate([p.score for p in parts]))
+
+    def best_of_one(self, request: Request, count: int) -> NDArray[np.int64]:
+        """Return the positions of the `count` best patterns of the one query of a request, in any order."""
+        if count >= self.whole.count:
+            return np.arange(self.whole.count)
+        if count <= MOST_SCOUTED:
+            best: Best = self._reduce(scout, replace(request, count=count))
+            return best.position[0]
+        by_rank = replace(request, k=count, code=SEPARATIONS["softmax"])
+        lists: Lists = self._reduce(partial, by_rank)
+        return lists.position
+
+    def _scouting(self, rows: Array) -> Iterator[Numbers]:
+        """Yield the numbers of the rows (N, d), as many at a time as are scouted together."""
+        step = max(1, min(SCOUT_QUERIES, SCOUT_BYTES // (rows.shape[1] * rows.itemsize)))
+        for first in range(0, len(rows), step):
+            yield np.arange(first, min(first + step, len(rows)))
 
     def update(self, rows: Array, out: Array) -> None:
         """Write one update of rows (N, d) to out (N, v)."""
@@ -294,6 +328,7 @@ class State:
     def __init__(self, engine: Engine, whole: Whole) -> None:
         self.engine, self.whole = engine, whole.checked()
         self.outline = Outline(self.whole)
+        self.certificates = ShardedCertificates(engine, self.whole)
 
 
 class Coordinator:
@@ -330,10 +365,10 @@ class Coordinator:
     --------
     >>> import numpy as np
     >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
-    >>> X = np.random.default_rng(0).standard_normal((100, 8))
+    >>> X = np.random.default_rng(0).standard_normal((100, 64))
     >>> memory = Coordinator(Serial([Shard(X[:64]), Shard(X[64:], first=64)]), beta=4.0)
     >>> memory
-    Coordinator(100 patterns of 8 features in 2 shards, float64, beta=4.0, similarity='dot', separation='sparsemax')
+    Coordinator(100 patterns of 64 features in 2 shards, float64, beta=4.0, similarity='dot', separation='sparsemax')
     >>> np.array_equal(memory.retrieve(X[70] + 0.1), X[70])
     True
     """
@@ -422,18 +457,26 @@ class Coordinator:
         given = as_structure(structure)
         if given is not None and not isinstance(given, TopK):
             raise ValueError(
-                f"structure: of a sharded memory must be None (all pairs) or TopK, got {short(structure)}: others go by "
-                "places in one order, or by sums of features"
+                f"structure: of a sharded memory must be None (all pairs) or TopK, got {short(structure)}: others go "
+                "by places in one order, or by sums of features"
             )
         self._structure = given
 
-    def _call(self, queries: ArrayLike) -> Call:
-        """Return the call of some queries under the model."""
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Return the names of the patterns, (M,), read-only; they come from the shards."""
+        ids: NDArray[np.int64] = self._state.certificates.ids
+        view = ids.view()
+        view.flags.writeable = False
+        return view
+
+    def _call(self, queries: ArrayLike, beta: ArrayLike | None = None) -> Call:
+        """Return the call of some queries under the model, or under another beta."""
         state, code = self._state, self._separation[1]
         whole, given = state.whole, as_queries(queries, state.whole.d)
         dtype = FLOAT64 if FLOAT64 in (whole.dtype, compute_dtype(given)) else FLOAT32
         rows = contiguous(given, dtype).reshape(-1, whole.d)
-        betas = as_beta(self.beta, given.shape[:-1])
+        betas = as_beta(self.beta if beta is None else beta, given.shape[:-1])
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             row = int(np.argmin(finite))
@@ -547,3 +590,292 @@ class Coordinator:
         array([-0.5, -0.5, -0.5])
         """
         return self._call(queries).energy()
+
+    def nearest(self, queries: ArrayLike, count: int = 1) -> tuple[NDArray[np.int64], Floats]:
+        """Find the patterns with the best scores of each query.
+
+        Parameters
+        ----------
+        queries : array_like, shape (..., d)
+        count : int, from 1 to 32
+
+        Returns
+        -------
+        position : ndarray of int64, shape (..., count)
+            From the best score down, ties by position; -1 where there are fewer patterns.
+        score : ndarray of float64, shape (..., count)
+            Canonical; -inf there.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+        >>> Coordinator(Serial([Shard(np.eye(3))])).nearest([0.1, 0.4, 0.2], 2)
+        (array([1, 2]), array([0.4, 0.2]))
+        """
+        call = self._call(queries)
+        best = self._executor(call).nearest(call.rows, as_whole("count", count, 1, MOST_SCOUTED))
+        shape = *call.leading, best.score.shape[1]
+        return best.position.reshape(shape), best.score.reshape(shape)
+
+    @staticmethod
+    def _executor(call: Call) -> ShardedExecutor:
+        """Return what carries out a call."""
+        assert isinstance(call.executor, ShardedExecutor)
+        return call.executor
+
+    def explain(self, query: ArrayLike, *, top: int = 10) -> Explanation:
+        """Explain a query's result: which patterns carry the weight, and what the others lacked.
+
+        Parameters
+        ----------
+        query : array_like, shape (d,)
+            One query.
+        top : int
+            How many patterns to list.
+
+        Returns
+        -------
+        Explanation
+            As of `HopfieldMemory.explain`, but for the stages of a search by an index, which shards do not tell.
+
+        Raises
+        ------
+        ValueError
+            If there is more than one query, or `top` is below 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+        >>> X = np.array([[2.0, 0.0], [1.5, 1.0], [0.0, 1.0]])
+        >>> why = Coordinator(Serial([Shard(X[:1]), Shard(X[1:], first=1)])).explain([1.0, 0.0])
+        >>> why.positions, why.weights, why.miss.margin
+        (array([0, 1]), array([0.75, 0.25]), 1.25)
+        """
+        from sparsehopfield.inspect.explain import as_single_query  # of people's time, not of every import
+
+        top = as_whole("top", top, 1)
+        given = as_single_query(query, self.whole.d)
+        call, separation = self._call(given), self.separation
+        (answer,) = self._executor(call).answers(call.rows)
+        if isinstance(answer.found, Sums):
+            return self._explain_sums(call, answer, separation, top)
+        return self._explain_patterns(call, answer, separation, top)
+
+    def _explain_patterns(self, call: Call, answer: Answer, separation: Separation, top: int) -> Explanation:
+        """Explain a query by the patterns with weight, and the best without."""
+        from sparsehopfield.inspect.explain import explain
+
+        executor, positions = self._executor(call), answer.lists.position
+        visible = executor.k or executor.whole.count
+        if has_cutoff(call.code) and len(positions) < visible:
+            positions = np.union1d(positions, executor.best_of_one(answer.request, len(positions) + 1))
+        found = executor.found_at(positions)
+        why = explain(found.pattern_set, found.ids, call.rows[0], call.beta[0], separation, call.structure, top)
+        miss = None if why.miss is None else replace(why.miss, position=int(found.position[why.miss.position]))
+        return replace(why, positions=found.position[why.positions], miss=miss)
+
+    def _explain_sums(self, call: Call, answer: Answer, separation: Separation, top: int) -> Explanation:
+        """Explain a query whose weights lie on all patterns."""
+        from sparsehopfield import reference
+        from sparsehopfield.inspect.explain import Explanation, pattern_rows
+
+        executor, dtype = self._executor(call), call.rows.dtype
+        _, position, _, weight = executor.associate(call.rows, top)
+        found = executor.found_at(position)
+        rows = pattern_rows(found.pattern_set, dtype, np.arange(len(position)))
+        canonical: Any = reference.canonical_scores  # without types
+        score = canonical(call.rows, rows, executor.whole.similarity)[0]
+        order = np.lexsort((position, -score, -weight))
+        state = np.empty((1, executor.whole.width), dtype)
+        answer.update(state)
+        count = executor.whole.count
+        return Explanation(
+            positions=position[order],
+            ids=found.ids[order],
+            scores=score[order],
+            gaps=float(score.max()) - score[order],
+            weights=weight[order].astype(dtype),
+            threshold=None,
+            miss=None,
+            beta=float(call.beta[0]),
+            separation=separation,
+            support_size=count,
+            energy=float(call.energy()) if row_of(call.code).has_energy else None,
+            stages={"stored": count, "support": count},
+            scored=None,
+            query=call.rows[0].copy(),
+            state=state[0],
+            patterns=rows[order],
+            structure=call.structure,
+        )
+
+    # --- certificates -----------------------------------------------------------------------------------------------
+
+    def margin(self) -> Floats:
+        """Return how far each pattern stands out: its score with itself less the largest with another.
+
+        Returns
+        -------
+        ndarray, shape (M,)
+            As of `HopfieldMemory.margin`.
+
+        Raises
+        ------
+        OverflowError, MemoryError
+
+        Notes
+        -----
+        Every pattern is a query: blocks of patterns come here from their shards, at most 16 MiB at a time, and go out
+        to all shards. So M d numbers come in, and as many go out to each shard.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+        >>> X = np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]])
+        >>> Coordinator(Serial([Shard(X[:1]), Shard(X[1:], first=1)])).margin()
+        array([-2., -1.,  3.])
+        """
+        return self._state.certificates.margins(self.similarity).copy()
+
+    def critical_beta(self) -> Floats:
+        """Return the inverse temperature from which on each pattern is certified to be stored exactly.
+
+        Returns
+        -------
+        ndarray, shape (M,)
+            As of `HopfieldMemory.critical_beta`.
+
+        Raises
+        ------
+        ValueError
+            If the separation gives weight to all patterns, and so stores none exactly.
+        OverflowError, MemoryError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+        >>> Coordinator(Serial([Shard(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]]))])).critical_beta().round(6)
+        array([1.      ,      inf, 0.083333])
+        """
+        cutoff = required_cutoff(self._separation[1])
+        self._check_structure()
+        return self._state.certificates.critical_betas(cutoff)
+
+    def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
+        """Return whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
+
+        Parameters
+        ----------
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        ndarray of bool, shape (M,)
+            `beta >= critical_beta()`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+        OverflowError, MemoryError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+        >>> Coordinator(Serial([Shard(np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]]))])).is_certified()
+        array([False, False,  True])
+        """
+        return as_one_beta(self.beta if beta is None else beta) >= self.critical_beta()
+
+    def certify(self, queries: ArrayLike, beta: ArrayLike | None = None) -> Certified:
+        """Return the pattern that each query provably goes to in one step, if there is one.
+
+        Parameters
+        ----------
+        queries : array_like, shape (..., d)
+        beta : float or array_like, positive, optional
+            The memory's by default; an array broadcasts to the queries' leading axes.
+
+        Returns
+        -------
+        Certified
+            As of `HopfieldMemory.certify`.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+        >>> found = Coordinator(Serial([Shard(np.eye(3))]), beta=2.0).certify([[0.9, 0.2, 0.0], [0.6, 0.4, 0.0]])
+        >>> found.index, found.lacks.round(6)
+        (array([ 0, -1]), array([0. , 0.3]))
+        """
+        self._check_structure()
+        call = self._call(queries, beta)
+        cutoff, certificates = required_cutoff(call.code), self._state.certificates
+        best = self._executor(call).nearest(call.rows, 2)
+        with ignoring_float_errors():
+            required_gap = cutoff / call.beta
+        rounding = certificates.rounding(self.similarity)
+        return rounding.certify(call.rows, best.position, best.score, required_gap, call.leading)
+
+    def _check_structure(self) -> None:
+        """Raise if a structure does not fit the number of patterns."""
+        if self.structure is not None:
+            self.structure.descriptor(1, self.whole.count)
+
+    def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
+        """Find the patterns that are copies or near-copies of others.
+
+        Parameters
+        ----------
+        within : float, at least 0
+            How far apart two rows may be, as of `HopfieldMemory.duplicates`. 0 finds exact copies.
+        most : int
+            How many pairs to find at most: k copies of one pattern are k (k - 1)/2 pairs.
+
+        Returns
+        -------
+        Duplicates
+
+        Raises
+        ------
+        ValueError
+            If `within` is negative or not finite, `most` below 1, or there are more pairs than that.
+        TypeError, OverflowError, MemoryError
+
+        Notes
+        -----
+        Exact copies cost a pass over the patterns, and 8 bytes of each that come here; near ones what `margin` does.
+        The patterns that have a copy, or one so near, come here.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+        >>> X = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 0.5]])
+        >>> print(Coordinator(Serial([Shard(X[:2]), Shard(X[2:], first=2)])).duplicates(0.5))
+        3 pairs of patterns within 0.5 of each other: 3 of 4 patterns, in 1 group of at most 3
+        <BLANKLINE>
+        pattern  and  distance
+              0    2         0
+              0    3       0.5
+              2    3       0.5
+        """
+        near, limit = as_number("within", within, least=0.0), as_whole("most", most, 1)
+        return self._state.certificates.duplicates(near, limit)

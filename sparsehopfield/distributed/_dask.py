@@ -2,8 +2,8 @@
 
 A shard's future stands for a task that reads the shard from its source, so the scheduler has it made again elsewhere
 where its worker is lost; nothing is scattered, and there are no actors, both of which die with their worker. A call is
-a task for each shard and a tree of merges; its request travels once, in a task of its own, from which workers fetch it
-from each other. All tasks of a call are cancelled where it does not return.
+a task for each shard and a tree of merges; its request travels once, unless it is small, in a task of its own, from
+which workers fetch it from each other. All tasks of a call are cancelled where it does not return.
 
 Threads: a worker runs as many tasks at a time as it has threads, and each task calls the core. Dask starts worker
 processes with OMP_NUM_THREADS=1 (`distributed.nanny.pre-spawn-environ`), which the core takes for its own number of
@@ -39,6 +39,7 @@ Request = TypeVar("Request")
 Part = TypeVar("Part")
 
 FAN_IN = 8  # parts that one task merges
+SMALL = 10**6  # bytes that requests of all shards together may have for each shard to get its own
 MESSAGE = 8 * 10**6  # bytes of a request that are sent at a time: of more Dask warns
 PATIENCE = 60.0  # seconds without any worker after which a call gives up
 LOOK = 5.0  # seconds after which a call that waits looks whether there are workers
@@ -74,8 +75,10 @@ def check_workers(client: Client) -> None:
     for address, version in client.run(worker_version, on_error="return").items():
         if isinstance(version, ImportError):
             raise RuntimeError(f"client: worker {address} cannot import sparsehopfield: {version}") from version
+        if isinstance(version, OSError):  # it is being lost; requests have their version with them, too
+            continue
         if isinstance(version, Exception):
-            raise RuntimeError(f"client: worker {address} does not answer: {version!r}") from version
+            raise RuntimeError(f"client: worker {address} does not say its version: {version!r}") from version
         if version != _core.__version__:
             raise RuntimeError(
                 f"client: worker {address} has sparsehopfield {version}, and this process {_core.__version__}; "
@@ -127,11 +130,12 @@ def _unpickled(pieces: Sequence[bytes]) -> Any:
     return pickle.loads(b"".join(pieces))
 
 
-def _apply(function: Callable[[Any, Request], Part], held: Any, request: Request, fingerprint: int) -> Part:
+def _apply(function: Callable[[Any, Any], Part], held: Any, request: Any, fingerprint: int) -> Part:
     """Return the part of one shard, in a worker that holds it."""
     held.check(fingerprint)
+    given = pickle.loads(request) if isinstance(request, bytes) else aligned(request)
     try:
-        return function(held.shard, aligned(request))
+        return function(held.shard, given)
     finally:
         release_pages(held.maps)
 
@@ -187,7 +191,7 @@ class DaskEngine:
 
         def submit(tasks: list[Future[Any]]) -> list[Future[Any]]:
             n, client = len(self.shards), self.client
-            sent = _sent(client, request, tasks)
+            sent = _sent(client, request, n, tasks)
             arguments = zip([function] * n, self.shards, [sent] * n, self.fingerprints, strict=True)
             level = submitted(client, name, _apply, list(arguments))
             tasks += level
@@ -241,16 +245,20 @@ def submitted(
     keys = [f"{call}-{i}" for i in range(len(arguments))]
     if any(is_dask_collection(a) for given in arguments for a in given if not isinstance(a, Future)):
         calls = [
-            delayed(function, pure=False)(*given, dask_key_name=key)
-            for key, given in zip(keys, arguments, strict=True)
+            delayed(function, pure=False)(*given, dask_key_name=key) for key, given in zip(keys, arguments, strict=True)
         ]
         return list(client.compute(calls))
     return list(client.map(function, *zip(*arguments, strict=True), key=keys))
 
 
-def _sent(client: Client, request: Any, tasks: list[Future[Any]]) -> Future[Any]:
-    """Return a future of a request, whose futures are added to `tasks`; large ones are sent in pieces."""
+def _sent(client: Client, request: Any, n: int, tasks: list[Future[Any]]) -> Future[Any] | bytes:
+    """Return a future of a request, whose futures are added to `tasks`; large ones are sent in pieces.
+
+    A small one is sent with each of n tasks, which need not wait for another then: its bytes are returned.
+    """
     data = pickle.dumps(request, protocol=5)
+    if n * len(data) <= SMALL:
+        return data
     pieces: list[Any] = [data[i : i + MESSAGE] for i in range(0, len(data), MESSAGE)]
     if len(pieces) > 1:
         pieces = [future for piece in pieces for future in submitted(client, "request", _identity, [(piece,)])]

@@ -129,7 +129,7 @@ class ShardedMemory(Coordinator):
     >>> import numpy as np, tempfile
     >>> from distributed import Client
     >>> from sparsehopfield.distributed import ShardedMemory
-    >>> client = Client(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    >>> client = Client(processes=False, dashboard_address=None)
     >>> folder = tempfile.TemporaryDirectory()
     >>> X = np.random.default_rng(0).standard_normal((10_000, 16), dtype=np.float32)
     >>> np.save(folder.name + "/x.npy", X)
@@ -196,15 +196,6 @@ class ShardedMemory(Coordinator):
         return len(self._state.facts)
 
     @property
-    def ids(self) -> Array:
-        """Return the patterns' ids, (M,); they are fetched from the workers."""
-        state = self._state
-        parts = state.dask.each("ids", _held.ids_of, [()] * len(state.facts))
-        ids = np.concatenate(parts)
-        ids.flags.writeable = False
-        return ids
-
-    @property
     def scale(self) -> float:
         """Return what uint8 and float16 patterns are multiplied with; 1 for others."""
         return self._state.whole.scale
@@ -250,7 +241,7 @@ class ShardedMemory(Coordinator):
         >>> import dask.array, numpy as np
         >>> from distributed import Client
         >>> from sparsehopfield.distributed import ShardedMemory
-        >>> client = Client(n_workers=1, threads_per_worker=1, dashboard_address=None)
+        >>> client = Client(processes=False, dashboard_address=None)
         >>> memory = ShardedMemory(dask.array.eye(3, chunks=3)[:2], beta=4.0)
         >>> memory.add(np.eye(3)[2:])
         array([2])
@@ -342,7 +333,7 @@ class ShardedMemory(Coordinator):
         >>> import dask.array
         >>> from distributed import Client
         >>> from sparsehopfield.distributed import ShardedMemory
-        >>> client = Client(n_workers=1, threads_per_worker=1, dashboard_address=None)
+        >>> client = Client(processes=False, dashboard_address=None)
         >>> memory = ShardedMemory(dask.array.eye(4, chunks=4))
         >>> memory.remove([0, 2])
         >>> memory.ids
@@ -424,7 +415,7 @@ class ShardedMemory(Coordinator):
         >>> import dask.array, tempfile
         >>> from distributed import Client
         >>> from sparsehopfield.distributed import ShardedMemory
-        >>> client = Client(n_workers=1, threads_per_worker=1, dashboard_address=None)
+        >>> client = Client(processes=False, dashboard_address=None)
         >>> folder = tempfile.TemporaryDirectory()
         >>> ShardedMemory(dask.array.eye(3, chunks=3), beta=4.0).save(folder.name + "/memory")
         >>> ShardedMemory.load(folder.name + "/memory").retrieve([0.1, 0.2, 0.9])

@@ -67,6 +67,8 @@ class Whole:
         Where the shards lie, ascending.
     block : int
         Rows of a block, see `Shard`.
+    named : bool
+        Whether patterns have names other than their positions.
     """
 
     count: int
@@ -79,6 +81,7 @@ class Whole:
     scale: float
     spans: tuple[Span, ...]
     block: int = BLOCK
+    named: bool = False
 
     @property
     def has_values(self) -> bool:
@@ -119,7 +122,13 @@ class Whole:
                     f"{theirs} from row {other.spans[0].first_row} on"
                 )
         spans = tuple(sorted((*self.spans, *other.spans), key=lambda span: (span.first_row, span.first)))
-        return replace(self, count=self.count + other.count, max_norm=max(self.max_norm, other.max_norm), spans=spans)
+        return replace(
+            self,
+            count=self.count + other.count,
+            max_norm=max(self.max_norm, other.max_norm),
+            spans=spans,
+            named=self.named or other.named,
+        )
 
     def checked(self) -> Whole:
         """Return the same; raise ValueError unless the shards lie one behind the other, without gaps or overlaps."""
@@ -146,7 +155,6 @@ class Outline(PatternSet):
         scale = None if whole.scale == 1 else whole.scale
         rows = np.empty((1, whole.d), whole.types[0])
         super().__init__(rows, values, whole.similarity, copy=None, check_finite=False, scale=scale, index=False)
-        self.sources = None, None
         self.count = whole.count
 
     def __len__(self) -> int:
@@ -281,6 +289,7 @@ class Shard:
             scale=stored.scale,
             spans=(Span(self.first, len(self), self.first_row, self.end_row),),
             block=self.block,
+            named=self._given_ids is not None or self._has_gaps or self.first != self.first_row,
         )
 
     def moved(self, first: int) -> Shard:

@@ -266,8 +266,8 @@ class Lists:
             query, position, score = query[kept], position[kept], score[kept]
         if most:
             too_many = too_many | (np.bincount(query, minlength=n) > most)
-            kept = ~too_many[query]
-            query, position, score = query[kept], position[kept], score[kept]
+            few = ~too_many[query]
+            query, position, score = query[few], position[few], score[few]
         order = np.lexsort((position, query))
         query, position, score = query[order], position[order], score[order]
         if np.any((query[1:] == query[:-1]) & (position[1:] == position[:-1])):
@@ -285,8 +285,9 @@ class Lists:
 
     def merged(self, other: Lists) -> Lists:
         """Return the lists of the patterns of both."""
-        joined = [np.concatenate([getattr(self, a), getattr(other, a)]) for a in ("query", "position", "score")]
-        return Lists.of_entries(*joined, self.too_many | other.too_many, self.k, self.most)
+        query = np.concatenate([self.query, other.query])
+        position, score = np.concatenate([self.position, other.position]), np.concatenate([self.score, other.score])
+        return Lists.of_entries(query, position, score, self.too_many | other.too_many, self.k, self.most)
 
     def kept(self, keep: NDArray[np.bool_]) -> Lists:
         """Return the lists of some of the entries."""

@@ -223,6 +223,18 @@ class Explanation:
         return patterns, stages
 
 
+def as_single_query(query: ArrayLike, d: int) -> Array:
+    """Return the one query (d,) that is to be explained."""
+    given = as_numbers("query", query)
+    if given.shape != (d,):
+        raise ValueError(
+            f"query: must be a single vector of {d} features, got shape {given.shape}; explain the rows one by one"
+        )
+    if not np.isfinite(given).all():
+        raise ValueError("query: contains NaN or infinity; every entry must be finite")
+    return given
+
+
 @ignoring_float_errors()
 def explain(
     pattern_set: PatternSet,
@@ -259,14 +271,7 @@ def explain(
         no pattern.
     """
     top = as_whole("top", top, 1)
-    given = as_numbers("query", query)
-    if given.shape != pattern_set.shape[1:]:
-        raise ValueError(
-            f"query: must be a single vector of {pattern_set.shape[1]} features, got shape {given.shape}; "
-            f"explain the rows one by one"
-        )
-    if not np.isfinite(given).all():
-        raise ValueError("query: contains NaN or infinity; every entry must be finite")
+    given = as_single_query(query, pattern_set.shape[1])
     call = Call.prepare(pattern_set, given, beta, separation_code(separation), structure)
     visible = _count_visible(call)
     position, score, weight, score_threshold, size = _weighted_patterns(call, top, visible)
@@ -294,14 +299,14 @@ def explain(
         scored=scored,
         query=call.rows[0].copy(),
         state=call.update(),
-        patterns=_pattern_rows(call, position[listed]),
+        patterns=pattern_rows(pattern_set, call.rows.dtype, position[listed]),
         structure=structure,
     )
 
 
 def _count_visible(call: Call) -> int:
     """Count the patterns that the query sees under the structure; raise if there are none."""
-    m = len(call.pattern_set)
+    m = call.pattern_set.whole_count
     if call.core_executor("associate").pairs is None:
         return m
     assert call.structure is not None
@@ -324,7 +329,8 @@ def _weighted_patterns(
     weights = call.associate(top)
     position = weights.indices.astype(np.int64)
     canonical: Any = reference.canonical_scores  # without types
-    score = canonical(call.rows, _pattern_rows(call, position), call.pattern_set.similarity)[0]
+    rows = pattern_rows(call.pattern_set, call.rows.dtype, position)
+    score = canonical(call.rows, rows, call.pattern_set.similarity)[0]
     return position, score, weights.data, None, visible
 
 
@@ -353,12 +359,11 @@ def _stages(call: Call, support: int, visible: int) -> tuple[dict[str, int], int
         counts = _core.survey(call.core_executor("associate").core, call.rows, call.beta, *call.code)[0]
         between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
         scored = int(counts[2])
-    return {"stored": len(call.pattern_set), **between, "support": support}, scored if scored >= 0 else None
+    return {"stored": call.pattern_set.whole_count, **between, "support": support}, scored if scored >= 0 else None
 
 
-def _pattern_rows(call: Call, position: NDArray[np.int64]) -> Array:
-    """Return stored patterns as the numbers that they stand for, (len(position), d)."""
-    pattern_set, dtype = call.pattern_set, call.rows.dtype
+def pattern_rows(pattern_set: PatternSet, dtype: np.dtype[Any], position: NDArray[np.int64]) -> Array:
+    """Return stored patterns as the numbers that they stand for, (len(position), d), in the dtype of a call."""
     rows = pattern_set.storage[pattern_set.rows_of(position)].astype(np.float32 if pattern_set.scale != 1 else dtype)
     return (rows * np.float32(pattern_set.scale)).astype(dtype, copy=False) if pattern_set.scale != 1 else rows
 

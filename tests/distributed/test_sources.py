@@ -96,7 +96,7 @@ def test_safetensors_of_others(tmp_path):
     with pytest.raises(sh.FileFormatError, match="bf16: patterns: cannot be BF16"):
         sources.as_source(tmp_path / "bf16")
     save_file({"rows": X}, tmp_path / "rows")
-    with pytest.raises(sh.FileFormatError, match="rows: has no tensor 'patterns'; its tensors: .'rows'."):
+    with pytest.raises(sh.FileFormatError, match=r"rows: has no tensor 'patterns'; its tensors: .'rows'."):
         sources.as_source(tmp_path / "rows")
 
 
@@ -113,7 +113,7 @@ def test_safetensors_of_others(tmp_path):
 def test_files_that_do_not_fit(tmp_path, saved, shape, dtype, words):
     paths, _ = saved
     other = write_raw(tmp_path / "other.npy", shape, dtype)
-    with pytest.raises(ValueError, match="^source: ") as caught:
+    with pytest.raises(ValueError, match=r"^source: ") as caught:
         sources.as_source([paths[0], other])
     assert words.format(paths[0], other) in str(caught.value)
 
@@ -140,7 +140,7 @@ def test_bad_files(tmp_path, saved):
     with pytest.raises(TypeError, match="source: must be real numbers"):
         sources.as_source(tmp_path / "complex.npy")
     sh.HopfieldMemory(X, values=X).save(tmp_path / "with_values")
-    with pytest.raises(ValueError, match="holds patterns, and .*with_values patterns, values"):
+    with pytest.raises(ValueError, match=r"holds patterns, and .*with_values patterns, values"):
         sources.as_source([paths[0], tmp_path / "with_values"])
     with pytest.raises(ValueError, match="values: the files of the source hold values already"):
         sources.as_source(tmp_path / "with_values", paths)
@@ -164,7 +164,7 @@ def test_arrays_of_this_process_are_refused(saved):
 
 
 def test_values_and_ids_beside(saved, tmp_path):
-    paths, X = saved
+    paths, _ = saved
     values = write_raw(tmp_path / "v.npy", (36, 2), np.float32)
     source = sources.as_source(paths, values, np.arange(36)[::-1])
     assert source.values.shape == (36, 2)
@@ -216,7 +216,7 @@ def test_boundaries(rows, shards):
     assert len(sizes) == min(shards, -(-rows // 8))
     assert (sizes > 0).all()
     assert all(end % 8 == 0 for end in ends[:-1])
-    assert sizes.max() <= 8 * -(-(-(-rows // 8)) // len(sizes))
+    assert sizes.max() <= 8 * np.ceil(np.ceil(rows / 8) / len(sizes))
 
 
 def test_boundaries_fall_between_files():
