@@ -85,6 +85,16 @@ static PyObject *as_capsule(stored *h, const stored *old, const sh_call *made, s
     return capsule;
 }
 
+/* Tells whether the numbers of an array lie in a mapped file. */
+static int is_mapped(PyObject *array) {
+    while (array && PyArray_Check(array)) array = PyArray_BASE((PyArrayObject *)array);
+    PyObject *name = array ? PyType_GetName(Py_TYPE(array)) : NULL;
+    const int is_map = name && PyUnicode_CompareWithASCIIString(name, "mmap") == 0;
+    if (!name) PyErr_Clear();
+    Py_XDECREF(name);
+    return is_map;
+}
+
 /* Makes a memory of rows that begin with those of `old` (NULL: none), as a capsule; `like`: its other properties;
  * with_fingerprint: as sh_memory_make has it. */
 static PyObject *make_memory(const stored *old, stored like, PyObject *patterns, PyObject *values,
@@ -105,6 +115,7 @@ static PyObject *make_memory(const stored *old, stored like, PyObject *patterns,
     SH_RUN(call, status,
            old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, mixed_rows, &h->memory)
                : sh_memory_make(SH_CALL(call), with_fingerprint, &rows, mixed_rows, similarity, h->type, &h->memory))
+    if (status == SH_OK) sh_memory_use_map(h->memory, is_mapped(patterns));
     return as_capsule(h, old, &call, status, patterns, has_values ? values : NULL);
 }
 

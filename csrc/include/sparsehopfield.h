@@ -201,6 +201,9 @@ SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
  *   NEVER   they scan; an index that there is goes */
 typedef enum { SH_INDEX_AUTO, SH_INDEX_ALWAYS, SH_INDEX_NEVER } sh_index_use;
 SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index_use use);
+/* sh_memory_use_map: says whether patterns and values lie in a mapped file, at first no. Then what reads scattered rows has
+ * the system read these, many at a time, and nothing around them. Only before the memory serves calls. */
+SH_API void sh_memory_use_map(sh_memory *memory, int is_mapped);
 /* sh_memory_index_export: writes the indexes that a memory has as bytes, for a file; the same bytes for the same indexes.
  *
  * Given      file      memory for `capacity` bytes; NULL if that is 0

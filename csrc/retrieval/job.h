@@ -19,6 +19,7 @@
 #ifndef SH_JOB_H
 #define SH_JOB_H
 #include "runtime/runtime.h"
+#include "runtime/system.h"
 #include "runtime/workspace.h"
 #include "separation/separation.h"
 #include <assert.h>
@@ -83,6 +84,7 @@ struct sh_memory {
     sh_similarity similarity;
     sh_rows patterns, values;     /* values: the patterns if none were given; with the rows that are removed */
     int has_values;               /* values are not the patterns */
+    int mapped;                   /* both lie in a mapped file */
     sh_removed *removed;          /* or NULL: no row is */
     void *packed_rows[2];         /* of a packed memory: the patterns and values that it owns; else NULL */
     double *bias, *scale;         /* (M) in double, or NULL: of canonical scores */
@@ -349,6 +351,11 @@ static inline int sh_is_narrow(const sh_kernels *k, const sh_rows *rows) {
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *widened_row);
 /* Fetches row i into the cache, where rows are read in no order. */
 void sh_prefetch_row(const sh_rows *rows, int64_t i);
+/* Has row i of a memory's patterns or values read from the file that it is mapped from, if it is. */
+static inline void sh_expect_row(const sh_memory *m, const sh_rows *rows, int64_t i) {
+    if (m->mapped)
+        sh_expect_read((const char *)rows->data + i * rows->stride, (size_t)(rows->d * sh_size_of(rows->type)));
+}
 /* Returns how many rows ahead of their use it pays to fetch. */
 int64_t sh_prefetch_distance(const sh_rows *rows);
 /* Returns the address of element i of an array of the compute type. */

@@ -473,6 +473,10 @@ static void free_indexes(sh_context *context, sh_memory *m) {
     m->indexes->older_patterns = 0;
 }
 
+void sh_memory_use_map(sh_memory *m, int is_mapped) {
+    if (m) m->mapped = is_mapped;
+}
+
 void sh_memory_use_index(sh_context *context, sh_memory *m, sh_index_use use) {
     if (!m) return;
     m->indexes->use = use;

@@ -99,6 +99,7 @@ static void score(const sh_job *job, const void *x, sh_candidate *c, void *widen
 void sh_score_canonically(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row) {
     const sh_rows *rows = &job->memory->patterns;
     int64_t ahead = sh_prefetch_distance(rows);
+    for (int64_t i = 0; i < n; i++) sh_expect_row(job->memory, rows, c[i].position);
     for (int64_t i = 0; i < sh_min(ahead, n); i++) sh_prefetch_row(rows, c[i].position);
     for (int64_t i = 0; i < n; i++) {
         if (i + ahead < n) sh_prefetch_row(rows, c[i + ahead].position);
@@ -349,6 +350,8 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     if (out)
         for (int64_t j = 0; j < width; j++)
             mixture[j] = n && job->map->shift_invariant ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
+    for (int64_t i = 0; out && i < n && job->values->data != job->memory->patterns.data; i++)
+        if (weights[i] != 0) sh_expect_row(job->memory, job->values, c[i].position);
     for (int64_t i = 0; out && i < n; i++) {
         double p = weights[i];
         if (!(p > 0) && !(job->map->signed_weights && p < 0)) continue;

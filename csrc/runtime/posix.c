@@ -6,11 +6,11 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/auxv.h>
-#include <sys/mman.h>
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #endif
@@ -116,5 +116,12 @@ void sh_advise_large(void *block, size_t bytes) {
 #else
     (void)block, (void)bytes;
 #endif
+}
+
+void sh_expect_read(const void *part, size_t bytes) {
+    static _Atomic uintptr_t page;
+    if (!page) page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = (uintptr_t)part & ~(page - 1);
+    (void)posix_madvise((void *)from, (uintptr_t)part + bytes - from, POSIX_MADV_WILLNEED); /* as above */
 }
 #endif

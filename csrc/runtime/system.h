@@ -73,4 +73,7 @@ void sh_at_end(void (*end)(void));
 
 /* sh_advise_large: tells the system that a new block is of many pages, all soon written; of no effect on what it holds. */
 void sh_advise_large(void *block, size_t bytes);
+
+/* sh_expect_read: has the system read a part of a mapped file that is used soon, and nothing around it. */
+void sh_expect_read(const void *part, size_t bytes);
 #endif

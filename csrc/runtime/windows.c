@@ -99,4 +99,5 @@ void sh_at_end(void (*end)(void)) {
 }
 
 void sh_advise_large(void *block, size_t bytes) { (void)block, (void)bytes; } /* large pages are a privilege */
+void sh_expect_read(const void *part, size_t bytes) { (void)part, (void)bytes; }
 #endif

@@ -188,6 +188,7 @@ static void wrong_outputs(void) {
     REFUSED(sh_memory_index(&context, NULL), "memory");
     CHECK(sh_memory_index_bytes(NULL) == 0);
     sh_memory_use_index(&context, NULL, SH_INDEX_NEVER);
+    sh_memory_use_map(NULL, 1);
     sh_memory_free(&context, NULL);
     sh_entries_free(&context, NULL);
     CHECK(sh_ignored_settings(NULL) >= 0);

@@ -264,6 +264,8 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
     sh_coding_scratch *s = &coding.rows;
     int8_t *code = coding.code;
     const int32_t *order = x->order + first_panel * SH_PANEL;
+    for (int64_t slot = 0; slot < panels * SH_PANEL; slot++)
+        if (order[slot] >= 0) sh_expect_row(m, &m->patterns, order[slot]);
     for (int64_t slot = 0; slot < panels * SH_PANEL; slot++) {
         if (slot % SH_PANEL == 0) first_row[slot / SH_PANEL] = row;
         int64_t next = slot + ahead < panels * SH_PANEL ? order[slot + ahead] : -1, pattern = order[slot];
