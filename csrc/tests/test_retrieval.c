@@ -826,7 +826,7 @@ static void use_of_indexes(void) {
                  {SH_INDEX_ALWAYS, 0, 1},
                  {SH_INDEX_NEVER, (int64_t)1 << 40, 0}};
     const double beta = 2;
-    const sh_queries queries = {.data = query_rows, .n = QUERIES, .beta = &beta};
+    const sh_queries queries = {.data = query_rows, .n = asked, .beta = &beta};
     const sh_rows all = rows_of(LARGE);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sh_context context = {.threads = 2};
@@ -991,13 +991,14 @@ static void compare_with_new(const sh_memory *memory, const uint8_t *removed, sh
     CHECK(l.live == 0);
 }
 
-/* Memories from which rows are removed, and to which others are added, answer as one made anew. */
-static void removals(void) {
+/* Memories from which rows are removed, and to which others are added, answer as one made anew, under so many
+ * similarities. */
+static void removals(int similarities) {
     static float values[LARGE][V];
     static uint8_t removed[LARGE], gone[LARGE];
     for (int i = 0; i < LARGE; i++)
         for (int c = 0; c < V; c++) values[i][c] = (float)normal(&seed);
-    for (int s = 0; s < 3; s++) {
+    for (int s = 0; s < similarities; s++) {
         sh_context context = context_of(&blocks, 2);
         sh_rows first = rows_of(LARGE - 400), all = rows_of(LARGE);
         sh_rows mixed = {.data = values, .n = first.n, .d = V, .stride = sizeof values[0], .type = SH_FLOAT32};
@@ -1335,9 +1336,9 @@ static sh_status update_of_thousands(sh_context *context, int64_t n, int *right)
 }
 
 /* The lists of a block grow, but not all of them; without memory for them, queries are answered all the same. */
-static void supports_of_thousands(void) {
+static void supports_of_thousands(int fewest_threads) {
     int right;
-    for (int threads = 1; threads <= 2; threads++) {
+    for (int threads = fewest_threads; threads <= 2; threads++) {
         meter m = {.blocks = {.fail_at = -1}};
         sh_context context = {.allocate = meter_allocate, .release = meter_release, .user = &m, .threads = threads};
         context.path = SH_PATH_SCAN;
@@ -1396,22 +1397,24 @@ static void lists_of_thousands(void) {
 }
 
 int main(void) {
-    const int brief = getenv("BRIEF") != NULL; /* without what valgrind takes minutes for */
-    if (brief) asked = FEW;
+    const char *brief = getenv("BRIEF");
+    const int threads_alone = brief && !strcmp(brief, "threads"); /* without what one thread does, or does as before */
+    const int all = !brief, slow = all || threads_alone;          /* else without what valgrind takes minutes for */
+    if (!slow) asked = FEW;
     CHECK_OK(sh_initialise());
     all_calls();
     make_rows();
     indexes();
-    if (!brief) fingerprints();
-    if (!brief) orders();
+    if (slow) fingerprints();
+    if (slow) orders();
     shared_indexes();
     use_of_indexes();
-    if (!brief) removals();
+    if (slow) removals(all ? 3 : 1);
     refused_removals();
     wholes();
     refusals();
-    failures();
-    if (!brief) supports_of_thousands();
-    if (!brief) lists_of_thousands();
+    if (!threads_alone) failures();
+    if (slow) supports_of_thousands(all ? 1 : 2);
+    if (all) lists_of_thousands();
     return checked("retrieval");
 }
