@@ -437,6 +437,8 @@ class Coordinator:
         self.beta = beta
         self.separation = separation
         self.structure = structure
+        if not callable(getattr(engine, "reduce", None)):
+            raise TypeError(f"engine: must have a method reduce(function, request, merge), got {short(engine)}")
         self._batch = as_whole("batch", batch, 1)
         self._gather_bytes = as_whole("gather_bytes", gather_bytes, 1)
         self._state = State(engine, engine.reduce(describe, Request(), merge) if whole is None else whole)

@@ -480,7 +480,27 @@ class Request:
 
 
 class Engine(Protocol):
-    """What brings requests to shards: one method, which may run anywhere and in any order."""
+    """What brings requests to shards: one method, which may run anywhere and in any order.
+
+    Examples
+    --------
+    Shards of one process, each asked in a thread of its own:
+
+    >>> import functools, itertools
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import numpy as np
+    >>> from sparsehopfield.distributed import Coordinator, Shard
+    >>> class Threads:
+    ...     def __init__(self, shards):
+    ...         self.shards = shards
+    ...
+    ...     def reduce(self, function, request, merge):
+    ...         with ThreadPoolExecutor() as pool:
+    ...             return functools.reduce(merge, pool.map(function, self.shards, itertools.repeat(request)))
+    >>> X = np.eye(4)
+    >>> Coordinator(Threads([Shard(X[:2]), Shard(X[2:], first=2)]), beta=4.0).update([0.1, 0.0, 0.9, 0.0])
+    array([0., 0., 1., 0.])
+    """
 
     def reduce(
         self, function: Callable[[Shard, Request], Part], request: Request, merge: Callable[[Part, Part], Part]
