@@ -331,7 +331,7 @@ class Shard:
             raise ValueError("positions: would remove all patterns of a shard, which has at least one")
         other = self._copy()
         left = np.delete(np.arange(len(self)), removed)
-        other.stored = self.stored.without(removed)
+        other.stored = self._part.without(removed)  # which has the index, if there is one
         other._rows = self.row_numbers[left] - self.first_row
         other._given_ids = None if self._given_ids is None else self._given_ids[left]
         other._part = other.stored
@@ -346,10 +346,13 @@ class Shard:
 
     # --- what steps ask of a shard --------------------------------------------------------------------
 
-    def part_of(self, whole: Whole) -> PatternSet:
-        """Return the patterns as part of a whole, by whose facts their calls go."""
+    def part_of(self, whole: Whole | None) -> PatternSet:
+        """Return the patterns as part of a whole, by whose facts their calls go; None: as they were asked for last.
+
+        All searches are of this set, so that they share its index.
+        """
         part = self._part
-        if part.whole != (whole.count, whole.max_norm):
+        if whole is not None and part.whole != (whole.count, whole.max_norm):
             part = self._part = part.as_part_of(whole.count, whole.max_norm)
         return part
 
@@ -469,6 +472,20 @@ class Request:
     values: bool = True
     options: dict[str, Any] = field(default_factory=dict)
     version: str = VERSION
+
+    @property
+    def known_whole(self) -> Whole:
+        """Return the facts of the whole; raise ValueError where there are none."""
+        if self.whole is None:
+            raise ValueError("request: needs the facts of the whole")
+        return self.whole
+
+    @property
+    def known_positions(self) -> NDArray[np.int64]:
+        """Return the positions; raise ValueError where there are none."""
+        if self.positions is None:
+            raise ValueError("request: needs positions")
+        return self.positions
 
     def check_version(self) -> None:
         """Raise RuntimeError unless the request was made by this version of the package."""
