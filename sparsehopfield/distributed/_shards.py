@@ -550,7 +550,7 @@ class Serial:
     --------
     >>> import numpy as np
     >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
-    >>> X = np.random.default_rng(0).standard_normal((100, 8))
+    >>> X = np.random.default_rng(0).standard_normal((100, 64))
     >>> engine = Serial([Shard(X[:64]), Shard(X[64:], first=64)])
     >>> np.array_equal(Coordinator(engine, beta=4.0).retrieve(X[70] + 0.1), X[70])
     True

@@ -749,8 +749,8 @@ def finish(rows: Rows, whole: Whole) -> Finished:
     >>> shard = Shard(np.eye(3))
     >>> request = Request(shard.whole, np.array([[1.0, 0.2, 0.1]]), positions=np.array([0, 1]))
     >>> finished = finish(gather(shard, request), shard.whole)
-    >>> finished.executor(request).energy(request.queries)
-    array([-0.115])
+    >>> finished.executor(request).energy(request.queries).round(6)
+    array([-0.485])
     """
     scale = None if whole.scale == 1 else whole.scale
     small = PatternSet(
