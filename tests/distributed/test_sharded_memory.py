@@ -118,7 +118,7 @@ def test_values_and_float64_queries(client, files, shards):
     assert same(sharded.update(QUERIES[:0]), one.update(QUERIES[:0]))
 
 
-@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("k", [1, 40])
 def test_the_k_best(client, files, k):
     top = structures.TopK(k)
     for separation in ("softmax", "sparsemax"):
@@ -140,11 +140,11 @@ def test_softmax_does_not_depend_on_shards(client, files):
             assert same(updates[0], one.update(QUERIES))
 
 
-def test_certificates_and_explanations(client, files):
+def test_certificates_and_explanations(client):
     model = {"similarity": "euclidean", "separation": "entmax15"}
-    sharded = ShardedMemory(files.x, 8.0, **model, shards=7, client=client)
-    one = sh.HopfieldMemory(X, 8.0, **model)
-    copies = X[[5, 29_000, 17]]
+    sharded = ShardedMemory(da.from_array(X[:9000], chunks=(5000, -1)), 8.0, **model, shards=3, client=client)
+    one = sh.HopfieldMemory(X[:9000], 8.0, **model)
+    copies = X[[5, 8900, 17]]
     for memory in (sharded, one):
         memory.add(copies)
     assert same(sharded.margin(), one.margin())
@@ -152,8 +152,9 @@ def test_certificates_and_explanations(client, files):
     assert same(sharded.certify(QUERIES), one.certify(QUERIES))
     assert same(sharded.duplicates().pairs, one.duplicates().pairs)
     assert same(sharded.duplicates(0.3).pairs, one.duplicates(0.3).pairs)
-    texts = [str(memory.explain(QUERIES[3])).split("\n\n") for memory in (sharded, one)]
-    assert texts[0][:3] == texts[1][:3]  # what follows says how patterns were found
+    texts = [str(memory.explain(QUERIES[3])) for memory in (sharded, one)]
+    end = texts[1].index("energy")  # what follows it says how patterns were found
+    assert texts[0][: end + 12] == texts[1][: end + 12]
 
 
 @pytest.mark.parametrize("kind", ["dask", "dask of small chunks", "zarr", "saved memories"])
@@ -254,8 +255,7 @@ def test_changes_that_are_refused_change_nothing(client, files, change, error, w
 # --- files -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shards", [1, 5])
-@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize(("shards", "changed"), [(1, False), (5, True)])
 def test_save_and_load(client, files, tmp_path, shards, changed):
     model = {"similarity": "euclidean", "separation": sh.Entmax(1.3)}
     first = ShardedMemory(files.x, 2.0, values=files.v, **model, shards=shards, client=client)
