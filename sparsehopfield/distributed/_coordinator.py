@@ -124,9 +124,8 @@ class Answer:
         A pattern within reach adds at most 1 to the sum, all others together less than 2^-24; but for the error of
         scores, which is no more than (1.05 d + 16) u (|x| + max |xi|)^2 (csrc/retrieval/run.c).
         """
-        queries, whole = self.request.queries.astype(np.float64), self.request.whole
+        queries, whole = self.request.queries.astype(np.float64), self.request.known_whole
         assert isinstance(self.found, Sums)
-        assert whole is not None
         unit = float(np.finfo(self.request.queries.dtype).eps) / 2
         longest = np.sqrt((queries**2).sum(axis=1)) + whole.max_norm
         error = self.request.beta * (1.05 * whole.d + 16) * unit * longest**2
@@ -137,18 +136,16 @@ class Answer:
         queries = self.request.queries
         if not isinstance(self.found, Sums):
             return self.found.executor(self.request).energy(queries)
-        assert self.request.whole is not None
         scale, total, _ = self.found.root
         with ignoring_float_errors():
             conjugate = scale + np.log(total) / self.request.beta
-            if self.request.whole.similarity == "euclidean":
+            if self.request.known_whole.similarity == "euclidean":
                 return -conjugate
             return (queries.astype(np.float64) ** 2).sum(axis=1) / 2 - conjugate
 
     def step(self, tol: float) -> tuple[Array, NDArray[np.bool_], NDArray[np.int64]]:
         """Return the states after one update, mixed from patterns, whether they rest, and the sizes of supports."""
-        queries, whole = self.request.queries, self.request.whole
-        assert whole is not None
+        queries, whole = self.request.queries, self.request.known_whole
         states = np.empty_like(queries)
         if isinstance(self.found, Finished) and not self.is_long:
             _, rests, support = self.found.executor(self.request).retrieve(queries, 1, tol, states, None)
@@ -437,6 +434,8 @@ class Coordinator:
         self.beta = beta
         self.separation = separation
         self.structure = structure
+        if not callable(getattr(engine, "reduce", None)):
+            raise TypeError(f"engine: must have a method reduce(function, request, merge), got {short(engine)}")
         self._batch = as_whole("batch", batch, 1)
         self._gather_bytes = as_whole("gather_bytes", gather_bytes, 1)
         self._state = State(engine, engine.reduce(describe, Request(), merge) if whole is None else whole)

@@ -166,7 +166,7 @@ def scout(shard: Shard, request: Request) -> Best:
     (array([[8, 9]]), array([[0.4, 0.3]]))
     """
     request.check_version()
-    core = shard.stored.core(request.queries.dtype)
+    core = shard.part_of(request.whole).core(request.queries.dtype)
     position, score = _core.nearest(core, request.queries, request.beta, *request.code, request.count)
     return Best(np.where(position >= 0, position + shard.first, -1), score)
 
@@ -209,7 +209,6 @@ def floors(best: Best, request: Request) -> Floats:
     ndarray of float64, shape (n,)
         Lowered by what rounding may do; -inf where these scores tell none.
     """
-    assert request.whole is not None
     beta = np.broadcast_to(request.beta, len(best.score))
     top = best.score[:, 0]
     least = np.full(len(top), -np.inf)
@@ -219,7 +218,7 @@ def floors(best: Best, request: Request) -> Floats:
         tau = [threshold(s[:n], b, request.code) for s, n, b in zip(best.score, found, beta, strict=True)]
         least = np.array(tau) - 1e-12 * cutoff / beta - 2.0**-50 * np.abs(top)
     elif not request.k:
-        least = top - (1 + 1e-12) * reach(request.whole, request.queries.dtype) / beta - 2.0**-50 * np.abs(top)
+        least = top - (1 + 1e-12) * reach(request.known_whole, request.queries.dtype) / beta - 2.0**-50 * np.abs(top)
     if request.k and best.score.shape[1] >= request.k:
         least = np.maximum(least, best.score[:, request.k - 1])
     return least
@@ -351,8 +350,7 @@ def partial(shard: Shard, request: Request) -> Lists:
     (array([8, 9]), array([2. , 1.5]))
     """
     request.check_version()
-    assert request.whole is not None
-    core = shard.part_of(request.whole).core(request.queries.dtype)
+    core = shard.part_of(request.known_whole).core(request.queries.dtype)
     executor = CoreExecutor(core, request.beta * (1 - LESS_BETA), request.code, _pairs(request))
     start, position, score, too_many = executor.candidates(request.queries, request.floor, request.most)
     return Lists(start, position + shard.first, score, too_many, request.k, request.most)
@@ -360,8 +358,7 @@ def partial(shard: Shard, request: Request) -> Lists:
 
 def _pairs(request: Request) -> Any:
     """Return the structure of a request as the core reads it."""
-    assert request.whole is not None
-    return TopK(request.k).descriptor(len(request.queries), request.whole.count) if request.k else None
+    return TopK(request.k).descriptor(len(request.queries), request.known_whole.count) if request.k else None
 
 
 @ignoring_float_errors()
@@ -380,7 +377,6 @@ def weighted(lists: Lists, request: Request) -> tuple[Lists, NDArray[np.bool_]]:
     ndarray of bool, shape (n,)
         Queries of softmax with too many patterns within reach; their lists are empty.
     """
-    assert request.whole is not None
     beta = np.broadcast_to(request.beta, len(lists))
     if has_cutoff(request.code):
         weight = _core.solve(*request.code, TYPE_CODES[FLOAT64], np.ascontiguousarray(beta), lists.start, lists.score)
@@ -389,8 +385,8 @@ def weighted(lists: Lists, request: Request) -> tuple[Lists, NDArray[np.bool_]]:
         return lists, lists.too_many
     best = np.full(len(lists), -np.inf)
     np.maximum.at(best, lists.query, lists.score)
-    within = beta[lists.query] * (lists.score - best[lists.query]) >= -reach(request.whole, request.queries.dtype)
-    near = replace(lists, most=most_in_reach(request.whole)).kept(within)
+    within = beta[lists.query] * (lists.score - best[lists.query]) >= -reach(request.known_whole, request.queries.dtype)
+    near = replace(lists, most=most_in_reach(request.known_whole)).kept(within)
     return near, near.too_many
 
 
@@ -463,8 +459,7 @@ def gather(shard: Shard, request: Request) -> Rows:
     array([[0., 1., 0.]])
     """
     request.check_version()
-    assert request.positions is not None
-    local, stored = shard.local(request.positions), shard.stored
+    local, stored = shard.local(request.known_positions), shard.stored
     rows = stored.rows_of(local)
     values = None
     if request.values and stored.value_storage is not None:
@@ -574,10 +569,9 @@ def sums(shard: Shard, request: Request) -> Sums:
     (array([1.736]), array([[0.576, 0.212, 0.212]]))
     """
     request.check_version()
-    assert request.whole is not None
     dtype, n = request.queries.dtype, len(request.queries)
     beta = request.beta if len(request.beta) == n else np.broadcast_to(request.beta, n).copy()
-    found = Sums({}, request.whole.blocks, request.code, beta)
+    found = Sums({}, request.known_whole.blocks, request.code, beta)
     for number, patterns in shard.blocks(values=request.values):
         node: Partial = None
         if patterns is not None:
@@ -664,14 +658,13 @@ def weigh(shard: Shard, request: Request) -> Weighed:
         If the request is of another version of the package.
     """
     request.check_version()
-    assert request.whole is not None
     n, dtype = len(request.queries), request.queries.dtype
     top, least = request.options["top"], request.options["min_weight"]
     scale, total = request.options["scale"], request.options["sum"]
     beta = np.broadcast_to(request.beta, n)
     softmax = row_of(request.code).shift_invariant
     found = Weighed(n, top, softmax, *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2)
-    by_rank = softmax and 0 < top < request.whole.count
+    by_rank = softmax and 0 < top < request.known_whole.count
     step = n if by_rank else max(1, ENTRIES // len(shard))
     for first in range(0, n, step):
         some = slice(first, min(first + step, n))
@@ -691,11 +684,10 @@ def weigh(shard: Shard, request: Request) -> Weighed:
 
 def _all_entries(shard: Shard, request: Request, some: slice, k: int) -> tuple[Positions, Positions, Floats]:
     """Return CSR lists of all patterns of a shard, or of the k best, with canonical scores of some queries."""
-    assert request.whole is not None
     queries, code = request.queries[some], request.code
-    core = shard.part_of(request.whole).core(queries.dtype)
+    core = shard.part_of(request.known_whole).core(queries.dtype)
     if k:
-        pairs = TopK(k).descriptor(len(queries), request.whole.count)
+        pairs = TopK(k).descriptor(len(queries), request.known_whole.count)
         start, position, score, _ = CoreExecutor(core, np.ones(1), code, pairs).candidates(queries)
     elif row_of(code).shift_invariant:  # under sparsemax at next to no beta all patterns have weight
         tiny = np.array([float(np.finfo(np.float64).tiny)])
@@ -757,8 +749,8 @@ def finish(rows: Rows, whole: Whole) -> Finished:
     >>> shard = Shard(np.eye(3))
     >>> request = Request(shard.whole, np.array([[1.0, 0.2, 0.1]]), positions=np.array([0, 1]))
     >>> finished = finish(gather(shard, request), shard.whole)
-    >>> finished.executor(request).energy(request.queries)
-    array([-0.115])
+    >>> finished.executor(request).energy(request.queries).round(6)
+    array([-0.485])
     """
     scale = None if whole.scale == 1 else whole.scale
     small = PatternSet(

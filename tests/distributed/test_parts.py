@@ -2,6 +2,7 @@
 
 import pickle
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -487,3 +488,24 @@ def test_requests_and_results_are_small():
     engine = AnyOrder(shards_of(X, [1000, 2000]))
     Coordinator(engine, 5.0).retrieve(X[:256] + np.float32(0.1))
     assert engine.largest < 1.5 * X[:256].nbytes + 5000
+
+
+def test_all_searches_of_a_shard_share_one_index():
+    rng = np.random.default_rng(13)
+    X = rng.standard_normal((20, 32))[rng.integers(0, 20, 3000)] + 0.1 * rng.standard_normal((3000, 32))
+    shards = shards_of(X.astype(np.float32), [1500], index=True)
+    with mock.patch.object(sh._core, "build_index", side_effect=AssertionError):
+        many = Coordinator(Serial(shards), 0.02)
+        one = sh.HopfieldMemory(X.astype(np.float32), 0.02, index=False)
+        assert_same(many.retrieve(X[:50].astype(np.float32)), one.retrieve(X[:50].astype(np.float32)))
+        assert_same(many.margin(), one.margin())
+        left = shards[0].without([3, 4])
+    assert all(sh._core.index_nbytes(s.part_of(None).core(s.stored.dtype)) > 0 for s in [*shards, left])
+
+
+@pytest.mark.parametrize("step", [partial, sums])
+def test_steps_that_need_the_whole_say_so(step):
+    with pytest.raises(ValueError, match="request: needs the facts of the whole"):
+        step(Shard(np.eye(3)), Request(queries=np.eye(3)))
+    with pytest.raises(ValueError, match="request: needs positions"):
+        gather(Shard(np.eye(3)), Request(queries=np.eye(3)))
