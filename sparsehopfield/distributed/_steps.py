@@ -56,7 +56,7 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 SPARSEMAX = SEPARATIONS["sparsemax"]
 MOST_SCOUTED = 32  # SH_NEAREST in csrc/include/sparsehopfield.h
-SCOUTED = 16  # of maps with a cutoff, whose supports are mostly smaller: then `partial` is not needed
+SCOUTED = 12  # of maps with a cutoff: where supports are smaller, `partial` is not needed
 #: A shard lists its patterns as if beta were smaller by this share: some that rounding might have left out are in.
 LESS_BETA = 2.0**-30
 SPARE = 8  # patterns beyond those that softmax may have within reach: what such lists may have more
@@ -289,6 +289,16 @@ class Lists:
         position, score = np.concatenate([self.position, other.position]), np.concatenate([self.score, other.score])
         return Lists.of_entries(query, position, score, self.too_many | other.too_many, self.k, self.most)
 
+    def joined(self, other: Lists) -> Lists:
+        """Return the lists of the same queries, each of which has entries, or is given up, in one of both at most."""
+        return replace(self, most=0).merged(replace(other, most=0))
+
+    def spread(self, which: NDArray[np.intp], n: int) -> Lists:
+        """Return the lists as those of the queries `which` of n, whose others have none."""
+        too_many = np.zeros(n, np.bool_)
+        too_many[which] = self.too_many
+        return Lists.of_entries(which[self.query], self.position, self.score, too_many, self.k, 0)
+
     def kept(self, keep: NDArray[np.bool_]) -> Lists:
         """Return the lists of some of the entries."""
         return Lists.of_entries(
@@ -518,6 +528,11 @@ class Sums:
         _core.merge(*self.code, self.beta, scale, total, mixture, *two)
         return scale, total, mixture
 
+    def taken(self, which: NDArray[np.intp]) -> Sums:
+        """Return the sums of some of the queries."""
+        nodes = {at: node and (node[0][which], node[1][which], node[2][which]) for at, node in self.nodes.items()}
+        return replace(self, nodes=nodes, beta=self.beta[which])
+
     @property
     def root(self) -> tuple[Floats, Floats, Floats]:
         """Return scale, sum and mixture over all blocks."""
@@ -588,6 +603,8 @@ class Weighed:
     ----------
     n, top : int
         Queries, and how many of the largest weights each has at most; 0: all.
+    by_score : bool
+        Whether the largest weights are those of the best scores, which tell apart what rounded weights do not.
     query, position : ndarray of int64
     score, weight : ndarray of float64
         Weights are rounded to the dtype of the results.
@@ -595,6 +612,7 @@ class Weighed:
 
     n: int
     top: int
+    by_score: bool
     query: Positions
     position: Positions
     score: Floats
@@ -603,17 +621,19 @@ class Weighed:
     def merged(self, other: Weighed) -> Weighed:
         """Return the entries of both."""
         names = ("query", "position", "score", "weight")
-        return Weighed(self.n, self.top, *(np.concatenate([getattr(self, a), getattr(other, a)]) for a in names)).cut()
+        columns = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in names)
+        return Weighed(self.n, self.top, self.by_score, *columns).cut()
 
     def cut(self) -> Weighed:
         """Return the entries in order, those of the largest weights of each query."""
-        kept = np.lexsort((self.position, -self.weight, self.query))
+        kept = np.lexsort((self.position, -(self.score if self.by_score else self.weight), self.query))
         if self.top:
             counts = np.bincount(self.query, minlength=self.n)
             rank = np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)
             kept = kept[rank < self.top]
         kept = kept[np.lexsort((self.position[kept], self.query[kept]))]
-        return Weighed(self.n, self.top, self.query[kept], self.position[kept], self.score[kept], self.weight[kept])
+        columns = self.query[kept], self.position[kept], self.score[kept], self.weight[kept]
+        return Weighed(self.n, self.top, self.by_score, *columns)
 
     def lists(self) -> Weights:
         """Return the entries as CSR lists."""
@@ -649,8 +669,8 @@ def weigh(shard: Shard, request: Request) -> Weighed:
     top, least = request.options["top"], request.options["min_weight"]
     scale, total = request.options["scale"], request.options["sum"]
     beta = np.broadcast_to(request.beta, n)
-    found = Weighed(n, top, *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2)
     softmax = row_of(request.code).shift_invariant
+    found = Weighed(n, top, softmax, *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2)
     by_rank = softmax and 0 < top < request.whole.count
     step = n if by_rank else max(1, ENTRIES // len(shard))
     for first in range(0, n, step):
@@ -664,7 +684,7 @@ def weigh(shard: Shard, request: Request) -> Weighed:
             weight = share / np.where(total == 0, np.inf, total)[query]
         weight = weight.astype(dtype).astype(np.float64)
         kept = weight >= least if least > 0 else np.ones(len(weight), np.bool_)
-        more = Weighed(n, top, query[kept], position[kept] + shard.first, score[kept], weight[kept])
+        more = Weighed(n, top, softmax, query[kept], position[kept] + shard.first, score[kept], weight[kept])
         found = found.merged(more)
     return found
 

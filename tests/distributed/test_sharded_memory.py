@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import signal
+import sys
 import time
 import types
 import warnings
@@ -15,11 +16,15 @@ import sparsehopfield as sh
 from sparsehopfield import structures
 
 distributed = pytest.importorskip("distributed")
+import dask  # noqa: E402
 import dask.array as da  # noqa: E402
 
 from sparsehopfield.distributed import ShardedMemory  # noqa: E402
 from sparsehopfield.distributed import _dask as engine_module  # noqa: E402
+from sparsehopfield.distributed import _held  # noqa: E402
+from sparsehopfield.distributed._held import Piece  # noqa: E402
 from sparsehopfield.distributed._shards import Request  # noqa: E402
+from sparsehopfield.distributed._sources import as_source  # noqa: E402
 from sparsehopfield.distributed._steps import describe, merge  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -33,9 +38,14 @@ CUTOFF = ["sparsemax", "entmax15", sh.Normmax(2.0), sh.Entmax(1.3)]
 
 @pytest.fixture(scope="session")
 def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit="1 GiB"
-    ) as made:
+    # A LocalCluster gives a worker up that is not there 15 seconds after one of its name was lost, which may be another
+    # that was killed since.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit="1 GiB"
+        ) as made,
+    ):
         yield made
 
 
@@ -315,6 +325,10 @@ def test_damaged_folders(client, files, tmp_path):
     manifest.write_text(text)
     one, two = sorted(folder.glob("*.safetensors"))
     data = one.read_bytes()
+    one.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # what only the checksum of all data finds
+    assert len(ShardedMemory.load(folder, client=client)) == M
+    with pytest.raises(sh.FileFormatError, match="is damaged: the data does not have its checksum"):
+        ShardedMemory.load(folder, verify=True, client=client)
     one.write_bytes(two.read_bytes())
     with pytest.raises(sh.FileFormatError, match="is not the file that manifest.json means"):
         ShardedMemory.load(folder, client=client)
@@ -453,6 +467,62 @@ def test_a_source_that_has_changed_is_noticed(client, tmp_path):
     kill(client, 2)
     with pytest.raises(RuntimeError, match=r"source: shard 0, rows 0 to .* has changed since the memory was made"):
         sharded.update(QUERIES)
+
+
+def test_a_file_that_comes_back(client, tmp_path):
+    np.save(tmp_path / "x.npy", X[:9000])
+    sharded = ShardedMemory(tmp_path / "x.npy", shards=2, client=client)
+    sharded.remove(0)  # so that shards are made of others
+    expected = sharded.update(QUERIES)
+    os.rename(tmp_path / "x.npy", tmp_path / "away.npy")
+    kill(client, 2)
+    with pytest.raises(FileNotFoundError, match=r"x\.npy"):
+        sharded.update(QUERIES)
+    assert soon(lambda: all(shard.status == "error" for shard in sharded.engine.shards))
+    os.rename(tmp_path / "away.npy", tmp_path / "x.npy")
+    assert same(sharded.update(QUERIES), expected)
+
+
+@pytest.mark.parametrize("kind", ["file", "files", "array"])
+def test_shards_that_move_between_workers(files, kind):
+    source = as_source(files.parts if kind == "files" else files.x)
+    given = [X[8000:20_000], None, None] if kind == "array" else source.cut(8000, 20_000)
+    held = _held.load(Piece(1, 8000, 8192, "dot", None, "auto"), *given)
+    assert bool(held.maps) == (kind == "file")
+    changed = _held.replaced(held, np.arange(5, 9000), 7000, 4096, 24_576)
+    for one in (held, changed):
+        data = pickle.dumps(one)
+        other = pickle.loads(data)
+        assert (len(data) < 100_000) == (kind != "array")
+        assert other.fingerprint == one.fingerprint
+        assert same(other.shard.whole, one.shard.whole)
+        assert np.array_equal(other.shard.ids, one.shard.ids)
+        assert same(other.shard.stored.patterns, one.shard.stored.patterns)
+        # what Dask believes of its size: mapped rows need not stay in memory
+        assert sys.getsizeof(one) > X[8000:20_000].nbytes / (6 if kind == "file" else 1)
+    wrong = held.fingerprint ^ 1
+    with pytest.raises(
+        RuntimeError, match="source: shard 1, rows 8192 to 20191, was read again as its worker was lost"
+    ):
+        held.check(wrong)
+
+
+def test_shards_outlive_workers_that_retire(client, files):
+    sharded = ShardedMemory(da.from_array(X, chunks=(5000, -1)), shards=7, client=client)
+    expected = sharded.update(QUERIES)
+    client.wait_for_workers(2, timeout=30)
+    client.retire_workers([next(iter(client.scheduler_info()["workers"]))], close_workers=False)
+    assert same(sharded.update(QUERIES), expected)
+
+
+def test_a_client_that_is_closed(cluster, files):
+    with distributed.Client(cluster, set_as_default=False) as other:
+        sharded = ShardedMemory(files.x, shards=2, client=other)
+        sharded.update(QUERIES)
+    with pytest.raises(RuntimeError, match="client: the shards are gone, as the client was closed"):
+        sharded.update(QUERIES)
+    with pytest.raises(ValueError, match="client: is closed"):
+        ShardedMemory(files.x, shards=2, client=other)
 
 
 def test_an_interrupted_call_leaves_no_task(client, files, monkeypatch):
