@@ -519,9 +519,9 @@ class Coordinator:
         view.flags.writeable = False
         return view
 
-    def _call(self, queries: ArrayLike, beta: ArrayLike | None = None) -> Call:
-        """Return the call of some queries under the model, or under another beta."""
-        state, code = self._state, self._separation[1]
+    def _call(self, queries: ArrayLike, beta: ArrayLike | None = None, state: State | None = None) -> Call:
+        """Return the call of some queries under the model: of the memory now or at a state, at its beta or another."""
+        state, code = state or self._state, self._separation[1]
         whole, given = state.whole, as_queries(queries, state.whole.d)
         dtype = FLOAT64 if FLOAT64 in (whole.dtype, compute_dtype(given)) else FLOAT32
         rows = contiguous(given, dtype).reshape(-1, whole.d)
@@ -792,7 +792,8 @@ class Coordinator:
         >>> Coordinator(Serial([Shard(X[:1]), Shard(X[1:], first=1)])).margin()
         array([-2., -1.,  3.])
         """
-        return self._state.certificates.margins(self.similarity).copy()
+        state = self._state
+        return state.certificates.margins(state.whole.similarity).copy()
 
     def critical_beta(self) -> Floats:
         """Return the inverse temperature from which on each pattern is certified to be stored exactly.
@@ -875,12 +876,13 @@ class Coordinator:
         (array([ 0, -1]), array([0. , 0.3]))
         """
         self._check_structure()
-        call = self._call(queries, beta)
-        cutoff, certificates = required_cutoff(call.code), self._state.certificates
+        state = self._state
+        call = self._call(queries, beta, state)
+        cutoff = required_cutoff(call.code)
         best = self._executor(call).nearest(call.rows, 2)
         with ignoring_float_errors():
             required_gap = cutoff / call.beta
-        rounding = certificates.rounding(self.similarity)
+        rounding = state.certificates.rounding(state.whole.similarity)
         return rounding.certify(call.rows, best.position, best.score, required_gap, call.leading)
 
     def _check_structure(self) -> None:
