@@ -211,8 +211,12 @@ class Trials:
             self.memory = self.new_memory()
 
     def kill(self) -> None:
-        """Kill one worker process."""
-        pids = [nanny.pid for nanny in self.cluster.workers.values() if nanny.pid]
+        """Kill one worker process.
+
+        None that is just starting: a nanny gives up a worker that dies before it has connected.
+        """
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        pids = [nanny.pid for nanny in self.cluster.workers.values() if nanny.worker_address in known]
         if pids:
             with contextlib.suppress(ProcessLookupError):  # it was killed before, and its nanny does not know yet
                 os.kill(int(self.rng.choice(pids)), signal.SIGKILL)

@@ -14,7 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield._engine.atomic_files import as_path
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_array, as_flag, as_ids, as_more_rows, as_positions, as_whole
+from sparsehopfield._engine.checks import (
+    Array,
+    as_array,
+    as_flag,
+    as_ids,
+    as_more_rows,
+    as_positions,
+    as_scale,
+    as_whole,
+)
 from sparsehopfield._engine.concurrency import ChangeLock
 from sparsehopfield._engine.files import Model
 from sparsehopfield._engine.pattern_set import IndexUse, as_index
@@ -159,6 +168,8 @@ class ShardedMemory(Coordinator):
     ) -> None:
         similarity_code(similarity)
         rows = as_source(source, values, ids)
+        if scale is not None:
+            as_scale(scale, np.empty(0, rows.patterns.dtype))
         options = _Options(similarity, rows.scale if scale is None else scale, as_index(index))
         self._begin(rows, options, beta, separation, structure, shards, client)
 
