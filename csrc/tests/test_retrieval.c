@@ -1030,6 +1030,19 @@ static void removals(int similarities) {
     }
 }
 
+/* The same where some rows are much larger than the others, at the origin and far from it. */
+static void removals_among_outliers(void) {
+    static float before[LARGE][WIDTH];
+    memcpy(before, rows, sizeof rows);
+    for (int far = 0; far < 2; far++) {
+        for (int i = 0; i < LARGE; i++)
+            for (int c = 0; c < WIDTH; c++)
+                rows[i][c] = before[i][c] * (i % 77 == 0 ? (i % 2 ? 1e3F : 1e5F) : 1) + (float)(200 * far);
+        removals();
+    }
+    memcpy(rows, before, sizeof rows);
+}
+
 /* Checks what is refused, and that bounds over removed rows do no harm. */
 static void refused_removals(void) {
     float x[4][3] = {{1, 2, 3}, {3e38f, 3e38f, 3e38f}, {1, 0, 0}, {0, 1, 0}}, state[4][3], want[4][3];
@@ -1410,6 +1423,7 @@ int main(void) {
     shared_indexes();
     use_of_indexes();
     if (slow) removals(all ? 3 : 1);
+    if (slow) removals_among_outliers();
     refused_removals();
     wholes();
     refusals();

@@ -25,6 +25,7 @@ import sparsehopfield as sh
 from sparsehopfield import _core, reference
 
 M = 1100
+WHERE = 600  # where a pattern is put among others
 OFFSETS = {"at the origin": 0.0, "far from the origin": 300.0}
 #: Outliers: how many times as far out as the others, and where they are stored.
 FAMILIES = {
@@ -126,31 +127,36 @@ def test_few_patterns_are_scored(family, offset, similarity):
 
 
 def near_ties(similarity, dtype, seed):
-    """Draw queries with outliers whose scores equal those of the best others but for rounding."""
+    """Draw a query, and an outlier that scores best by a little, where rounded products say that it does not."""
     rng = np.random.default_rng(seed)
-    d, n, size = 40, 5, 1e4
-    patterns, queries = rng.normal(size=(M, d)), rng.normal(size=(n, d))
+    d, size, drawn = 40, 1e4, 2000
+    patterns, queries = rng.normal(size=(M, d)).astype(dtype), rng.normal(size=(1, d)).astype(dtype)
     if similarity == "euclidean":
-        queries *= size
-    scores = reference.canonical_scores(queries.astype(dtype), patterns.astype(dtype), similarity)
-    for i, x in enumerate(queries):
-        best = patterns[np.argmax(scores[i])]
-        for j in range(5):
-            outlier = rng.normal(size=d) * size
-            if similarity == "euclidean":  # as far from the query as the best one, in another direction
-                outlier = x + outlier * np.linalg.norm(x - best) / np.linalg.norm(outlier)
-            else:
-                outlier += x * (best - outlier) @ x / (x @ x)
-            patterns[40 * (5 * i + j)] = outlier
-    return queries.astype(dtype), patterns.astype(dtype)
+        queries *= dtype(size)
+    scores = reference.canonical_scores(queries, patterns, similarity)[0]
+    x, best = queries[0].astype(float), patterns[np.argmax(scores)].astype(float)
+    others = rng.normal(size=(drawn, d)) * size
+    if similarity == "euclidean":  # as far from the query as the best one, in other directions
+        others *= np.linalg.norm(x - best) / np.linalg.norm(others, axis=1, keepdims=True)
+        others += x
+    else:
+        others += np.outer((best - others) @ x / (x @ x), x)
+    others = others.astype(dtype)
+    above = reference.canonical_scores(queries, others, similarity)[0] - scores.max()
+    rounded = others @ queries[0]
+    if similarity == "euclidean":
+        rounded -= (others.astype(float) ** 2).sum(axis=1).astype(dtype) / 2
+        rounded -= (x**2).sum().astype(dtype) / 2
+    is_best = np.flatnonzero(above > 0)
+    patterns[WHERE] = others[is_best[np.argmin(rounded[is_best])]]
+    return queries, patterns
 
 
 @pytest.mark.parametrize("similarity", ["dot", "euclidean"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=name_of)
 def test_outliers_with_scores_like_the_best(dtype, similarity):
-    """Scores of tiles tell nothing of these; only the slack keeps the right ones."""
-    best_are_outliers = 0
-    for seed in range(12):
+    """Products say that another is better; only the outlier's own slack keeps it."""
+    for seed in range(30):
         queries, patterns = near_ties(similarity, dtype, seed)
         for beta in (1e-3, 1e3, 1e9):
             memory = sh.HopfieldMemory(patterns, beta, similarity=similarity)
@@ -158,23 +164,7 @@ def test_outliers_with_scores_like_the_best(dtype, similarity):
                 found = memory.associate(queries)
             with path("lines"):
                 assert same_bits(memory.associate(queries), found)
-        best = np.argmax(reference.canonical_scores(queries, patterns, similarity), axis=1)
-        assert (found[np.arange(len(queries)), best] > 0).all()
-        best_are_outliers += np.count_nonzero(best % 40 == 0)
-    assert best_are_outliers > 20
-
-
-@pytest.mark.parametrize("similarity", ["dot", "euclidean"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_margins_radii_and_nearest_patterns(family, similarity):
-    queries, patterns = draw(family)
-    memory = sh.HopfieldMemory(patterns, 0.5, similarity=similarity)
-    found = []
-    for name in ("scan", "lines"):
-        with path(name):
-            found.append([memory.margin(), memory.exact_radius(), memory.associate(queries, top=5).toarray()])
-    for one, other in zip(*found, strict=True):
-        assert same_bits(np.asarray(one), np.asarray(other))
+            assert found[0, WHERE] > 0
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
