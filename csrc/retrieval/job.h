@@ -7,7 +7,8 @@
  *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles; of maps with a reach (softmax), queries
  *                        with few patterns within it are answered by an index, or from the candidates that
  *                        streaming.c lists meanwhile, and their results are canonical, too (rescore.c, note 2);
- *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others.
+ *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others;
+ *   candidates           of maps with a reach are found as those of a map whose cutoff it is, too.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads; but for the
  * ranges of scan.c, whose number changes no result.
  *

@@ -1,5 +1,5 @@
-/* run.c: one call, from the public function to the job and back: update, energy, associate, accumulate; and the
- * two halves of a merge, solve and mix. */
+/* run.c: one call, from the public function to the job and back: update, energy, associate, candidates, accumulate; and
+ * the two halves of a merge, solve and mix. */
 #include "retrieval/job.h"
 #include "structure/structure.h"
 
@@ -141,8 +141,8 @@ static sh_status make_plan(sh_job *job, void **memory) {
     SH_REQUIRE(job->context, !sh_by_place(s) || !m->whole_count, "structure"); /* places are those of the whole */
     if (job->map->reach && job->goal <= SH_GOAL_CANDIDATES && !plan->k_best && !sh_by_place(s)) {
         plan->reach = job->map->reach(m->k->unit, sh_whole_count(m));
-        plan->most_in_reach =
-            job->goal == SH_GOAL_CANDIDATES ? sh_min(job->most, sh_count(m)) : most_in_reach_of(sh_whole_count(m));
+        const int64_t most = job->goal == SH_GOAL_CANDIDATES ? job->most : most_in_reach_of(sh_whole_count(m));
+        plan->most_in_reach = sh_min(most, sh_count(m)); /* there are no more */
     }
     sh_set_grid(job, job->queries.n);
     plan->centre = sh_by_distance(job) && m->centred ? m->centre : NULL;

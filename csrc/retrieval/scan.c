@@ -16,6 +16,8 @@
  *        3. With few queries the tiles are divided into ranges; their lists are joined and solved once more.
  *        4. Lists grow as far as supports are decided canonically (sh_exact_support), while there is memory. How far that
  *           goes, and so what is left to overflow.c, changes no result: the rule for what is canonical is there.
+ *        5. Where candidates are wanted (SH_GOAL_CANDIDATES), the reach of softmax is its cutoff, and min_score begins at
+ *           the floor, less the slack: of patterns far from a query, or better known elsewhere, nothing is listed.
  */
 #include "retrieval/job.h"
 #include <math.h>

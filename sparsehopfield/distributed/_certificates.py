@@ -98,10 +98,12 @@ def best_other(shard: Shard, request: Request) -> Largest:
     The request's `options["similarity"]` says what a score is.
     """
     request.check_version()
-    assert request.positions is not None
-    stored = shard.certificates.under(request.options["similarity"]).pattern_set
+    similarity = request.options["similarity"]
+    stored = shard.part_of(request.whole)
+    if similarity != stored.similarity:
+        stored = shard.certificates.under(similarity).pattern_set
     position, score = _core.nearest(stored.core(request.queries.dtype), request.queries, np.ones(1), 0, 2.0, 2)
-    is_self = position[:, 0] == request.positions - shard.first
+    is_self = position[:, 0] == request.known_positions - shard.first
     return Largest(np.where(is_self, score[:, 1], score[:, 0]))
 
 

@@ -68,6 +68,8 @@ Numbers = NDArray[np.intp]
 Floats = NDArray[np.float64]
 SCOUT_BYTES = 16 * 2**20  # of queries that are scouted at a time,
 SCOUT_QUERIES = 4096  # and how many they are at most
+LISTED = 2**23  # entries of lists at a time, more or less,
+FIRST_LISTED = 16  # and of so many queries, or few patterns, until it is known how long their lists are
 EXACT_SUPPORT = 1024  # SH_EXACT_SUPPORT in csrc/include/sparsehopfield.h
 
 
@@ -108,23 +110,42 @@ class Answer:
         else:
             self.found.executor(self.request).update(self.request.queries, out)
 
+    def taken(self, some: Numbers) -> Answer:
+        """Return the answer of some of the queries that have sums."""
+        assert isinstance(self.found, Sums)
+        beta = self.request.beta if len(self.request.beta) == 1 else self.request.beta[some]
+        request = replace(self.request, queries=self.request.queries[some], beta=beta)
+        return Answer(self.which[some], request, self.lists.taken(some), self.found.taken(some))
+
+    @ignoring_float_errors()
+    def certainly_exceeds(self, most: int) -> NDArray[np.bool_]:
+        """Tell of which queries of softmax, (n,), by their sums, certainly more than `most` patterns are within reach.
+
+        A pattern within reach adds at most 1 to the sum, all others together less than 2^-24; but for the error of
+        scores, which is no more than (1.05 d + 16) u (|x| + max |xi|)^2 (csrc/retrieval/run.c).
+        """
+        queries, whole = self.request.queries.astype(np.float64), self.request.known_whole
+        assert isinstance(self.found, Sums)
+        unit = float(np.finfo(self.request.queries.dtype).eps) / 2
+        longest = np.sqrt((queries**2).sum(axis=1)) + whole.max_norm
+        error = self.request.beta * (1.05 * whole.d + 16) * unit * longest**2
+        return self.found.root[1] * np.exp(-2 * error) > 1.1 * most + 1
+
     def energy(self) -> Floats:
         """Return the energy of the queries, (n,)."""
         queries = self.request.queries
         if not isinstance(self.found, Sums):
             return self.found.executor(self.request).energy(queries)
-        assert self.request.whole is not None
         scale, total, _ = self.found.root
         with ignoring_float_errors():
             conjugate = scale + np.log(total) / self.request.beta
-            if self.request.whole.similarity == "euclidean":
+            if self.request.known_whole.similarity == "euclidean":
                 return -conjugate
             return (queries.astype(np.float64) ** 2).sum(axis=1) / 2 - conjugate
 
     def step(self, tol: float) -> tuple[Array, NDArray[np.bool_], NDArray[np.int64]]:
         """Return the states after one update, mixed from patterns, whether they rest, and the sizes of supports."""
-        queries, whole = self.request.queries, self.request.whole
-        assert whole is not None
+        queries, whole = self.request.queries, self.request.known_whole
         states = np.empty_like(queries)
         if isinstance(self.found, Finished) and not self.is_long:
             _, rests, support = self.found.executor(self.request).retrieve(queries, 1, tol, states, None)
@@ -157,56 +178,82 @@ class ShardedExecutor(CoreExecutor):
         with rows_counted_from(request.first):
             return self.engine.reduce(function, request, merge)
 
-    def _lists(self, request: Request) -> tuple[Lists, NDArray[np.bool_]]:
-        """Return lists of the patterns with weight, and which queries need sums."""
-        n, k = len(request.queries), request.k
-        nothing = np.empty(0, np.int64)
-        if not (k or has_cutoff(request.code) or row_of(request.code).shift_invariant):  # the polynomial
-            too_many = np.ones(n, np.bool_)
-            return Lists.of_entries(nothing, nothing, np.empty(0), too_many, 0, 0), too_many
-        most = 0 if k or has_cutoff(request.code) else most_in_reach(self.whole) + SPARE
-        count = scouted(self.whole, request.code, k)
-        floor, complete = None, np.zeros(n, np.bool_)
-        query, position, score, too_many = nothing, nothing, np.empty(0), np.zeros(n, np.bool_)
-        if count:
-            best = self._reduce(scout, replace(request, count=count))
-            floor = floors(best, request)
-            listed = (best.position >= 0) & (best.score >= floor[:, None])
-            complete = ~listed[:, -1] | (self.whole.count <= count) | (0 < k <= count) | (0 < most < count + SPARE)
-            query, column = np.nonzero(listed & complete[:, None])
-            position, score = best.position[query, column], best.score[query, column]
-        rest = np.flatnonzero(~complete)
-        if len(rest):
-            more = self._reduce(
-                partial,
-                replace(
-                    request,
-                    queries=request.queries[rest],
-                    beta=request.beta if len(request.beta) == 1 else request.beta[rest],
-                    floor=None if floor is None else floor[rest],
-                    most=most,
-                ),
-            )
-            query = np.concatenate([query, rest[more.query]])
-            position, score = np.concatenate([position, more.position]), np.concatenate([score, more.score])
-            too_many[rest] = more.too_many
-        return weighted(Lists.of_entries(query, position, score, too_many, k, 0), request)
-
     def answers(self, rows: Array, *, values: bool = True, mix: bool = True) -> Iterator[Answer]:
         """Yield what the rows (N, d) need for their results, some of them at a time.
 
         values: whether what is mixed are the values, if there are any. mix: whether anything is.
         """
+
+        def summed(some: Numbers) -> Answer:
+            request = self._request(rows, which[some], values=values, options={"mix": mix})
+            return Answer(which[some], request, lists.taken(some), self._reduce(sums, request))
+
         for which in self._scouting(rows):
-            lists, needs_sums = self._lists(self._request(rows, which))
-            sizes = np.diff(lists.start)
-            is_long = has_cutoff(self.code) & (self.k == 0) & (sizes > max(EXACT_SUPPORT, self.whole.count // 16))
+            request = self._request(rows, which)
+            lists, floor, is_open, is_flat = self._scouted(request)
+            has_sums = np.zeros(len(which), np.bool_)
+            for some in self._batches(np.flatnonzero(is_open & is_flat)):
+                answer = summed(some)
+                certain = answer.certainly_exceeds(most_in_reach(self.whole))
+                has_sums[some] = certain
+                if certain.any():
+                    yield answer.taken(np.flatnonzero(certain))
+            more = self._listed(request, floor, np.flatnonzero(is_open & ~has_sums))
+            lists, needs_sums = weighted(lists.joined(more), request)
+            is_long = has_cutoff(self.code) & (self.k == 0) & (np.diff(lists.start) > self._exact_support)
             for long in (False, True):
-                for some in self._batches(np.flatnonzero(~needs_sums & (is_long == long))):
+                for some in self._batches(np.flatnonzero(~has_sums & ~needs_sums & (is_long == long))):
                     yield from self._gathered(rows, which, lists, some, values, long)
             for some in self._batches(np.flatnonzero(needs_sums)):
-                request = self._request(rows, which[some], values=values, options={"mix": mix})
-                yield Answer(which[some], request, lists.taken(some), self._reduce(sums, request))
+                yield summed(some)
+
+    def _scouted(self, request: Request) -> tuple[Lists, Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return what the best scores tell: lists of all patterns that may have weight, and floors.
+
+        Besides, which queries are open, as they may have more such patterns than were scouted; and which of these seem
+        to have many, under softmax.
+        """
+        n, k = len(request.queries), request.k
+        count = scouted(self.whole, request.code, k)
+        no, nothing = np.zeros(n, np.bool_), np.empty(0, np.int64)
+        floor = np.full(n, -np.inf)
+        if not count:  # the polynomial: all or the k best
+            too_many = no if k else ~no
+            return Lists.of_entries(nothing, nothing, np.empty(0), too_many, k, 0), floor, ~too_many, no
+        best: Best = self._reduce(scout, replace(request, count=count))
+        floor = floors(best, request)
+        listed = (best.position >= 0) & (best.score >= floor[:, None])
+        by_reach = not (k or has_cutoff(request.code))
+        all_scouted = self.whole.count <= count or 0 < k <= count or (by_reach and most_in_reach(self.whole) < count)
+        is_open = no if all_scouted else listed[:, -1]
+        query, column = np.nonzero(listed & ~is_open[:, None])
+        lists = Lists.of_entries(query, best.position[query, column], best.score[query, column], no, k, 0)
+        with ignoring_float_errors():
+            is_flat = by_reach & (best.score[:, -1] > (3 * best.score[:, 0] + floor) / 4)
+        return lists, floor, is_open, is_flat
+
+    def _listed(self, request: Request, floor: Floats, which: Numbers) -> Lists:
+        """Return the lists of some queries of a request, and empty ones of the others: as many at a time as fit."""
+        n = len(request.queries)
+        nothing = np.empty(0, np.int64)
+        lists = Lists.of_entries(nothing, nothing, np.empty(0), np.zeros(n, np.bool_), request.k, 0)
+        by_reach = not (request.k or has_cutoff(request.code))
+        most = most_in_reach(self.whole) + SPARE if by_reach else 0
+        step = min(self.batch, max(FIRST_LISTED, 8 * LISTED // self.whole.count))
+        while len(which):
+            some, which = which[:step], which[step:]
+            beta = request.beta if len(request.beta) == 1 else request.beta[some]
+            asked = replace(request, queries=request.queries[some], beta=beta, floor=floor[some], most=most)
+            more: Lists = self._reduce(partial, asked)
+            lists = lists.joined(more.spread(some, n))
+            per_query = max(len(more.position) // len(some), most, 1)
+            step = max(1, min(self.batch, 4 * step, LISTED // per_query))
+        return lists
+
+    @property
+    def _exact_support(self) -> int:
+        """Return up to which size of supports one memory has canonical weights (csrc/retrieval/job.h)."""
+        return max(EXACT_SUPPORT, self.whole.count // 16)
 
     def _batches(self, which: Numbers) -> Iterator[Numbers]:
         """Yield some queries, `batch` at a time."""
@@ -387,6 +434,8 @@ class Coordinator:
         self.beta = beta
         self.separation = separation
         self.structure = structure
+        if not callable(getattr(engine, "reduce", None)):
+            raise TypeError(f"engine: must have a method reduce(function, request, merge), got {short(engine)}")
         self._batch = as_whole("batch", batch, 1)
         self._gather_bytes = as_whole("gather_bytes", gather_bytes, 1)
         self._state = State(engine, engine.reduce(describe, Request(), merge) if whole is None else whole)
@@ -470,9 +519,9 @@ class Coordinator:
         view.flags.writeable = False
         return view
 
-    def _call(self, queries: ArrayLike, beta: ArrayLike | None = None) -> Call:
-        """Return the call of some queries under the model, or under another beta."""
-        state, code = self._state, self._separation[1]
+    def _call(self, queries: ArrayLike, beta: ArrayLike | None = None, state: State | None = None) -> Call:
+        """Return the call of some queries under the model: of the memory now or at a state, at its beta or another."""
+        state, code = state or self._state, self._separation[1]
         whole, given = state.whole, as_queries(queries, state.whole.d)
         dtype = FLOAT64 if FLOAT64 in (whole.dtype, compute_dtype(given)) else FLOAT32
         rows = contiguous(given, dtype).reshape(-1, whole.d)
@@ -708,7 +757,7 @@ class Coordinator:
             separation=separation,
             support_size=count,
             energy=float(call.energy()) if row_of(call.code).has_energy else None,
-            stages={"stored": count, "support": count},
+            stages={"stored": count, **({"looked at": count} if call.structure else {}), "support": count},
             scored=None,
             query=call.rows[0].copy(),
             state=state[0],
@@ -743,7 +792,8 @@ class Coordinator:
         >>> Coordinator(Serial([Shard(X[:1]), Shard(X[1:], first=1)])).margin()
         array([-2., -1.,  3.])
         """
-        return self._state.certificates.margins(self.similarity).copy()
+        state = self._state
+        return state.certificates.margins(state.whole.similarity).copy()
 
     def critical_beta(self) -> Floats:
         """Return the inverse temperature from which on each pattern is certified to be stored exactly.
@@ -826,12 +876,13 @@ class Coordinator:
         (array([ 0, -1]), array([0. , 0.3]))
         """
         self._check_structure()
-        call = self._call(queries, beta)
-        cutoff, certificates = required_cutoff(call.code), self._state.certificates
+        state = self._state
+        call = self._call(queries, beta, state)
+        cutoff = required_cutoff(call.code)
         best = self._executor(call).nearest(call.rows, 2)
         with ignoring_float_errors():
             required_gap = cutoff / call.beta
-        rounding = certificates.rounding(self.similarity)
+        rounding = state.certificates.rounding(state.whole.similarity)
         return rounding.certify(call.rows, best.position, best.score, required_gap, call.leading)
 
     def _check_structure(self) -> None:

@@ -17,7 +17,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import mmap
 import pickle
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -27,11 +26,11 @@ from typing import Any, TypeVar
 import numpy as np
 from dask.base import is_dask_collection
 from dask.delayed import delayed
-from distributed import Client, Future, KilledWorker, get_worker, wait
+from distributed import Client, Future, KilledWorker, wait
 from distributed import TimeoutError as WaitedTooLong
 
 from sparsehopfield import _core
-from sparsehopfield._engine.resources import process_memory
+from sparsehopfield.distributed._held import release_pages
 
 __all__ = ["DaskEngine", "as_client", "cancelling", "check_workers", "raising_clearly", "release_pages", "results_of"]
 
@@ -43,7 +42,6 @@ SMALL = 10**6  # bytes that requests of all shards together may have for each sh
 MESSAGE = 8 * 10**6  # bytes of a request that are sent at a time: of more Dask warns
 PATIENCE = 60.0  # seconds without any worker after which a call gives up
 LOOK = 5.0  # seconds after which a call that waits looks whether there are workers
-RESIDENT = 0.5  # of a worker's memory limit: above this, pages of mapped files are given back after a task
 
 
 def as_client(client: Any) -> Client:
@@ -88,7 +86,7 @@ def check_workers(client: Client) -> None:
 
 @contextlib.contextmanager
 def raising_clearly() -> Iterator[None]:
-    """Raise what Dask says of lost workers and shards in words that say what happened."""
+    """Raise in plain words what Dask says of lost workers and shards."""
     try:
         yield
     except KilledWorker as error:
@@ -103,23 +101,6 @@ def raising_clearly() -> Iterator[None]:
         ) from error
 
 
-def release_pages(maps: Sequence[mmap.mmap]) -> None:
-    """Give pages of mapped files back to the system, in a worker that is near its limit of memory.
-
-    Pages that were read count as the worker's memory, and Dask stops workers that exceed their limit; the system has
-    them still, and maps them again where they are read.
-    """
-    if not maps or not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    try:
-        limit = get_worker().memory_manager.memory_limit
-    except ValueError:  # not in a worker
-        return
-    if limit and process_memory("VmRSS") > RESIDENT * limit:
-        for mapped in maps:
-            mapped.madvise(mmap.MADV_DONTNEED)
-
-
 def _identity(data: bytes) -> bytes:
     """Return some bytes: the task that workers fetch them from."""
     return data
@@ -130,14 +111,18 @@ def _unpickled(pieces: Sequence[bytes]) -> Any:
     return pickle.loads(b"".join(pieces))
 
 
-def _apply(function: Callable[[Any, Any], Part], held: Any, request: Any, fingerprint: int) -> Part:
-    """Return the part of one shard, in a worker that holds it."""
+def _on_shard(function: Callable[..., Part], held: Any, fingerprint: int, *arguments: Any) -> Part:
+    """Return `function(held, *arguments)`, in a worker that holds the shard; raise if its rows have changed."""
     held.check(fingerprint)
-    given = pickle.loads(request) if isinstance(request, bytes) else aligned(request)
     try:
-        return function(held.shard, given)
+        return function(held, *arguments)
     finally:
         release_pages(held.maps)
+
+
+def _part(held: Any, function: Callable[[Any, Any], Part], request: Any) -> Part:
+    """Return the part of one shard, in a worker."""
+    return function(held.shard, pickle.loads(request) if isinstance(request, bytes) else aligned(request))
 
 
 def _merge(merge: Callable[[Part, Part], Part], parts: Sequence[Part]) -> Part:
@@ -192,8 +177,7 @@ class DaskEngine:
         def submit(tasks: list[Future[Any]]) -> list[Future[Any]]:
             n, client = len(self.shards), self.client
             sent = _sent(client, request, n, tasks)
-            arguments = zip([function] * n, self.shards, [sent] * n, self.fingerprints, strict=True)
-            level = submitted(client, name, _apply, list(arguments))
+            level = list(self._on_shards(name, _part, dict.fromkeys(range(n), (function, sent))).values())
             tasks += level
             while len(level) > 1:
                 groups = [(merge, level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
@@ -207,8 +191,8 @@ class DaskEngine:
         """Return `function(held, *arguments)` of each shard, in order; without those that have None as arguments."""
 
         def submit(tasks: list[Future[Any]]) -> list[Future[Any]]:
-            asked = [(shard, *given) for shard, given in zip(self.shards, arguments, strict=True) if given is not None]
-            tasks += submitted(self.client, name, function, asked)
+            asked = {i: given for i, given in enumerate(arguments) if given is not None}
+            tasks += self._on_shards(name, function, asked).values()
             return tasks
 
         return self._results(submit)
@@ -217,8 +201,14 @@ class DaskEngine:
         self, name: str, function: Callable[..., Any], changes: dict[int, tuple[Any, ...]]
     ) -> dict[int, Future[Any]]:
         """Return futures of `function(held, *arguments)` of some shards, by their places: shards made anew."""
-        asked = [(self.shards[i], *given) for i, given in changes.items()]
-        return dict(zip(changes, submitted(self.client, name, function, asked), strict=True))
+        return self._on_shards(name, function, changes)
+
+    def _on_shards(
+        self, name: str, function: Callable[..., Any], arguments: dict[int, tuple[Any, ...]]
+    ) -> dict[int, Future[Any]]:
+        """Return futures of `function(held, *arguments)` of the shards at some places, by these."""
+        asked = [(function, self.shards[i], self.fingerprints[i], *given) for i, given in arguments.items()]
+        return dict(zip(arguments, submitted(self.client, name, _on_shard, asked), strict=True))
 
     def _results(self, submit: Callable[[list[Future[Any]]], list[Future[Any]]]) -> list[Any]:
         """Return the results of the futures that `submit` returns, which adds all of its futures to a list.
@@ -226,9 +216,11 @@ class DaskEngine:
         All of them are cancelled where this does not return: nothing is left to run for a call that was interrupted.
         """
         if failed := [shard for shard in self.shards if shard.status == "error"]:
-            self.client.retry(failed)  # their workers were lost too often, or a file could not be read
+            with contextlib.suppress(KeyError):  # of shards before a change, which are no futures any more
+                self.client.retry(failed)  # their workers were lost too often, or a file could not be read
         tasks: list[Future[Any]] = []
         with raising_clearly(), cancelling(self.client, tasks):
+            check_connection(self.client)
             return results_of(self.client, submit(tasks))
 
 
@@ -279,6 +271,12 @@ def cancelling(client: Client, tasks: list[Future[Any]]) -> Iterator[None]:
         raise
 
 
+def check_connection(client: Client) -> None:
+    """Raise CancelledError if a client is closed; one that has lost its scheduler looks for it for a while."""
+    if client.status not in ("running", "connecting"):
+        raise CancelledError(f"the client is {client.status}")
+
+
 def results_of(client: Client, futures: Sequence[Future[Any]]) -> list[Any]:
     """Return the results of some futures; raise the first error, or if there is no worker for a minute."""
     pending, without = list(futures), 0.0
@@ -286,8 +284,7 @@ def results_of(client: Client, futures: Sequence[Future[Any]]) -> list[Any]:
         try:
             done, waiting = wait(pending, timeout=LOOK, return_when="FIRST_COMPLETED")
         except WaitedTooLong:
-            if client.status not in ("running", "connecting"):
-                raise CancelledError(f"client is {client.status}") from None
+            check_connection(client)
             without = 0.0 if client.scheduler_info()["workers"] else without + LOOK
             if without >= PATIENCE:
                 raise RuntimeError(f"client: there was no worker for {PATIENCE:g} seconds; start some") from None

@@ -5,23 +5,27 @@ from __future__ import annotations
 import mmap
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from distributed import get_worker
 from numpy.typing import NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine import files
 from sparsehopfield._engine.checks import Array
 from sparsehopfield._engine.pattern_set import IndexUse
+from sparsehopfield._engine.resources import process_memory
 from sparsehopfield.distributed._files import ShardFile, write_shard
 from sparsehopfield.distributed._shards import Shard, Whole
 from sparsehopfield.distributed._sources import mapping_of, read_rows
 from sparsehopfield.errors import FileFormatError
 
-__all__ = ["Facts", "Held", "Piece", "facts", "ids_of", "load", "replaced", "used_ids", "write"]
+__all__ = ["Facts", "Held", "Piece", "facts", "load", "release_pages", "replaced", "used_ids", "verify", "write"]
 
+RESIDENT = 0.5  # of a worker's memory limit: above this, pages of mapped files are given back after a task
 CODED = 6  # of the bytes of mapped patterns one in so many is counted as memory: what an index of them has
 
 
@@ -132,13 +136,15 @@ def load(piece: Piece, patterns: Any, values: Any, ids: Any) -> Held:
         raise _explained(error, piece, patterns, values, len(rows)) from None
     stored = shard.stored
     maps = [mapping_of(a) for a in (stored.storage, stored.value_storage) if a is not None]
-    return Held(
+    held = Held(
         shard,
         piece,
         _core.fingerprint(stored.core(stored.dtype)),
         None if isinstance(patterns, np.ndarray) else given,
         tuple(m for m in maps if m is not None),
     )
+    release_pages(held.maps)
+    return held
 
 
 def _read_again(
@@ -168,6 +174,23 @@ def replaced(held: Held, removed: NDArray[np.int64] | None, first: int, first_ro
     return Held(shard, held.piece, held.fingerprint, held.sources, held.maps)
 
 
+def release_pages(maps: Sequence[mmap.mmap]) -> None:
+    """Give pages of mapped files back to the system, in a worker that is near its limit of memory.
+
+    Pages that were read count as the worker's memory, and Dask stops workers that exceed their limit; the system has
+    them still, and maps them again where they are read.
+    """
+    if not maps or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    try:
+        limit = get_worker().memory_manager.memory_limit
+    except ValueError:  # not in a worker
+        return
+    if limit and process_memory("VmRSS") > RESIDENT * limit:
+        for mapped in maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def facts(held: Held) -> Facts:
     """Return what the coordinator keeps of a shard."""
     ids = held.shard.ids
@@ -193,3 +216,8 @@ def write(held: Held, folder: str, name: str, model: files.Model, with_ids: bool
         "ids": held.shard.ids if with_ids else None,
     }
     return write_shard(folder, name, model, {key: a for key, a in tensors.items() if a is not None})
+
+
+def verify(path: str) -> None:
+    """Raise FileFormatError unless the data of a shard's file have their checksum."""
+    files.read(path, mmap=True, verify=True, index=False)

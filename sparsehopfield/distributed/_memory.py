@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -14,7 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield._engine.atomic_files import as_path
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_array, as_ids, as_more_rows, as_positions, as_whole
+from sparsehopfield._engine.checks import (
+    Array,
+    as_array,
+    as_flag,
+    as_ids,
+    as_more_rows,
+    as_positions,
+    as_scale,
+    as_whole,
+)
 from sparsehopfield._engine.concurrency import ChangeLock
 from sparsehopfield._engine.files import Model
 from sparsehopfield._engine.pattern_set import IndexUse, as_index
@@ -159,6 +168,8 @@ class ShardedMemory(Coordinator):
     ) -> None:
         similarity_code(similarity)
         rows = as_source(source, values, ids)
+        if scale is not None:
+            as_scale(scale, np.empty(0, rows.patterns.dtype))
         options = _Options(similarity, rows.scale if scale is None else scale, as_index(index))
         self._begin(rows, options, beta, separation, structure, shards, client)
 
@@ -442,6 +453,7 @@ class ShardedMemory(Coordinator):
     def load(
         cls,
         folder: str | os.PathLike[str],
+        verify: bool = False,
         *,
         index: IndexUse | None = None,
         shards: int | None = None,
@@ -453,6 +465,8 @@ class ShardedMemory(Coordinator):
         ----------
         folder : str or path-like
             The workers must see the same one.
+        verify : bool
+            Have the workers compare all data with their checksums. Those of the headers are always compared.
         index : {"auto", True, False}, optional
             As it was saved by default.
         shards, client
@@ -473,7 +487,7 @@ class ShardedMemory(Coordinator):
 
         Notes
         -----
-        Files are mapped. Their headers are compared with checksums, their data are not.
+        Files are mapped, as the class says.
 
         Examples
         --------
@@ -490,6 +504,8 @@ class ShardedMemory(Coordinator):
                 f"{(manifest.patterns, manifest.columns)}"
             )
         use = model.index if index is None else as_index(index)
+        if as_flag("verify", verify):
+            _compute(as_client(client), "verify", _held.verify, [(file,) for file in sorted(rows.paths)])
         memory = cls.__new__(cls)
         options = _Options(model.similarity, rows.scale, use)
         memory._begin(rows, options, model.beta, model.separation, model.structure, shards, client)
@@ -568,9 +584,16 @@ def _loaded(client: "Client", pieces: Sequence[tuple[Any, ...]]) -> tuple[list["
 
 def _facts(client: "Client", shards: Sequence["Future[Any]"]) -> list[Facts]:
     """Return the facts of some shards, once they are made."""
+    return _compute(client, "facts", _held.facts, [(shard,) for shard in shards])
+
+
+def _compute(
+    client: "Client", name: str, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+) -> list[Any]:
+    """Return the results of a function of some arguments, computed by the workers."""
     tasks: list[Future[Any]] = []
     with raising_clearly(), cancelling(client, tasks):
-        tasks += submitted(client, "facts", _held.facts, [(shard,) for shard in shards])
+        tasks += submitted(client, name, function, arguments)
         return results_of(client, tasks)
 
 

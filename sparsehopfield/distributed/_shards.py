@@ -355,7 +355,7 @@ class Shard:
             raise ValueError("positions: would remove all patterns of a shard, which has at least one")
         other = self._copy()
         left = np.delete(np.arange(len(self)), removed)
-        other.stored = self.stored.without(removed)
+        other.stored = self._part.without(removed)  # which has the index, if there is one
         other._rows = self.row_numbers[left] - self.first_row
         other._given_ids = None if self._given_ids is None else self._given_ids[left]
         other._part = other.stored
@@ -370,10 +370,13 @@ class Shard:
 
     # --- what steps ask of a shard --------------------------------------------------------------------
 
-    def part_of(self, whole: Whole) -> PatternSet:
-        """Return the patterns as part of a whole, by whose facts their calls go."""
+    def part_of(self, whole: Whole | None) -> PatternSet:
+        """Return the patterns as part of a whole, by whose facts their calls go; None: as they were asked for last.
+
+        All searches are of this set, so that they share its index.
+        """
         part = self._part
-        if part.whole != (whole.count, whole.max_norm):
+        if whole is not None and part.whole != (whole.count, whole.max_norm):
             part = self._part = part.as_part_of(whole.count, whole.max_norm)
         return part
 
@@ -494,6 +497,20 @@ class Request:
     options: dict[str, Any] = field(default_factory=dict)
     version: str = VERSION
 
+    @property
+    def known_whole(self) -> Whole:
+        """Return the facts of the whole; raise ValueError where there are none."""
+        if self.whole is None:
+            raise ValueError("request: needs the facts of the whole")
+        return self.whole
+
+    @property
+    def known_positions(self) -> NDArray[np.int64]:
+        """Return the positions; raise ValueError where there are none."""
+        if self.positions is None:
+            raise ValueError("request: needs positions")
+        return self.positions
+
     def check_version(self) -> None:
         """Raise RuntimeError unless the request was made by this version of the package."""
         if self.version != VERSION:
@@ -504,7 +521,27 @@ class Request:
 
 
 class Engine(Protocol):
-    """What brings requests to shards: one method, which may run anywhere and in any order."""
+    """What brings requests to shards: one method, which may run anywhere and in any order.
+
+    Examples
+    --------
+    Shards of one process, each asked in a thread of its own:
+
+    >>> import functools, itertools
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import numpy as np
+    >>> from sparsehopfield.distributed import Coordinator, Shard
+    >>> class Threads:
+    ...     def __init__(self, shards):
+    ...         self.shards = shards
+    ...
+    ...     def reduce(self, function, request, merge):
+    ...         with ThreadPoolExecutor() as pool:
+    ...             return functools.reduce(merge, pool.map(function, self.shards, itertools.repeat(request)))
+    >>> X = np.eye(4)
+    >>> Coordinator(Threads([Shard(X[:2]), Shard(X[2:], first=2)]), beta=4.0).update([0.1, 0.0, 0.9, 0.0])
+    array([0., 0., 1., 0.])
+    """
 
     def reduce(
         self, function: Callable[[Shard, Request], Part], request: Request, merge: Callable[[Part, Part], Part]
@@ -537,7 +574,7 @@ class Serial:
     --------
     >>> import numpy as np
     >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
-    >>> X = np.random.default_rng(0).standard_normal((100, 8))
+    >>> X = np.random.default_rng(0).standard_normal((100, 64))
     >>> engine = Serial([Shard(X[:64]), Shard(X[64:], first=64)])
     >>> np.array_equal(Coordinator(engine, beta=4.0).retrieve(X[70] + 0.1), X[70])
     True

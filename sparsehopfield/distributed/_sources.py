@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from tokenize import TokenError
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -206,7 +207,9 @@ def _describe_npy(path: str, file: BinaryIO) -> dict[str, ArrayInFile]:
         if major > 2:
             raise ValueError(f"has version {major} of the format, whose arrays have fields")
         shape, by_columns, dtype = read(file)
-    except (ValueError, EOFError) as error:
+        if min(shape, default=0) < 0:
+            raise ValueError(f"has shape {shape}")
+    except (ValueError, TypeError, EOFError, SyntaxError, TokenError) as error:  # headers are Python, which NumPy reads
         raise FileFormatError(f"{path}: no .npy file that can be read: {error}") from None
     data, size = file.tell(), os.fstat(file.fileno()).st_size
     if dtype.hasobject or size < data + prod(shape) * dtype.itemsize:

@@ -56,7 +56,7 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 SPARSEMAX = SEPARATIONS["sparsemax"]
 MOST_SCOUTED = 32  # SH_NEAREST in csrc/include/sparsehopfield.h
-SCOUTED = 16  # of maps with a cutoff, whose supports are mostly smaller: then `partial` is not needed
+SCOUTED = 12  # of maps with a cutoff: where supports are smaller, `partial` is not needed
 #: A shard lists its patterns as if beta were smaller by this share: some that rounding might have left out are in.
 LESS_BETA = 2.0**-30
 SPARE = 8  # patterns beyond those that softmax may have within reach: what such lists may have more
@@ -166,7 +166,7 @@ def scout(shard: Shard, request: Request) -> Best:
     (array([[8, 9]]), array([[0.4, 0.3]]))
     """
     request.check_version()
-    core = shard.stored.core(request.queries.dtype)
+    core = shard.part_of(request.whole).core(request.queries.dtype)
     position, score = _core.nearest(core, request.queries, request.beta, *request.code, request.count)
     return Best(np.where(position >= 0, position + shard.first, -1), score)
 
@@ -209,7 +209,6 @@ def floors(best: Best, request: Request) -> Floats:
     ndarray of float64, shape (n,)
         Lowered by what rounding may do; -inf where these scores tell none.
     """
-    assert request.whole is not None
     beta = np.broadcast_to(request.beta, len(best.score))
     top = best.score[:, 0]
     least = np.full(len(top), -np.inf)
@@ -219,7 +218,7 @@ def floors(best: Best, request: Request) -> Floats:
         tau = [threshold(s[:n], b, request.code) for s, n, b in zip(best.score, found, beta, strict=True)]
         least = np.array(tau) - 1e-12 * cutoff / beta - 2.0**-50 * np.abs(top)
     elif not request.k:
-        least = top - (1 + 1e-12) * reach(request.whole, request.queries.dtype) / beta - 2.0**-50 * np.abs(top)
+        least = top - (1 + 1e-12) * reach(request.known_whole, request.queries.dtype) / beta - 2.0**-50 * np.abs(top)
     if request.k and best.score.shape[1] >= request.k:
         least = np.maximum(least, best.score[:, request.k - 1])
     return least
@@ -289,6 +288,16 @@ class Lists:
         position, score = np.concatenate([self.position, other.position]), np.concatenate([self.score, other.score])
         return Lists.of_entries(query, position, score, self.too_many | other.too_many, self.k, self.most)
 
+    def joined(self, other: Lists) -> Lists:
+        """Return the lists of the same queries, each of which has entries, or is given up, in one of both at most."""
+        return replace(self, most=0).merged(replace(other, most=0))
+
+    def spread(self, which: NDArray[np.intp], n: int) -> Lists:
+        """Return the lists as those of the queries `which` of n, whose others have none."""
+        too_many = np.zeros(n, np.bool_)
+        too_many[which] = self.too_many
+        return Lists.of_entries(which[self.query], self.position, self.score, too_many, self.k, 0)
+
     def kept(self, keep: NDArray[np.bool_]) -> Lists:
         """Return the lists of some of the entries."""
         return Lists.of_entries(
@@ -341,8 +350,7 @@ def partial(shard: Shard, request: Request) -> Lists:
     (array([8, 9]), array([2. , 1.5]))
     """
     request.check_version()
-    assert request.whole is not None
-    core = shard.part_of(request.whole).core(request.queries.dtype)
+    core = shard.part_of(request.known_whole).core(request.queries.dtype)
     executor = CoreExecutor(core, request.beta * (1 - LESS_BETA), request.code, _pairs(request))
     start, position, score, too_many = executor.candidates(request.queries, request.floor, request.most)
     return Lists(start, position + shard.first, score, too_many, request.k, request.most)
@@ -350,8 +358,7 @@ def partial(shard: Shard, request: Request) -> Lists:
 
 def _pairs(request: Request) -> Any:
     """Return the structure of a request as the core reads it."""
-    assert request.whole is not None
-    return TopK(request.k).descriptor(len(request.queries), request.whole.count) if request.k else None
+    return TopK(request.k).descriptor(len(request.queries), request.known_whole.count) if request.k else None
 
 
 @ignoring_float_errors()
@@ -370,7 +377,6 @@ def weighted(lists: Lists, request: Request) -> tuple[Lists, NDArray[np.bool_]]:
     ndarray of bool, shape (n,)
         Queries of softmax with too many patterns within reach; their lists are empty.
     """
-    assert request.whole is not None
     beta = np.broadcast_to(request.beta, len(lists))
     if has_cutoff(request.code):
         weight = _core.solve(*request.code, TYPE_CODES[FLOAT64], np.ascontiguousarray(beta), lists.start, lists.score)
@@ -379,8 +385,8 @@ def weighted(lists: Lists, request: Request) -> tuple[Lists, NDArray[np.bool_]]:
         return lists, lists.too_many
     best = np.full(len(lists), -np.inf)
     np.maximum.at(best, lists.query, lists.score)
-    within = beta[lists.query] * (lists.score - best[lists.query]) >= -reach(request.whole, request.queries.dtype)
-    near = replace(lists, most=most_in_reach(request.whole)).kept(within)
+    within = beta[lists.query] * (lists.score - best[lists.query]) >= -reach(request.known_whole, request.queries.dtype)
+    near = replace(lists, most=most_in_reach(request.known_whole)).kept(within)
     return near, near.too_many
 
 
@@ -453,8 +459,7 @@ def gather(shard: Shard, request: Request) -> Rows:
     array([[0., 1., 0.]])
     """
     request.check_version()
-    assert request.positions is not None
-    local, stored = shard.local(request.positions), shard.stored
+    local, stored = shard.local(request.known_positions), shard.stored
     rows = stored.rows_of(local)
     values = None
     if request.values and stored.value_storage is not None:
@@ -518,6 +523,11 @@ class Sums:
         _core.merge(*self.code, self.beta, scale, total, mixture, *two)
         return scale, total, mixture
 
+    def taken(self, which: NDArray[np.intp]) -> Sums:
+        """Return the sums of some of the queries."""
+        nodes = {at: node and (node[0][which], node[1][which], node[2][which]) for at, node in self.nodes.items()}
+        return replace(self, nodes=nodes, beta=self.beta[which])
+
     @property
     def root(self) -> tuple[Floats, Floats, Floats]:
         """Return scale, sum and mixture over all blocks."""
@@ -559,10 +569,9 @@ def sums(shard: Shard, request: Request) -> Sums:
     (array([1.736]), array([[0.576, 0.212, 0.212]]))
     """
     request.check_version()
-    assert request.whole is not None
     dtype, n = request.queries.dtype, len(request.queries)
     beta = request.beta if len(request.beta) == n else np.broadcast_to(request.beta, n).copy()
-    found = Sums({}, request.whole.blocks, request.code, beta)
+    found = Sums({}, request.known_whole.blocks, request.code, beta)
     for number, patterns in shard.blocks(values=request.values):
         node: Partial = None
         if patterns is not None:
@@ -588,6 +597,8 @@ class Weighed:
     ----------
     n, top : int
         Queries, and how many of the largest weights each has at most; 0: all.
+    by_score : bool
+        Whether the largest weights are those of the best scores, which tell apart what rounded weights do not.
     query, position : ndarray of int64
     score, weight : ndarray of float64
         Weights are rounded to the dtype of the results.
@@ -595,6 +606,7 @@ class Weighed:
 
     n: int
     top: int
+    by_score: bool
     query: Positions
     position: Positions
     score: Floats
@@ -603,17 +615,19 @@ class Weighed:
     def merged(self, other: Weighed) -> Weighed:
         """Return the entries of both."""
         names = ("query", "position", "score", "weight")
-        return Weighed(self.n, self.top, *(np.concatenate([getattr(self, a), getattr(other, a)]) for a in names)).cut()
+        columns = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in names)
+        return Weighed(self.n, self.top, self.by_score, *columns).cut()
 
     def cut(self) -> Weighed:
         """Return the entries in order, those of the largest weights of each query."""
-        kept = np.lexsort((self.position, -self.weight, self.query))
+        kept = np.lexsort((self.position, -(self.score if self.by_score else self.weight), self.query))
         if self.top:
             counts = np.bincount(self.query, minlength=self.n)
             rank = np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)
             kept = kept[rank < self.top]
         kept = kept[np.lexsort((self.position[kept], self.query[kept]))]
-        return Weighed(self.n, self.top, self.query[kept], self.position[kept], self.score[kept], self.weight[kept])
+        columns = self.query[kept], self.position[kept], self.score[kept], self.weight[kept]
+        return Weighed(self.n, self.top, self.by_score, *columns)
 
     def lists(self) -> Weights:
         """Return the entries as CSR lists."""
@@ -644,14 +658,13 @@ def weigh(shard: Shard, request: Request) -> Weighed:
         If the request is of another version of the package.
     """
     request.check_version()
-    assert request.whole is not None
     n, dtype = len(request.queries), request.queries.dtype
     top, least = request.options["top"], request.options["min_weight"]
     scale, total = request.options["scale"], request.options["sum"]
     beta = np.broadcast_to(request.beta, n)
-    found = Weighed(n, top, *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2)
     softmax = row_of(request.code).shift_invariant
-    by_rank = softmax and 0 < top < request.whole.count
+    found = Weighed(n, top, softmax, *(np.empty(0, np.int64),) * 2, *(np.empty(0),) * 2)
+    by_rank = softmax and 0 < top < request.known_whole.count
     step = n if by_rank else max(1, ENTRIES // len(shard))
     for first in range(0, n, step):
         some = slice(first, min(first + step, n))
@@ -664,18 +677,17 @@ def weigh(shard: Shard, request: Request) -> Weighed:
             weight = share / np.where(total == 0, np.inf, total)[query]
         weight = weight.astype(dtype).astype(np.float64)
         kept = weight >= least if least > 0 else np.ones(len(weight), np.bool_)
-        more = Weighed(n, top, query[kept], position[kept] + shard.first, score[kept], weight[kept])
+        more = Weighed(n, top, softmax, query[kept], position[kept] + shard.first, score[kept], weight[kept])
         found = found.merged(more)
     return found
 
 
 def _all_entries(shard: Shard, request: Request, some: slice, k: int) -> tuple[Positions, Positions, Floats]:
     """Return CSR lists of all patterns of a shard, or of the k best, with canonical scores of some queries."""
-    assert request.whole is not None
     queries, code = request.queries[some], request.code
-    core = shard.part_of(request.whole).core(queries.dtype)
+    core = shard.part_of(request.known_whole).core(queries.dtype)
     if k:
-        pairs = TopK(k).descriptor(len(queries), request.whole.count)
+        pairs = TopK(k).descriptor(len(queries), request.known_whole.count)
         start, position, score, _ = CoreExecutor(core, np.ones(1), code, pairs).candidates(queries)
     elif row_of(code).shift_invariant:  # under sparsemax at next to no beta all patterns have weight
         tiny = np.array([float(np.finfo(np.float64).tiny)])
@@ -737,8 +749,8 @@ def finish(rows: Rows, whole: Whole) -> Finished:
     >>> shard = Shard(np.eye(3))
     >>> request = Request(shard.whole, np.array([[1.0, 0.2, 0.1]]), positions=np.array([0, 1]))
     >>> finished = finish(gather(shard, request), shard.whole)
-    >>> finished.executor(request).energy(request.queries)
-    array([-0.115])
+    >>> finished.executor(request).energy(request.queries).round(6)
+    array([-0.485])
     """
     scale = None if whole.scale == 1 else whole.scale
     small = PatternSet(

@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import signal
+import sys
 import time
 import types
 import warnings
@@ -17,9 +18,11 @@ from sparsehopfield import structures
 distributed = pytest.importorskip("distributed")
 import dask.array as da  # noqa: E402
 
-from sparsehopfield.distributed import ShardedMemory  # noqa: E402
+from sparsehopfield.distributed import ShardedMemory, _held  # noqa: E402
 from sparsehopfield.distributed import _dask as engine_module  # noqa: E402
+from sparsehopfield.distributed._held import Piece  # noqa: E402
 from sparsehopfield.distributed._shards import Request  # noqa: E402
+from sparsehopfield.distributed._sources import as_source  # noqa: E402
 from sparsehopfield.distributed._steps import describe, merge  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -29,20 +32,6 @@ V = RNG.standard_normal((M, 3), dtype=np.float32)
 QUERIES = X[:: M // 40] + 0.4 * RNG.standard_normal((len(X[:: M // 40]), D), dtype=np.float32)
 SHARDS = [1, 2, 7]
 CUTOFF = ["sparsemax", "entmax15", sh.Normmax(2.0), sh.Entmax(1.3)]
-
-
-@pytest.fixture(scope="session")
-def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit="1 GiB"
-    ) as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def client(cluster):
-    with distributed.Client(cluster) as made:
-        yield made
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +97,7 @@ def test_values_and_float64_queries(client, files, shards):
     assert same(sharded.update(QUERIES[:0]), one.update(QUERIES[:0]))
 
 
-@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("k", [1, 40])
 def test_the_k_best(client, files, k):
     top = structures.TopK(k)
     for separation in ("softmax", "sparsemax"):
@@ -130,11 +119,11 @@ def test_softmax_does_not_depend_on_shards(client, files):
             assert same(updates[0], one.update(QUERIES))
 
 
-def test_certificates_and_explanations(client, files):
+def test_certificates_and_explanations(client):
     model = {"similarity": "euclidean", "separation": "entmax15"}
-    sharded = ShardedMemory(files.x, 8.0, **model, shards=7, client=client)
-    one = sh.HopfieldMemory(X, 8.0, **model)
-    copies = X[[5, 29_000, 17]]
+    sharded = ShardedMemory(da.from_array(X[:9000], chunks=(5000, -1)), 8.0, **model, shards=3, client=client)
+    one = sh.HopfieldMemory(X[:9000], 8.0, **model)
+    copies = X[[5, 8900, 17]]
     for memory in (sharded, one):
         memory.add(copies)
     assert same(sharded.margin(), one.margin())
@@ -142,8 +131,9 @@ def test_certificates_and_explanations(client, files):
     assert same(sharded.certify(QUERIES), one.certify(QUERIES))
     assert same(sharded.duplicates().pairs, one.duplicates().pairs)
     assert same(sharded.duplicates(0.3).pairs, one.duplicates(0.3).pairs)
-    texts = [str(memory.explain(QUERIES[3])).split("\n\n") for memory in (sharded, one)]
-    assert texts[0][:3] == texts[1][:3]  # what follows says how patterns were found
+    texts = [str(memory.explain(QUERIES[3])) for memory in (sharded, one)]
+    end = texts[1].index("energy")  # what follows it says how patterns were found
+    assert texts[0][: end + 12] == texts[1][: end + 12]
 
 
 @pytest.mark.parametrize("kind", ["dask", "dask of small chunks", "zarr", "saved memories"])
@@ -244,8 +234,7 @@ def test_changes_that_are_refused_change_nothing(client, files, change, error, w
 # --- files -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shards", [1, 5])
-@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize(("shards", "changed"), [(1, False), (5, True)])
 def test_save_and_load(client, files, tmp_path, shards, changed):
     model = {"similarity": "euclidean", "separation": sh.Entmax(1.3)}
     first = ShardedMemory(files.x, 2.0, values=files.v, **model, shards=shards, client=client)
@@ -315,8 +304,12 @@ def test_damaged_folders(client, files, tmp_path):
     manifest.write_text(text)
     one, two = sorted(folder.glob("*.safetensors"))
     data = one.read_bytes()
+    one.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # what only the checksum of all data finds
+    assert len(ShardedMemory.load(folder, client=client)) == M
+    with pytest.raises(sh.FileFormatError, match="is damaged: the data does not have its checksum"):
+        ShardedMemory.load(folder, verify=True, client=client)
     one.write_bytes(two.read_bytes())
-    with pytest.raises(sh.FileFormatError, match="is not the file that manifest.json means"):
+    with pytest.raises(sh.FileFormatError, match=r"is not the file that manifest.json means"):
         ShardedMemory.load(folder, client=client)
     one.write_bytes(data)
     two.unlink()
@@ -453,6 +446,55 @@ def test_a_source_that_has_changed_is_noticed(client, tmp_path):
     kill(client, 2)
     with pytest.raises(RuntimeError, match=r"source: shard 0, rows 0 to .* has changed since the memory was made"):
         sharded.update(QUERIES)
+
+
+def test_a_file_that_comes_back(client, tmp_path):
+    np.save(tmp_path / "x.npy", X[:9000])
+    sharded = ShardedMemory(tmp_path / "x.npy", shards=2, client=client)
+    sharded.remove(0)  # so that shards are made of others
+    expected = sharded.update(QUERIES)
+    os.rename(tmp_path / "x.npy", tmp_path / "away.npy")
+    kill(client, 2)
+    with pytest.raises(FileNotFoundError, match=r"x\.npy"):
+        sharded.update(QUERIES)
+    assert soon(lambda: all(shard.status == "error" for shard in sharded.engine.shards))
+    os.rename(tmp_path / "away.npy", tmp_path / "x.npy")
+    assert same(sharded.update(QUERIES), expected)
+
+
+@pytest.mark.parametrize("kind", ["file", "files", "array"])
+def test_shards_that_move_between_workers(files, kind):
+    source = as_source(files.parts if kind == "files" else files.x)
+    given = [X[8000:20_000], None, None] if kind == "array" else source.cut(8000, 20_000)
+    held = _held.load(Piece(1, 8000, 8192, "dot", None, "auto"), *given)
+    assert bool(held.maps) == (kind == "file")
+    changed = _held.replaced(held, np.arange(5, 9000), 7000, 4096, 24_576)
+    for one in (held, changed):
+        data = pickle.dumps(one)
+        other = pickle.loads(data)
+        assert (len(data) < 100_000) == (kind != "array")
+        assert other.fingerprint == one.fingerprint
+        assert same(other.shard.whole, one.shard.whole)
+        assert np.array_equal(other.shard.ids, one.shard.ids)
+        assert same(other.shard.stored.patterns, one.shard.stored.patterns)
+        # what Dask believes of its size: mapped rows need not stay in memory
+        assert sys.getsizeof(one) > X[8000:20_000].nbytes / (6 if kind == "file" else 1)
+    wrong = held.fingerprint ^ 1
+    with pytest.raises(
+        RuntimeError, match="source: shard 1, rows 8192 to 20191, was read again as its worker was lost"
+    ):
+        held.check(wrong)
+
+
+def test_shards_outlive_workers_that_retire(client, cluster):
+    client.wait_for_workers(2, timeout=30)
+    cluster.scale(3)
+    client.wait_for_workers(3, timeout=30)
+    sharded = ShardedMemory(da.from_array(X, chunks=(5000, -1)), shards=7, client=client)
+    expected = sharded.update(QUERIES)
+    cluster.scale(2)
+    assert soon(lambda: len(client.scheduler_info()["workers"]) == 2, 30)
+    assert same(sharded.update(QUERIES), expected)
 
 
 def test_an_interrupted_call_leaves_no_task(client, files, monkeypatch):

@@ -1,5 +1,8 @@
 """Where rows come from: files, arrays, and how they are cut; all without a cluster."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -7,7 +10,27 @@ from safetensors.numpy import save_file
 import sparsehopfield as sh
 from sparsehopfield.distributed import _sources as sources
 
+EXTRA = """
+import sys
+import sparsehopfield.distributed as d
+assert not {"dask", "distributed", "zarr"} & sys.modules.keys()
+sys.modules["distributed"] = None
+try:
+    d.ShardedMemory
+except ImportError as error:
+    assert str(error) == (
+        'ShardedMemory needs distributed, which is not installed; install it with: '
+        'python -m pip install "sparsehopfield[dask]"'
+    ), error
+else:
+    raise AssertionError
+"""
+
 RNG = np.random.default_rng(0)
+
+
+def test_without_dask():
+    subprocess.run([sys.executable, "-c", EXTRA], check=True, timeout=60)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse
 
 import sparsehopfield as sh
-from sparsehopfield import layers, optim, row_maps, structures, theory
+from sparsehopfield import distributed, layers, optim, row_maps, structures, theory
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import associate_backward, associate_forward
 from sparsehopfield._engine.separations import FAMILIES
@@ -120,6 +120,19 @@ def _of_memory(name: str, *, plain: bool = False, of: Any = None, **options: Any
 
     def made(s: Sound) -> Any:
         memory = s.memory(**({} if plain else {"structure": s.structure()}), **(of or {}), ids=[5, 4, 9, 1, 2, 7])
+        return getattr(memory, name), {key: value(s) if callable(value) else value for key, value in options.items()}
+
+    return made
+
+
+def _of_shards(name: str, *, plain: bool = False, **options: Any) -> Callable[[Sound], Any]:
+    """A method of a coordinator of two shards; plain: of all pairs only."""
+
+    def made(s: Sound) -> Any:
+        shards = [distributed.Shard(s.x[a:b], first=a, similarity=s.similarity, block=2) for a, b in ((0, 2), (2, M))]
+        structure = None if plain else s.random.choice((None, structures.TopK(2)))
+        model = {"separation": s.random.choice((s.separation, *([] if plain else ["softmax"]))), "structure": structure}
+        memory = distributed.Coordinator(distributed.Serial(shards), 2.0, **model)
         return getattr(memory, name), {key: value(s) if callable(value) else value for key, value in options.items()}
 
     return made
@@ -506,6 +519,36 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "HopfieldMemory.capacity": _of_memory("capacity", plain=True, p=0.1, beta=2.0),
     "HopfieldMemory.duplicates": _of_memory("duplicates", within=0.1, most=100),
     "HopfieldMemory.report": _of_memory("report", plain=True, beta=2.0),
+    "distributed.Shard": _constructed(
+        distributed.Shard,
+        patterns=lambda s: s.x,
+        values=lambda s: s.v,
+        first=2,
+        first_row=4,
+        ids=lambda s: np.arange(M) * 3,
+        similarity=lambda s: s.similarity,
+        scale=None,
+        check_finite=True,
+        copy=True,
+        block=2,
+    ),
+    "Shard.without": lambda s: (distributed.Shard(s.x).without, {"positions": [0, 2]}),
+    "Shard.moved": lambda s: (distributed.Shard(s.x).moved, {"first": 3}),
+    "distributed.Coordinator": lambda s: (
+        distributed.Coordinator,
+        {"engine": distributed.Serial([distributed.Shard(s.x)]), "beta": 2.0, "batch": 3, "gather_bytes": 99},
+    ),
+    "Coordinator.update": _of_shards("update", **ARRAYS, out=lambda s: np.empty_like(s.q)),
+    "Coordinator.retrieve": _of_shards(
+        "retrieve", **ARRAYS, max_steps=20, tol=1e-3, return_info=True, out=lambda s: np.empty_like(s.q)
+    ),
+    "Coordinator.associate": _of_shards("associate", **ARRAYS, top=2, min_weight=0.01),
+    "Coordinator.energy": _of_shards("energy", **ARRAYS),
+    "Coordinator.nearest": _of_shards("nearest", **ARRAYS, count=2),
+    "Coordinator.certify": _of_shards("certify", plain=True, **ARRAYS, beta=2.0),
+    "Coordinator.is_certified": _of_shards("is_certified", plain=True, beta=2.0),
+    "Coordinator.explain": _of_shards("explain", query=lambda s: s.q[0], top=3),
+    "Coordinator.duplicates": _of_shards("duplicates", within=0.1, most=100),
     "HopfieldMemory.beta": _setter("beta", 1.0),
     "HopfieldMemory.separation": _setter("separation", "softmax"),
     "HopfieldMemory.structure": _setter("structure", lambda s: s.structure()),
@@ -661,6 +704,7 @@ ALIASES = {
     "datasets": ("dataset", "data"),
     "bags.load_mil": ("dataset", "data"),
     "HopfieldMemory": ("queries", "patterns", "beta"),
+    "Coordinator": ("queries", "patterns", "beta"),
     "estimators": ("queries", "patterns", "positions"),
     "structures": ("queries", "patterns"),
     "FeatureState": ("beta",),

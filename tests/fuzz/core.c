@@ -532,6 +532,32 @@ static void memories(bytes *b) {
                 (void)sh_merge(model, s.type, s.n, s.w, s.beta, s.beta_stride, x, y);
             free(scale);
         }
+
+        /* lists above a floor, which are canonical whatever the map */
+        double *floor = block(s.n, sizeof *floor);
+        uint8_t *too_many = block(2 * s.n, 1);
+        for (int64_t i = 0; i < s.n; i++) floor[i] = i % 3 == 0 ? -INFINITY : i % 3 == 1 ? 0 : -1;
+        status = sh_candidates(&one, memory, model, q, floor, 5, &e, too_many);
+        other = again(b, &second, &first);
+        twice = sh_candidates(&other, grown, model, q, floor, 5, &f, too_many + s.n);
+        same(&second, status, twice);
+        if (status == SH_OK) {
+            check_entries(&e, &s, 0);
+            for (int64_t i = 0; i < s.n; i++)
+                for (int64_t j = e.start[i]; j < e.start[i + 1]; j++)
+                    must(e.score[j] >= floor[i] && !too_many[i], "candidates: below the floor");
+        }
+        if (status == SH_OK && twice == SH_OK) {
+            const size_t listed = (size_t)e.start[e.n];
+            same_bits(SH_OK, too_many, too_many + s.n, (size_t)s.n, "candidates: too many of others");
+            same_bits(SH_OK, e.start, f.start, (size_t)(e.n + 1) * 8, "candidates: other lists");
+            same_bits(SH_OK, e.position, f.position, listed * 8, "candidates: other positions");
+            same_bits(SH_OK, e.score, f.score, listed * 8, "candidates: other scores");
+        }
+        if (status == SH_OK) sh_entries_free(&one, &e);
+        if (twice == SH_OK) sh_entries_free(&other, &f);
+        free(floor);
+        free(too_many);
         free(a);
         free(c);
         free(support);
