@@ -13,9 +13,9 @@ Groups (--only):
 The scheduler runs in this process, as it does in every `distributed.LocalCluster`, so "this process" is coordinator and
 scheduler together. Patterns lie in clusters of about 100 around centres in a subspace of 16 dimensions, queries are
 copies with noise, one sparse step each, euclidean similarity. All answers are compared with those of one memory, bit
-for bit. More workers than processors gain nothing: their rows show what workers cost. Times are medians of the rounds, in
-the group "tasks" the least of 20; processor times are those of all processes together, and say more where others use
-the machine.
+for bit. More workers than processors gain nothing: their rows show what workers cost. Times are medians of the rounds,
+in the group "tasks" the least of four times as many calls; processor times are those of all processes together, and
+say more where others use the machine.
 
 The model is of a step of N queries (one batch) of d features of w bytes on S shards of M / S patterns with supports of
 k; `Model` has the formulas.
@@ -37,7 +37,8 @@ import numpy as np
 
 from sparsehopfield._engine import resources
 
-FAN_IN = 8  # parts that a task merges, as in sparsehopfield/distributed/_dask.py
+FAN_IN = 8  # parts that a task merges, as in sparsehopfield/distributed/_dask.py,
+SMALL = 10**6  # and bytes up to which each shard's task brings its own copy of the request
 SCOUTED = 16  # best scores that a shard gives of each query, as in sparsehopfield/distributed/_steps.py
 BETA = 0.1
 WORKERS = (1, 2, 3, 4)
@@ -133,16 +134,23 @@ class Model:
         """Return how often the shards are asked: scout and gather, and partial if any query needs it."""
         return 2 + (self.long > 0)
 
-    @property
-    def tasks(self):
-        """Return the tasks of a step: of each request one that brings it, one a shard, and the merges."""
-        return self.asked * (1 + self.shards + self.merges)
+    def tasks(self, costs, *, tree=True):
+        """Return the tasks of a step: of each request one a shard, the merges, and one that brings a large one."""
+        return self.asked * (self.shards + tree * self.merges + self.is_large(costs))
+
+    def is_large(self, costs):
+        """Return whether requests are so large that workers fetch them from each other."""
+        return self.shards * self.request_bytes(costs) / self.asked > SMALL
 
     def request_bytes(self, costs):
         """Return the bytes of the requests to one shard: N d w of scout, N' (d w + 8) of partial, 8 R of gather."""
         again = self.long * self.queries * (self.features * self.size + 8)
         arrays = self.queries * self.features * self.size + again + 8 * self.rows
         return arrays + self.asked * (costs.message + costs.span * self.shards)
+
+    def sent(self, costs):
+        """Return the bytes that the coordinator sends: a large request once, a small one to every shard."""
+        return self.request_bytes(costs) * (1 if self.is_large(costs) else self.shards)
 
     def _parts(self, costs, parts):
         """Return the bytes of so many parts of each step that are of the whole together.
@@ -162,7 +170,7 @@ class Model:
         return self._parts(costs, 1 if tree else self.shards)
 
     def own_seconds(self, costs, *, tree=True):
-        """Return the seconds of a step that the coordinator and the scheduler work: their processor bounds all calls."""
+        """Return the seconds of a step that the coordinator and the scheduler work, which bound all calls together."""
         parts = self.seconds(costs, tree=tree)
         return parts["tasks"] + parts["coordinator"] + (0 if tree else parts["merges"])
 
@@ -173,10 +181,10 @@ class Model:
         fan = (FAN_IN - 1) * self.levels if tree else self.shards - 1
         return {
             "search": costs.search * self.queries * self.patterns * self.features / workers,
-            "tasks": costs.task * (self.tasks if tree else self.asked * (1 + self.shards)),
-            "waiting": costs.hop * self.asked * (2 + (self.levels if tree else 0)),
+            "tasks": costs.task * self.tasks(costs, tree=tree),
+            "waiting": costs.hop * self.asked * (1 + self.is_large(costs) + tree * self.levels),
             "merges": costs.merge * entries * fan,
-            "network": (self.request_bytes(costs) + self.received(costs, tree=tree)) / costs.network,
+            "network": (self.sent(costs) + self.received(costs, tree=tree)) / costs.network,
             "coordinator": costs.finish * self.queries,
         }
 
@@ -242,7 +250,7 @@ def measure_bytes(bench):
                 "shards": s,
                 "support": weights.nnz / n,
                 "distinct": len(np.unique(weights.indices)) / weights.nnz,
-                "long": float(np.mean(np.diff(weights.indptr) >= SCOUTED - 1)),
+                "long": float(np.mean(np.diff(weights.indptr) >= SCOUTED)),
                 "steps": engine.steps,
                 "coordinator": whole - sum(step["search"] + step["merging"] for step in engine.steps),
                 "processor": whole,
@@ -302,7 +310,7 @@ def started(n, **options):
     """Start n worker processes of one thread; return cluster and client, to be used as contexts."""
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None, **options)
+    cluster = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=":0", **options)
     return cluster, Client(cluster)
 
 
@@ -333,7 +341,7 @@ def measure_workers(bench):
             "features": d,
             "support": weights.nnz / n,
             "distinct": len(np.unique(weights.indices)) / weights.nnz,
-            "long": float(np.mean(np.diff(weights.indptr) >= SCOUTED - 1)),
+            "long": float(np.mean(np.diff(weights.indptr) >= SCOUTED)),
         }
         sh.set_num_threads(1)
         one = {
@@ -408,8 +416,8 @@ def measure_tasks(bench):
                 memory = ShardedMemory(path, BETA, similarity="euclidean", index=False, shards=s, client=client)
                 assert memory.shards == s
                 memory.update(queries)
-                taken = [harness.clocked(partial(memory.update, queries)) for _ in range(20)]
-                tasks.append(Model(s, 1, d, 1, 1).tasks)
+                taken = [harness.clocked(partial(memory.update, queries)) for _ in range(4 * bench.rounds)]
+                tasks.append(Model(s, 1, d, 1, 1).tasks(bench.costs))
                 wall.append(min(w for w, _ in taken))
                 own.append(min(p for _, p in taken))
                 bench.table.put(
@@ -423,9 +431,10 @@ def measure_tasks(bench):
                     f"processor time of this process {own[-1] * 1e3:.4g} ms",
                     {"shards": s, "tasks": tasks[-1], "wall": wall[-1], "own": own[-1]},
                 )
-    slope, base = np.polyfit(tasks, wall, 1)
+    waits = [2 * (1 + Model(s, 1, d, 1, 1).levels) for s in counts]
+    (hop, slope), *_ = np.linalg.lstsq(np.column_stack([waits, tasks]).astype(float), np.array(wall), rcond=None)
     own_slope, _ = np.polyfit(tasks, own, 1)
-    bench.costs.task, bench.costs.hop = float(own_slope), float(max(base, 0)) / 4
+    bench.costs.task, bench.costs.hop = float(own_slope), float(max(hop, 0))
     bench.table.put(
         "a task more",
         f"{slope * 1e3:.3g} ms",
@@ -434,8 +443,8 @@ def measure_tasks(bench):
         own_slope / slope,
         "",
         None,
-        f"a call without any {base * 1e3:.3g} ms",
-        {"slope": slope, "own": own_slope, "base": base},
+        f"and {hop * 1e3:.3g} ms for each task that waits for another",
+        {"slope": slope, "own": own_slope, "hop": hop},
     )
 
 
@@ -553,8 +562,8 @@ def show_model(bench):
                 None,
                 f"{words_of(with_tree)}; to the coordinator {model.received(costs, tree=True) / 1e6:.3g} MB, without a "
                 f"tree {model.received(costs, tree=False) / 1e6:.3g} MB; all requests "
-                f"{shards * model.request_bytes(costs) / 1e6:.3g} MB; at most {n / model.own_seconds(costs):.3g} queries "
-                f"a second, without a tree {n / model.own_seconds(costs, tree=False):.3g}",
+                f"{shards * model.request_bytes(costs) / 1e6:.3g} MB; at most {n / model.own_seconds(costs):.3g} "
+                f"queries a second, without a tree {n / model.own_seconds(costs, tree=False):.3g}",
             )
 
 

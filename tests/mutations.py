@@ -182,6 +182,13 @@ static void NAME(accumulate)""",
     ),
     # --- C: retrieval
     Mutation(
+        "mapped files: rows are not asked for before they are read",
+        "csrc/retrieval/rescore.c",
+        "for (int64_t i = 0; i < n; i++) sh_expect_row(job->memory, rows, c[i].position);",
+        "",
+        "saved_index",
+    ),
+    Mutation(
         "index: a bound without the error of the codes",
         "csrc/retrieval/index/bounds.c",
         "q[1] = sqrt(loss.error2) + 0x1p-50 * decoded + c->projection_error * norm;",

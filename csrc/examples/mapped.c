@@ -93,6 +93,7 @@ static int retrieve(const header *h) {
 
     sh_memory *memory = NULL;
     sh_status status = sh_memory_new(&context, &rows, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);
+    sh_memory_use_map(memory, 1); /* of it a search by an index then reads single rows */
     if (status == SH_OK)
         status = sh_retrieve(&context, memory, (sh_model){.separation = SH_SPARSEMAX},
                              (sh_queries){.data = queries, .n = QUERIES, .beta = &beta}, 20, 0.0, states, steps,

@@ -34,6 +34,11 @@ def is_for_pytorch(program):
     return re.search(r"\btorch\b", program) is not None
 
 
+def is_for_workers(program):
+    """Tell whether a program starts processes of other packages: Dask, which is an extra, or joblib."""
+    return re.search(r"(?m)^(import|from) (distributed|joblib)\b", program) is not None
+
+
 def prose(page):
     """Return a page without its blocks of code."""
     return re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
@@ -70,7 +75,7 @@ def each_of(chosen):
     )
 
 
-@each_of([case for case in PROGRAMS if not reads_data(case[1]) and not is_for_pytorch(case[1])])
+@each_of([case for case in PROGRAMS if not any(f(case[1]) for f in (reads_data, is_for_pytorch, is_for_workers))])
 def test_programs_print_what_stands_below_them(page, program, printed, capsys, tmp_path):
     run(page, program, printed, capsys, tmp_path)
 
@@ -80,6 +85,18 @@ def test_programs_for_pytorch(page, program, printed, capsys, tmp_path):
     for module in ("torch", "entmax", "sklearn"):
         if re.search(rf"(?m)^(import|from) {module}\b", program):
             pytest.importorskip(module, reason=f"the page is for those who have {module}")
+    run(page, program, printed, capsys, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shortened", [True, pytest.param(False, marks=pytest.mark.depth)])
+@each_of([case for case in PROGRAMS if is_for_workers(case[1])])
+def test_programs_for_workers(page, program, printed, shortened, capsys, tmp_path):
+    for module in ("distributed", "joblib"):
+        if re.search(rf"(?m)^(import|from) {module}\b", program):
+            pytest.importorskip(module, reason=f"the page is for those who have {module}")
+    if shortened:
+        program, printed = program.replace("10_000_000", "100_000"), printed.replace("10000000", "100000")
     run(page, program, printed, capsys, tmp_path)
 
 

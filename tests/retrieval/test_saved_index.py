@@ -1,9 +1,13 @@
 """Indexes in files: used in place of building them, the same bits; whatever is wrong with one, no answer shows it."""
 
 import copy
+import ctypes
 import json
+import mmap
+import os
 import pickle
 import struct
+import sys
 import warnings
 
 import numpy as np
@@ -102,8 +106,8 @@ def test_it_is_used_in_place_of_building_one(path, d, structured, dtype, similar
     memory = with_all_indexes(x, **options)
     plain = sh.HopfieldMemory(x, 3.0, index=False, **options).update(queries)
     memory.save(path)
-    for mmap in (False, True):
-        again = sh.HopfieldMemory.load(path, mmap=mmap, verify=True)
+    for mapped in (False, True):
+        again = sh.HopfieldMemory.load(path, mmap=mapped, verify=True)
         assert again.index_nbytes == memory.index_nbytes > 0
         assert same_bits(_core.export_index(again._snapshot.pattern_set.core(again.dtype)), _saved_index(path))
         for name in ("auto", "lines", "columns"):
@@ -377,8 +381,8 @@ def test_what_safetensors_writes_is_read(small):
         fields = header["__metadata__"]
         fields["header"] = files._header_checksum(fields, listed)
         save_file(tensors | {"ids": np.arange(300) + offset}, path, fields)
-        for mmap in (False, True):
-            memory = sh.HopfieldMemory.load(path, mmap=mmap)
+        for mapped in (False, True):
+            memory = sh.HopfieldMemory.load(path, mmap=mapped)
             assert memory.index_nbytes > 0
             assert same_bits(memory.update(queries), states)
 
@@ -397,3 +401,35 @@ def test_the_core_takes_one_alone(small):
     assert _core.index_fits(0)
     assert not _core.index_fits(1 << 62)
     assert _core.export_index(sh.HopfieldMemory(X[:3])._snapshot.pattern_set.core(np.dtype(np.float32))) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what it has read of a file")
+def test_a_search_reads_rows_and_nothing_around_them(path):
+    """Of a mapped file whose pages the system has given up a query brings in the rows that it scores."""
+    centres = 10 * rng.standard_normal((128, 1024), dtype=np.float32)
+    x = centres[rng.integers(128, size=8192)] + rng.standard_normal((8192, 1024), dtype=np.float32)  # 4 KiB a row
+    sh.HopfieldMemory(x, 0.0008, similarity="euclidean").save(path, index=True)
+    memory = sh.HopfieldMemory.load(path, mmap=True)
+    rows = memory.patterns
+    mapped = rows
+    while not isinstance(mapped, mmap.mmap):
+        mapped = mapped.base
+    begin = rows.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    size = rows.ctypes.data + rows.nbytes - begin
+    present = np.empty(-(-size // mmap.PAGESIZE), np.uint8)
+
+    def pages():
+        arguments = map(ctypes.c_void_p, (begin, size, present.ctypes.data))
+        assert ctypes.CDLL(None, use_errno=True).mincore(*arguments) == 0
+        return int((present & 1).sum())
+
+    mapped.madvise(mmap.MADV_DONTNEED)
+    with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if (left := pages()) > 1024:  # beside the index, which is mapped still, there may be some
+        pytest.skip(f"the file system keeps {left} of {len(present)} pages of the file in memory")
+    query = x[5000] + np.float32(0.1)
+    state = memory.update(query)
+    read = pages() - left
+    assert 1 < memory.associate(query).nnz <= read < 400  # of 8,192; each row has at most two pages
+    assert state.tobytes() == sh.update(query, x, 0.0008, similarity="euclidean").tobytes()
