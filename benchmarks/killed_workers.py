@@ -42,6 +42,7 @@ from sparsehopfield.distributed import ShardedMemory
 OUTCOMES = ("right", "raised", "wrong", "unclear", "hung")
 FEATURES, BETA = 16, {"few": 4.0, "all": 0.05}
 IDLE_WITHIN = 30.0  # seconds; on a busy machine a new worker needs some to start, and a task some to end
+SETTLED_AFTER = 2.0  # seconds that a worker needs to start
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,15 @@ class Trials:
     """A cluster, a memory on it, and what its calls gave before any worker was killed."""
 
     def __init__(self, data: Data, workers: int, shards: int, kills: int, patience: float, seed: int) -> None:
+        import dask
         from distributed import Client, LocalCluster
 
         self.data, self.patience, self.kills, self.workers, self.shards = data, patience, kills, workers, shards
         self.rng = np.random.default_rng(seed)
         self.exit = contextlib.ExitStack()
+        # A LocalCluster gives a worker up whose place is empty 15 seconds after one in it was lost: another may have
+        # been killed there since.
+        self.exit.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}))
         self.cluster = self.exit.enter_context(
             LocalCluster(
                 n_workers=workers,
@@ -179,6 +184,7 @@ class Trials:
         self.memory = self.new_memory()
         self.expected: dict[str, tuple[Any, float]] = {}  # bits, seconds
         self.messages: Counter[str] = Counter()
+        self.settled: set[str] = set()  # addresses of workers that run for a while
 
     def new_memory(self) -> ShardedMemory:
         """Return a memory of the files."""
@@ -211,22 +217,27 @@ class Trials:
             self.memory = self.new_memory()
 
     def kill(self) -> None:
-        """Kill one worker process.
-
-        None that is just starting: a nanny gives up a worker that dies before it has connected.
-        """
+        """Kill one worker process, but none that is just starting."""
         known = self.client.scheduler_info(n_workers=-1)["workers"]
         pids = [nanny.pid for nanny in self.cluster.workers.values() if nanny.worker_address in known]
         if pids:
             with contextlib.suppress(ProcessLookupError):  # it was killed before, and its nanny does not know yet
                 os.kill(int(self.rng.choice(pids)), signal.SIGKILL)
 
+    def settle(self) -> None:
+        """Wait until there are all workers, and none has just started: Dask gives up one that dies while it starts."""
+        self.client.wait_for_workers(self.workers, timeout=self.patience)
+        addresses = {*self.client.scheduler_info(n_workers=-1)["workers"]}
+        if not addresses <= self.settled:
+            time.sleep(SETTLED_AFTER)
+        self.settled = addresses
+
     def one(self, name: str) -> tuple[str, bool, float]:
         """Make one trial; return its outcome, whether the scheduler was idle afterwards, and the seconds of the call.
 
         The outcome is "late" where the worker was killed after the call.
         """
-        self.client.wait_for_workers(self.workers, timeout=self.patience)
+        self.settle()
         kind = self.kinds[name]
         want, usual = self.expected[name]
         memory = self.under(kind, self.memory)
@@ -246,7 +257,7 @@ class Trials:
         late = not thread.is_alive()
         self.kill()
         for _ in range(1, self.kills):
-            thread.join(self.rng.uniform(0, usual) + 1)  # new workers need about a second to start
+            thread.join(self.rng.uniform(0, usual) + SETTLED_AFTER)
             if thread.is_alive():
                 self.kill()
         thread.join(self.patience)
