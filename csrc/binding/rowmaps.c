@@ -251,6 +251,21 @@ static PyObject *cutoff(PyObject *module, PyObject *arguments) {
     return PyFloat_FromDouble(map->cutoff(model.parameter));
 }
 
+static PyObject *reach(PyObject *module, PyObject *arguments) {
+    (void)module;
+    sh_model model;
+    PyObject *patterns;
+    const sh_map *map = as_map(arguments, &model, &patterns);
+    if (!map) return NULL;
+    if (!map->reach || !patterns) return PyErr_Format(PyExc_ValueError, "separation: %s has no reach", map->name);
+    const long long count = PyLong_AsLongLong(patterns);
+    if (PyErr_Occurred()) return NULL;
+    const sh_float_settings before = sh_float_default();
+    const double single = map->reach(0x1p-24, count), twice = map->reach(0x1p-53, count);
+    sh_float_restore(before);
+    return Py_BuildValue("dd", single, twice);
+}
+
 static PyObject *cut(PyObject *module, PyObject *arguments) {
     (void)module;
     sh_model model;
@@ -272,6 +287,10 @@ static PyObject *cut(PyObject *module, PyObject *arguments) {
 static PyMethodDef map_operations[] = {
     {"cutoff", cutoff, METH_VARARGS,
      "cutoff(number, parameter): how far below the best a score must be to have no weight; None: all have."},
+    {"reach", reach, METH_VARARGS,
+     "reach(number, parameter, patterns): how far below the best, times beta, a score of so many may be and have "
+     "weight in "
+     "canonical results; in float32, and in float64."},
     {"cut", cut, METH_VARARGS,
      "cut(number, parameter, z): the score at or below which none has weight, of scores relative to the best."},
     {NULL, NULL, 0, NULL},

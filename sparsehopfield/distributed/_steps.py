@@ -17,7 +17,6 @@ there are, and in which order or grouping they are merged.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 
@@ -54,7 +53,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
-SPARSEMAX = SEPARATIONS["sparsemax"]
+SPARSEMAX, SOFTMAX = SEPARATIONS["sparsemax"], SEPARATIONS["softmax"]
 MOST_SCOUTED = 32  # SH_NEAREST in csrc/include/sparsehopfield.h
 SCOUTED = 12  # of maps with a cutoff: where supports are smaller, `partial` is not needed
 #: A shard lists its patterns as if beta were smaller by this share: some that rounding might have left out are in.
@@ -189,8 +188,8 @@ def most_in_reach(whole: Whole) -> int:
 
 
 def reach(whole: Whole, dtype: np.dtype[Any]) -> float:
-    """Return how far below the best, times beta, patterns are within reach of softmax (csrc/separation/softmax.c)."""
-    return math.log(whole.count * (2.0**24 if dtype == FLOAT32 else 2.0**53))
+    """Return how far below the best, times beta, patterns are within reach of softmax, as the core does."""
+    return _core.reach(*SOFTMAX, whole.count)[0 if dtype == FLOAT32 else 1]
 
 
 @ignoring_float_errors()
