@@ -213,7 +213,7 @@ class Trials:
         m = len(self.data.patterns)
         if name == "add" and len(self.memory) != m:
             self.memory.remove(slice(m, None))
-        elif name == "remove" and len(self.memory) != m:
+        elif name == "margin" or len(self.memory) != m:  # a memory keeps its margins
             self.memory = self.new_memory()
 
     def kill(self) -> None:

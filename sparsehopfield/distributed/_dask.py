@@ -216,12 +216,36 @@ class DaskEngine:
         All of them are cancelled where this does not return: nothing is left to run for a call that was interrupted.
         """
         if failed := [shard for shard in self.shards if shard.status == "error"]:
-            with contextlib.suppress(KeyError):  # of shards before a change, which are no futures any more
-                self.client.retry(failed)  # their workers were lost too often, or a file could not be read
+            retry(self.client, failed)  # their workers were lost too often, or a file could not be read
         tasks: list[Future[Any]] = []
         with raising_clearly(), cancelling(self.client, tasks):
             check_connection(self.client)
             return results_of(self.client, submit(tasks))
+
+
+def retry(client: Client, failed: Sequence[Future[Any]]) -> None:
+    """Have futures computed again that have failed, and everything of which they are made and that has failed, too.
+
+    Dask's own retry can leave out one of several tasks, as of the blocks of a dask array, that have failed: then what
+    waits for it would wait forever.
+    """
+    with contextlib.suppress(KeyError):  # of what futures are made of, which are no futures themselves
+        client.retry(failed)
+    with contextlib.suppress(ValueError):  # of schedulers that take no functions
+        client.run_on_scheduler(_retry_rest, [future.key for future in failed])
+
+
+def _retry_rest(keys: Sequence[Any], dask_scheduler: Any) -> None:
+    """Have the scheduler compute again what has failed among some tasks and all that they are made of."""
+    known = dask_scheduler.tasks
+    seen = {key for key in keys if key in known}
+    stack = list(seen)
+    while stack:
+        made_of = {task.key for task in known[stack.pop()].dependencies} - seen
+        seen |= made_of
+        stack += made_of
+    if left := [key for key in seen if known[key].state == "erred"]:
+        dask_scheduler.stimulus_retry(left)
 
 
 def submitted(
@@ -278,16 +302,22 @@ def check_connection(client: Client) -> None:
 
 
 def results_of(client: Client, futures: Sequence[Future[Any]]) -> list[Any]:
-    """Return the results of some futures; raise the first error, or if there is no worker for a minute."""
-    pending, without = list(futures), 0.0
+    """Return the results of some futures; raise the first error, or if no worker computes anything for a minute."""
+    pending, idle = list(futures), 0.0
     while pending:
         try:
             done, waiting = wait(pending, timeout=LOOK, return_when="FIRST_COMPLETED")
         except WaitedTooLong:
             check_connection(client)
-            without = 0.0 if client.scheduler_info()["workers"] else without + LOOK
-            if without >= PATIENCE:
-                raise RuntimeError(f"client: there was no worker for {PATIENCE:g} seconds; start some") from None
+            workers = client.processing()  # and what each of them computes
+            idle = 0.0 if any(workers.values()) else idle + LOOK
+            if idle >= PATIENCE:
+                raise RuntimeError(
+                    f"client: there was no worker for {PATIENCE:g} seconds; start some"
+                    if not workers
+                    else f"client: its {len(workers)} workers computed nothing for {PATIENCE:g} seconds, as those do "
+                    "that are paused near their memory limit; see their logs, and use more shards or larger limits"
+                ) from None
             continue
         for future in done:
             if future.status == "error":
