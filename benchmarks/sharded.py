@@ -36,10 +36,9 @@ import harness
 import numpy as np
 
 from sparsehopfield._engine import resources
+from sparsehopfield.distributed._dask import FAN_IN, SMALL
+from sparsehopfield.distributed._steps import SCOUTED
 
-FAN_IN = 8  # parts that a task merges, as in sparsehopfield/distributed/_dask.py,
-SMALL = 10**6  # and bytes up to which each shard's task brings its own copy of the request
-SCOUTED = 16  # best scores that a shard gives of each query, as in sparsehopfield/distributed/_steps.py
 BETA = 0.1
 WORKERS = (1, 2, 3, 4)
 
@@ -180,7 +179,7 @@ class Model:
         entries = self.queries * SCOUTED
         fan = (FAN_IN - 1) * self.levels if tree else self.shards - 1
         return {
-            "search": costs.search * self.queries * self.patterns * self.features / workers,
+            "search": costs.search * (1 + self.long) * self.queries * self.patterns * self.features / workers,
             "tasks": costs.task * self.tasks(costs, tree=tree),
             "waiting": costs.hop * self.asked * (1 + self.is_large(costs) + tree * self.levels),
             "merges": costs.merge * entries * fan,
