@@ -36,10 +36,9 @@ import harness
 import numpy as np
 
 from sparsehopfield._engine import resources
+from sparsehopfield.distributed._dask import FAN_IN, SMALL
+from sparsehopfield.distributed._steps import SCOUTED
 
-FAN_IN = 8  # parts that a task merges, as in sparsehopfield/distributed/_dask.py,
-SMALL = 10**6  # and bytes up to which each shard's task brings its own copy of the request
-SCOUTED = 16  # best scores that a shard gives of each query, as in sparsehopfield/distributed/_steps.py
 BETA = 0.1
 WORKERS = (1, 2, 3, 4)
 
@@ -180,7 +179,7 @@ class Model:
         entries = self.queries * SCOUTED
         fan = (FAN_IN - 1) * self.levels if tree else self.shards - 1
         return {
-            "search": costs.search * self.queries * self.patterns * self.features / workers,
+            "search": costs.search * (1 + self.long) * self.queries * self.patterns * self.features / workers,
             "tasks": costs.task * self.tasks(costs, tree=tree),
             "waiting": costs.hop * self.asked * (1 + self.is_large(costs) + tree * self.levels),
             "merges": costs.merge * entries * fan,
@@ -536,17 +535,19 @@ def show_model(bench):
         busy = min(found["workers"], bench.arguments.threads)
         facts = {name: found[name] for name in ("patterns", "features", "support", "queries", "distinct", "long")}
         model = Model(found["workers"], workers=busy, **facts)
-        said = sum(model.seconds(costs).values())
-        wall = statistics.median(found["wall"])
+        parts = model.seconds(costs)
+        said = parts["search"] * busy + parts["tasks"] + parts["merges"] + parts["coordinator"]
+        taken = statistics.median(a + b for a, b in zip(found["own"], found["theirs"], strict=True))
         bench.table.put(
-            f"a step of {found['queries']:,} queries, {found['workers']} workers, scan",
-            f"{wall:.3g} s",
+            f"a step of {found['queries']:,} queries, {found['workers']} workers, scan: processors",
+            f"{taken:.3g} s",
             "the model",
             f"{said:.3g} s",
-            wall / said,
+            taken / said,
             "",
             None,
-            words_of(model.seconds(costs)),
+            f"by the clock {statistics.median(found['wall']):.3g} s, the model {sum(parts.values()):.3g} s: "
+            f"{words_of(parts)}",
         )
     for shards in (10, 100, 1000, 4000):
         for n in (1, 256, 4096):

@@ -103,6 +103,10 @@ class Whole:
         """Return the bytes of a stored pattern and its values."""
         return sum(n * t.itemsize for n, t in zip((self.d, self.width), self.types, strict=False))
 
+    def without_spans(self) -> Whole:
+        """Return the same facts with one span of all patterns: what requests need, of the same size for any shards."""
+        return replace(self, spans=(Span(0, self.count, 0, self.rows),))
+
     def merged(self, other: Whole) -> Whole:
         """Return the facts of the patterns of both.
 
@@ -457,7 +461,7 @@ class Request:
     Attributes
     ----------
     whole : Whole or None
-        Facts of all patterns; None where they are asked for.
+        Facts of all patterns, without where the shards lie; None where they are asked for.
     queries : ndarray, shape (n, d)
         Of the dtype that results have.
     beta : ndarray of float64, shape (1,) or (n,)
@@ -496,6 +500,11 @@ class Request:
     values: bool = True
     options: dict[str, Any] = field(default_factory=dict)
     version: str = VERSION
+
+    def __post_init__(self) -> None:
+        """Leave out where the shards lie: a request goes to each of them, and none asks."""
+        if self.whole is not None and len(self.whole.spans) > 1:
+            object.__setattr__(self, "whole", self.whole.without_spans())
 
     @property
     def known_whole(self) -> Whole:
