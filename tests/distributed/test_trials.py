@@ -36,6 +36,7 @@ M, D = 9000, 4  # three blocks of rows
 X = RNG.standard_normal((M, D), dtype=np.float32)
 V = RNG.standard_normal((M, 3), dtype=np.float32)
 QUERIES = X[::300] + np.float32(0.3) * RNG.standard_normal((30, D), dtype=np.float32)
+BETA = 50.0  # small supports, and few steps of retrievals
 WITHIN = 30.0  # seconds for what should take one or two: machines may be busy
 
 
@@ -85,13 +86,13 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sharded(client, files):
     """A memory with values on workers; tests leave it as it is."""
-    return ShardedMemory(files.x, 2.0, values=files.v, similarity="euclidean", shards=3, client=client)
+    return ShardedMemory(files.x, BETA, values=files.v, similarity="euclidean", shards=3, client=client)
 
 
 @pytest.fixture(scope="module")
 def one():
     """The same memory in this process."""
-    return sh.HopfieldMemory(X, 2.0, values=V, similarity="euclidean")
+    return sh.HopfieldMemory(X, BETA, values=V, similarity="euclidean")
 
 
 # --- workers that are killed ----------------------------------------------------------------------------------------
@@ -112,11 +113,11 @@ def killed_workers(folder, *arguments):
 
 
 def test_killed_workers(tmp_path):
-    """Three calls in the middle of which a worker is killed: two that gather patterns, and one of sums over all."""
-    calls = ["retrieve, sparsemax", "update, softmax, all", "add"]
+    """Two calls in the middle of which a worker is killed: one that gathers patterns, and one of sums over all."""
+    calls = ["retrieve, sparsemax", "update, softmax, all"]
     sizes = ["--workers", "2", "--shards", "3", "--patterns", "20000", "--queries", "200"]
-    counts = killed_workers(tmp_path, "--trials", "3", "--calls", *calls, *sizes)
-    assert counts["right"] + counts["raised"] == 3
+    counts = killed_workers(tmp_path, "--trials", "2", "--calls", *calls, *sizes)
+    assert counts["right"] + counts["raised"] == 2
     assert counts["wrong"] == counts["unclear"] == counts["hung"] == counts["busy"] == 0
 
 
@@ -400,7 +401,7 @@ def test_damaged_headers_of_npy_files(tmp_path):
     """Whatever a byte of the header is: an error that names the file, or rows that lie in it."""
     path = saved(tmp_path / "x.npy", np.ones((20, 3), np.float32))
     data = path.read_bytes()
-    for at, byte in itertools.product(range(len(data) - 240), b"\x00\n#'(),-3:]}\xff"):
+    for at, byte in itertools.product(range(0, len(data) - 240, 2), b"\x00\n#'(),-3:]}\xff"):
         path.write_bytes(data[:at] + bytes([byte]) + data[at + 1 :])
         with warnings.catch_warnings(action="ignore"):
             try:
@@ -512,7 +513,7 @@ CALLS = [
     lambda m: m.duplicates(np.nan),
     lambda m: m.duplicates("near"),
     lambda m: m.duplicates(most=0),
-    lambda m: m.duplicates(100.0, most=10),
+    lambda m: m.duplicates(0.1, most=10),
     lambda m: m.remove([M]),
     lambda m: m.remove([0, -M - 1]),
     lambda m: m.remove([0.5]),
@@ -568,11 +569,14 @@ def test_nothing_was_changed_by_them(sharded, one):
 
 
 @pytest.mark.parametrize("shape", [(0, D), (3, 0, D), (D,), (2, 3, D), (1, 1, 1, D)])
-@pytest.mark.filterwarnings("ignore::sparsehopfield.RetrievalWarning")  # a few steps show the shapes
 def test_shapes_of_queries(sharded, one, shape):
     queries = RNG.standard_normal(shape)
-    for name, options in ("update", {}), ("retrieve", {"max_steps": 3}), ("energy", {}):
-        found, want = getattr(sharded, name)(queries, **options), getattr(one, name)(queries, **options)
+    for call in (
+        lambda memory: memory.update(queries),
+        lambda memory: memory.retrieve(queries, tol=1.0),
+        lambda memory: memory.energy(queries),
+    ):
+        found, want = call(sharded), call(one)
         assert digest(np.asarray(found)) == digest(np.asarray(want))
         assert type(found) is type(want)
     found, want = sharded.associate(queries), one.associate(queries)
@@ -580,18 +584,17 @@ def test_shapes_of_queries(sharded, one, shape):
     assert digest(found.data, found.indices, found.indptr) == digest(want.data, want.indices, want.indptr)
 
 
-@pytest.mark.filterwarnings("ignore::sparsehopfield.RetrievalWarning")
 def test_beta_per_query(sharded, one):
-    beta = np.linspace(0.5, 30, 30)
+    beta = np.linspace(20, 90, 30)
     try:
         sharded.beta = one.beta = beta
-        assert digest(sharded.retrieve(QUERIES, max_steps=3)) == digest(one.retrieve(QUERIES, max_steps=3))
+        assert digest(sharded.retrieve(QUERIES, tol=0.1)) == digest(one.retrieve(QUERIES, tol=0.1))
         with pytest.raises(ValueError, match="beta: "):
             sharded.retrieve(QUERIES[:7])
         with pytest.raises(ValueError, match="beta: a file holds one number"):
             sharded.save("anywhere")
     finally:
-        sharded.beta = one.beta = 2.0
+        sharded.beta = one.beta = BETA
 
 
 def test_signatures_of_one_memory():
