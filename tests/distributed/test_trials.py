@@ -220,7 +220,10 @@ def started(address, path, call):
     return program, program.stdout.readline()
 
 
-@pytest.mark.parametrize("call", ["update", "softmax", "margin", "make"])
+DEPTH = [pytest.param(call, marks=pytest.mark.depth) for call in ("update", "margin")]
+
+
+@pytest.mark.parametrize("call", ["softmax", "make", *DEPTH])
 def test_interrupted(client, cluster, files, call):
     """Ctrl-C ends a call within seconds, leaves the workers idle, and the memory answers as before."""
     program, answer = started(cluster.scheduler_address, files.x, call)
