@@ -407,6 +407,7 @@ class Coordinator:
     these depend on the patterns alone (P1). Elsewhere they are equal within rounding, and the same bits for any number
     of shards. What comes from shards is lists of scores, the patterns that have weight, and for maps that give weight
     to all patterns sums: for a batch of n queries of v numbers at most some n v log2(blocks) of them from a shard.
+    All patterns that have weight for one query are brought together, however many these are.
 
     Examples
     --------

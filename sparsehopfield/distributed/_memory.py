@@ -129,7 +129,9 @@ class ShardedMemory(Coordinator):
        task takes longer than a batch of queries over a shard. Closing the client frees everything.
     3. Files are mapped where a shard lies in one of them, and copied where it takes rows of several: shards end where
        files do, if these end at a multiple of 4,096 rows. Of what is mapped a worker gives pages back when it is near
-       its memory limit.
+       its memory limit, so that it may hold more than that. Rows of dask and zarr arrays are in the workers' memory,
+       of which they should take no more than half: beyond that Dask writes shards to disk, and reads them for each
+       call.
     4. Dask's dashboard and `distributed.progress` show the steps as "sparsehopfield-load", "sparsehopfield-scout" and
        so on.
 

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield._engine.atomic_files import as_path, open_regular
 from sparsehopfield._engine.checks import Array, as_ids
-from sparsehopfield._engine.files import DTYPES, read_header
+from sparsehopfield._engine.files import DTYPES, read_header, read_model
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
 
@@ -239,10 +239,7 @@ def _describe_safetensors(path: str, file: BinaryIO) -> tuple[dict[str, ArrayInF
         raise FileFormatError(f"{path}: has no tensor 'patterns'; its tensors: {short([name for name, *_ in tensors])}")
     scale = None
     if fields.get("format") == "sparsehopfield.memory":
-        try:
-            scale = float.fromhex(fields.get("scale", ""))
-        except (ValueError, OverflowError):
-            raise FileFormatError(f"{path}: scale: no number that can be read") from None
+        scale = read_model(path).scale  # which checks the header
     return found, None if scale == 1 else scale
 
 

@@ -318,6 +318,7 @@ class Lists:
         )
 
 
+@ignoring_float_errors()
 def partial(shard: Shard, request: Request) -> Lists:
     """List the patterns of a shard that may have weight.
 

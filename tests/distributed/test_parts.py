@@ -512,3 +512,21 @@ def test_steps_that_need_the_whole_say_so(step):
         step(Shard(np.eye(3)), Request(queries=np.eye(3)))
     with pytest.raises(ValueError, match="request: needs positions"):
         gather(Shard(np.eye(3)), Request(queries=np.eye(3)))
+
+
+@pytest.mark.parametrize("separation", ["sparsemax", "softmax", sh.Polynomial(2)])
+def test_arithmetic_that_is_trapped_elsewhere(separation):
+    X = np.random.default_rng(14).standard_normal((60, 3))
+    many = Coordinator(Serial(shards_of(X, [16], block=16)), 5e-324, separation=separation)
+    one = sh.HopfieldMemory(X, 5e-324, separation=separation)
+    with np.errstate(all="raise"):
+        for beta in (5e-324, 1e300):
+            many.beta = one.beta = beta
+            np.testing.assert_allclose(many.update(X[:3]), one.update(X[:3]), rtol=1e-12, atol=1e-15)
+            if separation != sh.Polynomial(2) and beta > 1:  # in units of 1/beta
+                np.testing.assert_allclose(many.energy(X[:3]), one.energy(X[:3]), rtol=1e-12)
+        many.associate(X[:3], top=2)
+        if separation == "sparsemax":
+            assert_same(many.certify(X[:3]).lacks, one.certify(X[:3]).lacks)
+            assert_same(many.critical_beta(), one.critical_beta())
+            many.duplicates(0.1)

@@ -1,6 +1,7 @@
 """ShardedMemory on a real cluster of worker processes, compared with HopfieldMemory bit for bit."""
 
 import gc
+import operator
 import os
 import pickle
 import signal
@@ -58,6 +59,10 @@ def same(a, b):
     if isinstance(a, (np.ndarray, np.generic)):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     return a == b
+
+
+def sum_of_queries(shard, request):
+    return float(request.queries.sum())
 
 
 def assert_same_answers(sharded, one, queries=QUERIES):
@@ -510,6 +515,16 @@ def test_an_interrupted_call_leaves_no_task(client, files, monkeypatch):
             sharded.update(QUERIES)
     assert soon(lambda: not [key for key in tasks_of(client) if "scout" in key or "request" in key])
     assert same(sharded.update(QUERIES), expected)
+
+
+def test_large_requests_are_sent_in_pieces(client, files):
+    sharded = ShardedMemory(files.x, shards=7, client=client)
+    queries = RNG.standard_normal((1, 3_000_000), dtype=np.float32)  # more than Dask sends without a warning
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for request in (Request(), Request(queries=queries[:, :200_000]), Request(queries=queries)):
+            sums = sharded.engine.reduce(sum_of_queries, request, operator.add)
+            assert sums == 7 * float(request.queries.sum())
 
 
 def test_nothing_is_left_of_a_memory(client, files):

@@ -101,6 +101,14 @@ def test_files_of_memories(tmp_path, with_ids):
         assert np.array_equal(sources.read_rows(names), ids[10:20])
 
 
+def test_a_damaged_header_of_a_memory(tmp_path):
+    path = tmp_path / "memory"
+    sh.HopfieldMemory(np.ones((3, 2), np.uint8), scale=0.5).save(path)
+    path.write_bytes(path.read_bytes().replace((0.5).hex().encode(), (0.25).hex().encode()))
+    with pytest.raises(sh.FileFormatError, match="memory: is damaged: the header does not have its checksum"):
+        sources.as_source(path)
+
+
 def test_safetensors_of_others(tmp_path):
     torch = pytest.importorskip("torch", reason="other dtypes are written by PyTorch's part of safetensors")
     from safetensors.torch import save_file as save_tensors
