@@ -9,9 +9,9 @@ to one another than to zero. Queries are copies of some of these with noise, one
 similarity. Two memories are tried: one without an index, and one whose file holds it (`save(index=True)`).
 
 Resident memory is what a control group would be charged with: the process's own pages (RssAnon) and all pages of the
-file that are in the page cache, mapped or not (cachestat). A thread looks every 30 ms, and 8 % below the limit gives
-all pages of the file back, where the kernel would give back some: so reads are rather overstated. Where the script runs
-in a control group with that limit or a lower one, as under
+file that are in the page cache, mapped or not (cachestat). A thread looks every 30 ms, and a tenth below the limit
+gives all pages of the file back, where the kernel would give back some: reads are rather overstated. Where the script
+runs in a control group with that limit or a lower one, as under
 
     systemd-run --scope -p MemoryMax=4G python benchmarks/larger_than_memory.py
 
@@ -43,7 +43,7 @@ import numpy as np
 
 from sparsehopfield._engine import files, resources
 
-MARGIN = 0.08  # of the limit: how far below it pages are given back
+MARGIN = 0.1  # of the limit: how far below it pages are given back
 STRETCH, EVERY = 1024, 10  # patterns of a stretch; one stretch in so many has content
 FEATURES, BETA = 1024, 0.1
 PAGE, CACHESTAT = mmap.PAGESIZE, 451  # the number of the system call
