@@ -166,7 +166,7 @@ def dying(block, path):
 
 # --- programs that are interrupted or lost ---------------------------------------------------------------------------
 
-#: Makes a memory on another process's cluster, or on its own, and calls it until it is interrupted; then once more.
+#: Makes a memory on another process's cluster, and calls it until it is interrupted; then once more.
 PROGRAM = """
 import signal, sys, time
 import numpy as np
@@ -176,8 +176,7 @@ from sparsehopfield.distributed import ShardedMemory
 
 def main():
     address, path, call = sys.argv[1:]
-    own = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "1 GiB", "dashboard_address": ":0"}
-    with Client(**own) if address == "own" else Client(address) as client:
+    with Client(address) as client:
         memory = ShardedMemory(path, 2.0, similarity="euclidean", shards=3)
         X = np.load(path)
         small, queries = X[::300] + np.float32(0.1), np.tile(X, (40, 1)) + np.float32(0.1)
@@ -238,20 +237,6 @@ def test_interrupted(client, cluster, files, call):
     assert time.monotonic() - start < 2 * WITHIN  # with a call, and its end
     assert again == answer.strip()
     assert until(lambda: is_idle(client))
-
-
-@pytest.mark.depth
-@pytest.mark.parametrize("call", ["update", "softmax"])
-def test_interrupted_with_its_workers(files, call):
-    """Ctrl-C in a terminal reaches the processes of a local cluster, too, which go on."""
-    program, answer = started("own", files.x, call)
-    time.sleep(RNG.uniform(0, 1))
-    os.killpg(program.pid, signal.SIGINT)
-    out, err = program.communicate(timeout=120)
-    assert program.returncode == 0, err
-    idle_after, again = out.splitlines()
-    assert float(idle_after) < WITHIN
-    assert again == answer.strip()
 
 
 def test_a_client_that_is_lost(client, cluster, files, sharded, one):
