@@ -101,7 +101,7 @@ def test_a_child_forked_in_the_middle_of_a_change_has_the_old_patterns(begun, th
     }[then]
     code = FORKED + (
         "import sparsehopfield.structures\n"
-        "stopping(stored.PatternSet, 'with_rows')\n"
+        "stopping(stored.PatternSet, '_begin_another')\n"
         f"thread = threading.Thread(target=lambda: {change})\n"
         "thread.start()\n"
         "assert middle.wait(60)\n"
@@ -162,15 +162,15 @@ OUTER = {
 def test_a_change_in_the_middle_of_a_change_of_the_same_thread_is_refused(monkeypatch, outer, inner):
     from sparsehopfield._engine.pattern_set import PatternSet
 
-    memory, real, refused = memory_of(), PatternSet.with_rows, []
+    memory, real, refused = memory_of(), PatternSet._begin_another, []
 
-    def with_rows(self, *arguments, **options):  # where a signal handler or a finaliser may run
+    def begin_another(self, *arguments, **options):  # where a signal handler or a finaliser may run
         with pytest.raises(RuntimeError, match="being changed by this thread"):
             INNER[inner](memory)
         refused.append(True)
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(PatternSet, "with_rows", with_rows)
+    monkeypatch.setattr(PatternSet, "_begin_another", begin_another)
     before = memory.patterns.copy()
     OUTER[outer](memory)
     assert refused
@@ -185,7 +185,7 @@ def test_all_else_may_be_done_in_the_middle_of_a_change(monkeypatch, tmp_path, u
     from sparsehopfield._engine.pattern_set import PatternSet
     from sparsehopfield.structures import TopK
 
-    memory, real, done = memory_of(), PatternSet.with_rows, []
+    memory, real, done = memory_of(), PatternSet._begin_another, []
     uses = {
         "retrieve": lambda: memory.retrieve(np.ones(4)),
         "margin": memory.margin,
@@ -197,13 +197,13 @@ def test_all_else_may_be_done_in_the_middle_of_a_change(monkeypatch, tmp_path, u
         "build": memory.build_index,
     }
 
-    def with_rows(self, *arguments, **options):
+    def begin_another(self, *arguments, **options):
         if not done:
             done.append(len(memory))
             uses[use]()
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(PatternSet, "with_rows", with_rows)
+    monkeypatch.setattr(PatternSet, "_begin_another", begin_another)
     memory.add(np.ones((1, 4)))
     assert done == [20]
     assert len(memory) == 21
