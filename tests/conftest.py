@@ -147,7 +147,7 @@ def pytest_runtest_setup(item):
         pytest.skip("sanitizers distort time and memory")
 
 
-# --- one cluster of worker processes for all tests of sharded memories ---------------------------------------------------
+# --- one cluster of worker processes for all tests of sharded memories ----------------------------------------------
 
 
 @pytest.fixture(scope="session")
