@@ -175,6 +175,7 @@ from helpers import digest
 from sparsehopfield.distributed import ShardedMemory
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have what runs in the background ignore it
     address, path, call = sys.argv[1:]
     with Client(address) as client:
         memory = ShardedMemory(path, 2.0, similarity="euclidean", shards=3)
