@@ -84,6 +84,7 @@ def all_answers(memory, queries, name):
     return found
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS, ids=name_of)
 @pytest.mark.parametrize("offset", OFFSETS)
@@ -105,6 +106,7 @@ def test_paths_give_the_same_bits_and_the_reference_agrees(family, offset, dtype
             assert (np.abs(weights - p).sum(axis=1) <= bounds + 2.0**-50).all()
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(  # far from the origin other scores cancel, outliers or not
     ("offset", "similarity"),
     [*(("at the origin", s) for s in SIMILARITIES), ("far from the origin", "euclidean")],
@@ -167,6 +169,7 @@ def test_outliers_with_scores_like_the_best(dtype, similarity):
             assert found[0, WHERE] > 0
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("dtype", FLOATS, ids=name_of)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -196,6 +199,7 @@ def test_softmax(family, dtype, offset):
             assert np.allclose(energy.astype(float), want.astype(float), rtol=1e-4, atol=1e-3 / beta)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", ["dot", "euclidean"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_large_supports(family, similarity):
@@ -212,6 +216,7 @@ def test_large_supports(family, similarity):
         assert (np.abs(states - want @ patterns.astype(float)) < 1e-3 * size).all()
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax"])
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("offset", OFFSETS)
