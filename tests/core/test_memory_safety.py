@@ -214,7 +214,7 @@ def test_no_memory_is_kept(what):
             sh.sparsemax(small.astype(np.float16))
 
     sizes = []
-    for _ in range(6):  # the first until the allocator has what it needs
+    for _ in range(12):  # the first until the allocator has what it needs
         for _ in range(rounds):
             once()
         gc.collect()
