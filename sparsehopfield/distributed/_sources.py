@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from tokenize import TokenError
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,10 +122,10 @@ def _digest(file: BinaryIO, length: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class FileRows:
-    """Some rows of an array in a file; they are mapped where they are read."""
+class _RowsOf:
+    """Some rows of an array that lies elsewhere."""
 
-    array: ArrayInFile
+    array: Any
     start: int
     stop: int
 
@@ -135,14 +135,20 @@ class FileRows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
+        return np.dtype(self.array.dtype)
+
+    def cut(self, start: int, stop: int) -> Self:
+        return type(self)(self.array, self.start + start, self.start + stop)
+
+
+class FileRows(_RowsOf):
+    """Some rows of an array in a file; they are mapped where they are read."""
+
+    array: ArrayInFile
 
     @property
     def boundaries(self) -> Sequence[int]:
         return 0, self.stop - self.start
-
-    def cut(self, start: int, stop: int) -> "FileRows":
-        return FileRows(self.array, self.start + start, self.start + stop)
 
     def name_of(self, row: int) -> str:
         return f"row {self.start + row} of {self.array.path}"
@@ -312,28 +318,12 @@ def _files(paths: Sequence[Any]) -> "Source":
 # --- arrays -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ZarrRows:
+class ZarrRows(_RowsOf):
     """Some rows of a zarr array; a worker reads the chunks that they lie in."""
-
-    array: Any
-    start: int
-    stop: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.stop - self.start, *self.array.shape[1:]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.array.dtype)
 
     @property
     def boundaries(self) -> Sequence[int]:
         return [*range(0, self.stop - self.start, self.array.chunks[0]), self.stop - self.start]
-
-    def cut(self, start: int, stop: int) -> "ZarrRows":
-        return ZarrRows(self.array, self.start + start, self.start + stop)
 
     def name_of(self, row: int) -> str:
         return ""
