@@ -78,7 +78,7 @@ def draw_queries(patterns, n):
 
 @dataclass
 class Costs:
-    """What a machine and its network take; measured, but for the network."""
+    """The costs of a machine and its network; measured, but for the network."""
 
     task: float = 5e-4  # seconds of the scheduler and this process for a task
     hop: float = 5e-3  # seconds from the end of a task to the beginning of the one that waits for it
@@ -398,7 +398,7 @@ def put_workers(bench, found):
 
 
 def measure_tasks(bench):
-    """What a task costs: one query on more and more shards, so small that nothing else counts."""
+    """Measure what a task costs: one query on more and more shards, so small that nothing else counts."""
     from sparsehopfield.distributed import ShardedMemory
 
     counts = (2, 8, 16) if bench.quick else (2, 8, 32, 64, 128, 256)
@@ -583,7 +583,7 @@ GROUPS = {
 
 
 class Bench:
-    """What the groups share: the table, sizes, costs, and what was found for the model."""
+    """The state that groups share: the table, sizes, costs, and what was found for the model."""
 
     def __init__(self, arguments):
         self.arguments, self.quick, self.rounds = arguments, arguments.quick, arguments.rounds

@@ -88,7 +88,7 @@ def rows_counted_from(first: int) -> Iterator[None]:
 
 @dataclass(eq=False)
 class Answer:
-    """What some queries of a call need for their results: the patterns with weight, or sums over all."""
+    """The part of the whole that some queries need for their results: the patterns with weight, or sums over all."""
 
     which: Numbers  # of the queries in the call, ascending
     request: Request  # these queries
@@ -379,7 +379,7 @@ class State:
 
 
 class Coordinator:
-    """What answers queries by shards that an engine reaches: a memory whose patterns are elsewhere.
+    """A memory whose patterns are elsewhere: it answers queries by the shards that an engine reaches.
 
     Parameters
     ----------

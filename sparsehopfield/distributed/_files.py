@@ -58,7 +58,7 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder holds."""
+    """The contents of a folder: the shape of the whole, and its files in order."""
 
     patterns: int
     columns: int

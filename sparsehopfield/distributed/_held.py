@@ -1,4 +1,4 @@
-"""What a future of a shard stands for, and the tasks that make it: from its source, or from the one before a change."""
+"""The object that a future of a shard stands for, and the tasks that make it, of its source or of the one before."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the coordinator keeps of a shard."""
+    """The facts of a shard that the coordinator keeps."""
 
     whole: Whole
     fingerprint: int  # of the rows that were read

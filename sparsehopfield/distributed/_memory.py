@@ -55,7 +55,7 @@ SHARD_BYTES = 128 * 2**20  # of a shard, at most, where their number is not give
 
 
 class _State(State):
-    """What a memory holds at one moment; a change makes another."""
+    """The state of a memory at one moment; a change makes another."""
 
     def __init__(
         self,

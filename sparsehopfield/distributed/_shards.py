@@ -1,4 +1,4 @@
-"""What a sharded memory is made of: shards, facts of the whole, requests, and engines that bring requests to shards."""
+"""The pieces of a sharded memory: shards, facts of the whole, requests, and engines that bring requests to shards."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Outline(PatternSet):
 
 
 class Shard:
-    """What one worker holds of a sharded memory: successive patterns of the whole, checked and made ready.
+    """Successive patterns of the whole, checked and made ready: the part of a sharded memory that one worker holds.
 
     Parameters
     ----------
@@ -530,7 +530,7 @@ class Request:
 
 
 class Engine(Protocol):
-    """What brings requests to shards: one method, which may run anywhere and in any order.
+    """A way to bring requests to shards: one method, which may run anywhere and in any order.
 
     Examples
     --------

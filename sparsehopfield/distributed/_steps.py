@@ -62,7 +62,7 @@ SPARE = 8  # patterns beyond those that softmax may have within reach: what such
 
 
 class Mergeable(Protocol):
-    """What a step gives: parts of one kind, from different shards, that can be merged."""
+    """The result of a step: parts of one kind, from different shards, that can be merged."""
 
     def merged(self, other: Any) -> Self:
         """Return the part of both."""
