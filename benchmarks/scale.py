@@ -12,7 +12,7 @@ is a memory with index=False. An index is built outside the clock, and building 
 timed, its results are held against the scan's on some of the queries: bit for bit where supports have at most 1,024
 patterns, closely beyond. Ratios are those of wall times, or of processor times (--clock), which say more where others
 use the machine; the JSON file has both. Rows of approximate search need faiss-cpu and --faiss: the first run builds
-faiss's indexes (for 800,000 patterns that takes half an hour) and keeps them in that folder. The picture,
+faiss's indexes (for 800,000 patterns that takes some minutes) and keeps them in that folder. The picture,
 docs/figures/scale.png, is drawn by a whole run, or from the JSON files of earlier ones.
 """
 
