@@ -534,6 +534,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     ),
     "Shard.without": lambda s: (distributed.Shard(s.x).without, {"positions": [0, 2]}),
     "Shard.moved": lambda s: (distributed.Shard(s.x).moved, {"first": 3}),
+    "distributed.Serial": lambda s: (distributed.Serial, {"shards": [distributed.Shard(s.x)]}),
     "distributed.Coordinator": lambda s: (
         distributed.Coordinator,
         {"engine": distributed.Serial([distributed.Shard(s.x)]), "beta": 2.0, "batch": 3, "gather_bytes": 99},
@@ -725,6 +726,7 @@ MODULES = (
     "layers",
     "structures",
     "estimators",
+    "distributed",
 )
 LEFT_OUT = {
     **dict.fromkeys(("FileFormatError", "FileFormatWarning", "RetrievalWarning"), "are raised, not called"),
@@ -734,6 +736,9 @@ LEFT_OUT = {
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
     **dict.fromkeys(("ImageSet",), "a record; what it is given to is called"),
     **dict.fromkeys(("Structure", "Pairs"), "base classes"),
+    **dict.fromkeys(("Engine",), "a protocol"),
+    **dict.fromkeys(("Request", "Whole"), "records; those who make them have checked what they hold"),
+    **dict.fromkeys(("scout", "partial", "gather", "sums", "merge", "finish"), "take records and what they return"),
 }
 
 
