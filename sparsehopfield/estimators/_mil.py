@@ -11,18 +11,17 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_array, as_number, as_whole, ignoring_float_errors
-from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.optional import require
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.estimators._bags import Bags, as_bags
+from sparsehopfield.estimators._classes import checked_classes
 from sparsehopfield.estimators._network import Network
 from sparsehopfield.optim import AdamW, Annealing, ExponentialDecay, clip_gradients
 
@@ -250,7 +249,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check_parameters()
         training = as_bags(bags, bag_ids, self.dtype)
-        y = _checked_labels("y", y)
+        y = checked_classes("y", y)
         classes = np.unique(y)
         if len(classes) != 2:
             raise ValueError(f"y: needs two classes, got {len(classes)}: {classes[:10].tolist()}")
@@ -271,7 +270,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
             validation_bags = self._check_width(as_bags(validation[0], None, self.dtype))
-            y = _checked_labels("validation", validation[1])
+            y = checked_classes("validation", validation[1])
             monitored["validation_"] = validation_bags, _as_zeros_and_ones("validation", y, validation_bags, classes)
         training = self._scaled(training)
         monitored = {name: (self._scaled(b), t) for name, (b, t) in monitored.items()}
@@ -567,17 +566,6 @@ class _TrainingRun(NamedTuple):
     epoch: int
     weights: dict[str, Array]
     history: dict[str, Array]
-
-
-def _checked_labels(name: str, y: Any) -> Array:
-    """Return one label for each bag, of any type, checked; errors begin with the name."""
-    y = as_labels(name, y)
-    try:
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-    except (TypeError, ValueError) as error:  # scikit-learn's, which name nothing
-        raise ValueError(f"{name}: {short(error, quote=False)}") from None
-    return np.asarray(y)
 
 
 def _as_zeros_and_ones(name: str, y: Array, bags: Bags, classes: Array) -> Array:

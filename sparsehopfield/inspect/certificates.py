@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.call import Call
 from sparsehopfield._engine.checks import Array, ignoring_float_errors
 from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.executor import CoreExecutor
+from sparsehopfield._engine.partial import threshold
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import cutoff_of, valid_separations
 from sparsehopfield._engine.structure import Structure
@@ -33,6 +34,7 @@ NUMBERS = 2**21  # and most numbers of them: a step of NumPy's takes well below 
 PRODUCTS = 2**27  # most multiplications of distances in such a step
 ROUNDOFF = 2.0**-53
 NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # the code of an entmax whose support is nearly all within its cutoff: `_near_pairs`
+SLIGHTLY_LESS = 1 - 2.0**-10  # factor of beta at which a few more patterns have weight: `certify_groups`
 MOST_LISTED = 1024  # candidates of one pattern; where there are more, its distances to all patterns are computed
 
 
@@ -361,6 +363,40 @@ class Certificates:
         queries = call.rows
         position, score = _core.nearest(self.pattern_set.core(queries.dtype), queries, call.beta, *call.code, 2)
         return self.rounding.certify(queries, position, score, cutoff / call.beta, call.leading)
+
+    @ignoring_float_errors()
+    def certify_groups(
+        self, queries: ArrayLike, beta: float, code: tuple[int, float], group: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the group, (N,), that all patterns with weight belong to; -1 where rounding might change that.
+
+        Let c(beta) be how far below the best a score must be to have no weight. If the gaps of all scores to the best are
+        off by at most e, so is c: entmax and normmax are thresholds on scores, and theirs move by no more than the scores
+        do, and with them. So no pattern has weight whose computed gap is at least c + 2 e. Where c is larger by more than
+        that at a beta that is a little smaller, the patterns with weight there are all that may have any here.
+        """
+        code_cutoff = required_cutoff(code)
+        wide = Call.prepare(self.pattern_set, queries, beta * SLIGHTLY_LESS, code)
+        narrow = Call.prepare(self.pattern_set, wide.rows, beta, code)
+        ends, scores, groups = [], [], []
+        for call in (narrow, wide):
+            start, position, score, _ = call.core_executor("certificates").associate(call.rows)
+            ends.append(start)
+            scores.append(score)
+            groups.append(group[position])
+        found = np.full(len(wide.rows), -1, np.int64)
+        lengths = _row_lengths(wide.rows)
+        for i in range(len(found)):
+            few, many = (s[e[i] : e[i + 1]] for s, e in zip(scores, ends, strict=True))
+            near = groups[1][ends[1][i] : ends[1][i + 1]]
+            if (near != near[0]).any():
+                continue
+            best = float(many.max())
+            theirs = threshold(many, beta * SLIGHTLY_LESS, code)
+            error = self.rounding.bound(float(lengths[i]), abs(best) + max(abs(best), abs(theirs), code_cutoff / beta))
+            if threshold(few, beta, code) - theirs >= 3 * error:
+                found[i] = near[0]
+        return found.reshape(wide.leading)
 
     # --- radii ------------------------------------------------------------------------------------------
 
