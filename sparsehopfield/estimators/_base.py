@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,8 +106,8 @@ class MemoryEstimator(BaseEstimator):
             raise ValueError("sample_weight: at least one must be positive; all are zero")
         if structure is not None and (weight[weight > 0] != 1).any():
             raise ValueError(
-                "sample_weight: under a structure each must be 0 or 1, as rows count as copies only where all are seen; "
-                f"got structure={short(structure)}"
+                "sample_weight: under a structure each must be 0 or 1, as rows count as copies only where all are "
+                f"seen; got structure={short(structure)}"
             )
 
     def _has_auto_beta(self) -> bool:
@@ -188,20 +188,14 @@ class MemoryEstimator(BaseEstimator):
     def _retrieve(self, queries: Array, exclude: NDArray[np.int64] | None = None) -> Array:
         """Retrieve from the memory: by one update if `max_steps` is 1, else by updates until queries converge."""
         steps = as_whole("max_steps", self.max_steps, 1)
-        if (weighted := self._weighted()) is not None:
-            return (
-                weighted.update(queries, exclude)
-                if steps == 1
-                else weighted.retrieve(queries, steps, self.tol, exclude)
-            )
+        weighted = self._weighted()
+        if weighted is not None and steps == 1:
+            return weighted.update(queries, exclude)
+        if weighted is not None:
+            return weighted.retrieve(queries, steps, self.tol, exclude)
         if steps == 1:
-            return self.memory_.update(queries, **({} if exclude is None else {"exclude": exclude}))
-        return cast(
-            Array,
-            self.memory_.retrieve(
-                queries, max_steps=steps, tol=self.tol, **({} if exclude is None else {"exclude": exclude})
-            ),
-        )
+            return self.memory_.update(queries, exclude=exclude)
+        return cast(Array, self.memory_.retrieve(queries, max_steps=steps, tol=self.tol, exclude=exclude))
 
     def _retrieve_leaving_one_out(self) -> Array:
         """Retrieve from the memory what it makes of its own rows where none sees itself."""

@@ -164,13 +164,12 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
     @staticmethod
     def _votes(y: Array, classes: Array) -> Array:
         """Return 1 for each row's class and 0 for all others, (M, n_classes)."""
-        at = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
+        known = classes.tolist()
+        at = {label: i for i, label in enumerate(known)}  # Python compares numbers of any type exactly
         try:
             index = [at[label] for label in y.tolist()]
         except KeyError as error:
-            raise ValueError(
-                f"y: label {short(error.args[0])} is not among the classes {short(classes.tolist())}"
-            ) from None
+            raise ValueError(f"y: label {short(error.args[0])} is not among the classes {short(known)}") from None
         votes = np.zeros((len(index), len(classes)), np.float32)
         votes[np.arange(len(index)), index] = 1
         return votes

@@ -37,10 +37,10 @@ def _for_the_rows_themselves(estimator: Any) -> bool:
 class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
     """Outlier detector by energy: a row is an outlier where the stored rows leave its energy high.
 
-    The score of a row is minus its energy (`HopfieldMemory.energy`). With "euclidean" similarity this is a soft minimum of
-    half the squared distances to the stored rows: softmax at beta is the logarithm of a sum of kernels
-    exp(-beta |x - xi|^2 / 2), divided by beta, and so the log density of `sklearn.neighbors.KernelDensity` up to a factor
-    and a constant; sparse maps see only the nearest rows, as `LocalOutlierFactor` does.
+    The score of a row is minus its energy (`HopfieldMemory.energy`). With "euclidean" similarity the energy is a soft
+    minimum of half the squared distances to the stored rows. For softmax the score is log sum exp(-beta |x - xi|^2 / 2)
+    divided by beta, and so the log density of `sklearn.neighbors.KernelDensity` up to a factor and a constant. Sparse
+    maps see only the nearest rows, as `LocalOutlierFactor` does.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         more than 1.5 interquartile ranges below the lower quartile.
     novelty : bool
         As in `LocalOutlierFactor`. False: `fit_predict` judges the fitted rows themselves, each by all others. True:
-        `predict`, `decision_function` and `score_samples` judge new rows. Give only new rows to these: a fitted one would
-        see itself.
+        `predict`, `decision_function` and `score_samples` judge new rows. Give only new rows to these: a fitted one
+        would see itself.
 
     Attributes
     ----------
@@ -71,8 +71,8 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         out): to the bit what an estimator without it gives, wherever results are the same bits
         (docs/reference/promises.md, P1).
     offset_ : float
-        Scores below it are those of outliers: half way between the largest score of the outliers, by `contamination`, and
-        the least of the others, where these are `leave_one_out_scores_`.
+        Scores below it are those of outliers. Where `contamination` is a number, it lies half way between the scores
+        of the last outlier and of the first other row, in the order of `leave_one_out_scores_`.
     certified_ : ndarray of bool, shape (M,)
         As in HopfieldRetriever.
     n_features_in_, feature_names_in_

@@ -46,7 +46,8 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
 
     Notes
     -----
-    Targets of float32 and float16 are kept as float32, all others as float64: then rows are computed with in float64, too.
+    Targets of float32 and float16 are kept as float32, all others as float64; beside these, rows are computed with in
+    float64, too.
 
     Warns
     -----

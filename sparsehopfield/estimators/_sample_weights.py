@@ -8,11 +8,12 @@ With w_i copies of row i, of weight p_i each, the conditions of the separation m
 
 for whole w, and are taken as the definition for all others. Row i has the share w_i p_i.
 
-Rows that may have a share are listed first, by the core, at another inverse temperature and without weights. Let w be the
-least weight. Each sum above falls as theta (or tau) rises, and grows with every weight, so that its solution is no less
-than where all rows have weight w: there all rows that have a share have one, too. And where all rows have weight w, the
-conditions are those without weights at another beta, as w can be drawn into the bracket: entmax at beta w^a, normmax at
-beta w^(a/alpha), softmax at any. So the support there is a list of all rows that may have a share, for any w above 0.
+Rows that may have a share are listed first, by the core, at another inverse temperature and without weights. Let w be
+the least weight. Each sum above falls as theta (or tau) rises, and grows with every weight, so that its solution is no
+less than where all rows have weight w: there all rows that have a share have one, too. And where all rows have weight
+w, the conditions are those without weights at another beta, as w can be drawn into the bracket: entmax at beta w^a,
+normmax at beta w^(a/alpha), softmax at any. So the support there lists all rows that may have a share, for any w above
+0.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class WeightedMemory:
 
     def _call(self, queries: Array, beta: float, exclude: NDArray[np.int64] | None) -> Call:
         """Return the call of some queries at this beta."""
-        return Call.prepare(self.stored, queries, beta, self.code, **({} if exclude is None else {"exclude": exclude}))
+        return Call.prepare(self.stored, queries, beta, self.code, exclude=exclude)
 
     def _softmax_update(self, queries: Array, exclude: NDArray[np.int64] | None) -> Array:
         """Return one update by softmax: sum w p v / sum w p, where w v and w are the values that are mixed."""
@@ -145,9 +146,7 @@ class WeightedMemory:
         assert values is not None
         mixed = np.column_stack([values * weight[:, None], weight]).astype(self.stored.dtype)
         weighted = self.stored.with_rows(self.stored.patterns, mixed, extends=False, index=False)
-        sums = Call.prepare(
-            weighted, queries, self.beta, self.code, **({} if exclude is None else {"exclude": exclude})
-        ).update()
+        sums = Call.prepare(weighted, queries, self.beta, self.code, exclude=exclude).update()
         # A row of next to no weight may be the only one near: then its lists have the digits that the sums lack.
         ratios = sums[:, :-1] / sums[:, -1:]
         if (lost := ~(sums[:, -1] > np.finfo(sums.dtype).eps)).any():
@@ -254,9 +253,9 @@ def _flat_entmax(lists: _Lists, z: Floats, w: Floats, a: float) -> Floats:
 def _steep_entmax(lists: _Lists, z: Floats, w: Floats, a: float) -> Floats:
     """Return p = [a z - tau]_+^(1/a) with sum w p = 1, for a > 1.
 
-    The root is steep at 0, and digits that tau would lose count: p = (a (z - z') + q^a)^(1/a) instead, with z' the lowest
-    score that has a share and q its p. A score has one if those above it sum to less than 1 where its own p is 0. The
-    number of these is found by bisection in the list in descending order, and so is q.
+    The root is steep at 0, and digits that tau would lose count: p = (a (z - z') + q^a)^(1/a) instead, with z' the
+    lowest score that has a share and q its p. A score has one if those above it sum to less than 1 where its own p is
+    0. The number of these is found by bisection in the list in descending order, and so is q.
     """
     size = np.diff(lists.start)
     descending = z[np.lexsort((-z, lists.spread(np.arange(len(size)))))]

@@ -370,10 +370,10 @@ class Certificates:
     ) -> NDArray[np.int64]:
         """Return the group, (N,), that all patterns with weight belong to; -1 where rounding might change that.
 
-        Let c(beta) be how far below the best a score must be to have no weight. If the gaps of all scores to the best are
-        off by at most e, so is c: entmax and normmax are thresholds on scores, and theirs move by no more than the scores
-        do, and with them. So no pattern has weight whose computed gap is at least c + 2 e. Where c is larger by more than
-        that at a beta that is a little smaller, the patterns with weight there are all that may have any here.
+        Let c(beta) be how far below the best a score must be to have no weight. If the gaps of all scores to the best
+        are off by at most e, so is c: the threshold moves by no more than the scores do, and with them. So no pattern
+        has weight whose computed gap is at least c + 2 e. Where c is larger by more than that at a slightly smaller
+        beta, the patterns with weight there are all that may have any here.
         """
         code_cutoff = required_cutoff(code)
         wide = Call.prepare(self.pattern_set, queries, beta * SLIGHTLY_LESS, code)
