@@ -53,6 +53,39 @@ def restores(fit: Method) -> Method:
     return cast(Method, fit_or_restore)
 
 
+@ignoring_float_errors()  # scikit-learn sums the numbers that it checks
+def validated(estimator: Any, named: dict[str, Any], **options: Any) -> Any:
+    """Return arguments, given by name, as scikit-learn's checks return them; put the names into its errors."""
+    for name, array in named.items():
+        refuse_masks(name, array)
+    X, *y = named.values()
+    if isinstance(X, np.ndarray) and not X.dtype.isnative:
+        X = X.astype(X.dtype.newbyteorder("="))
+    try:
+        return validate_data(estimator, X, *y, dtype=DTYPES, **options)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        kind = TypeError if isinstance(error, (TypeError, RuntimeError)) else ValueError
+        raise kind(f"{', '.join(named)}: {refusal(short(error, quote=False), [X, *y])}") from error
+
+
+def checked_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+    """Return the sample weights of n rows or bags, or None where all are 1."""
+    if sample_weight is None:
+        return None
+    weight = as_numbers("sample_weight", sample_weight).astype(np.float64)
+    if weight.ndim == 0:
+        weight = np.full(n, weight)
+    if weight.shape != (n,):
+        raise ValueError(f"sample_weight: must have shape ({n},), got {weight.shape}")
+    if not ((weight >= 0) & (weight < np.inf)).all():
+        wrong = weight[~((weight >= 0) & (weight < np.inf))][0]
+        raise ValueError(f"sample_weight: must be finite and at least 0, got {wrong}")
+    with ignoring_float_errors():
+        if weight.sum() == np.inf:
+            raise ValueError("sample_weight: their sum exceeds the largest float64")
+    return None if (weight == 1).all() else weight
+
+
 class MemoryEstimator(BaseEstimator):
     """Base of the estimators that store rows, in `memory_`."""
 
@@ -68,35 +101,9 @@ class MemoryEstimator(BaseEstimator):
 
     # --- what comes in ------------------------------------------------------------------------------
 
-    @ignoring_float_errors()  # scikit-learn sums the numbers that it checks
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
-        """Return the arguments as scikit-learn's checks return them; put the arguments' names into its errors."""
-        named = dict(zip(("X", "y"), (X, *y), strict=False))
-        for name, array in named.items():
-            refuse_masks(name, array)
-        if isinstance(X, np.ndarray) and not X.dtype.isnative:
-            X = X.astype(X.dtype.newbyteorder("="))
-        try:
-            return validate_data(self, X, *y, dtype=DTYPES, **options)
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            kind = TypeError if isinstance(error, (TypeError, RuntimeError)) else ValueError
-            raise kind(f"{', '.join(named)}: {refusal(short(error, quote=False), [X, *y])}") from error
-
-    def _checked_weights(self, sample_weight: Any, n: int) -> NDArray[np.float64] | None:
-        """Return the sample weights of n rows, or None where all are 1."""
-        if sample_weight is None:
-            return None
-        weight = as_numbers("sample_weight", sample_weight).astype(np.float64)
-        if weight.ndim == 0:
-            weight = np.full(n, weight)
-        if weight.shape != (n,):
-            raise ValueError(f"sample_weight: must have shape ({n},), one for each row of X, got {weight.shape}")
-        if not ((weight >= 0) & (weight < np.inf)).all():
-            wrong = weight[~((weight >= 0) & (weight < np.inf))][0]
-            raise ValueError(f"sample_weight: must be finite and at least 0, got {wrong}")
-        if 0 < (least := weight.max(initial=0, where=weight > 0)) and least * n == np.inf:
-            raise ValueError("sample_weight: their sum exceeds the largest float64")
-        return None if (weight == 1).all() else weight
+        """Return X, or X and y, as scikit-learn's checks return them."""
+        return validated(self, dict(zip(("X", "y"), (X, *y), strict=False)), **options)
 
     def _check_weights_fit(self, weight: NDArray[np.float64] | None, structure: Structure | None) -> None:
         """Raise if rows of weight 0 are all there are, or others have weights where not all rows are seen."""

@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 
 from sparsehopfield._engine.checks import Array, as_flag, as_whole, ignoring_float_errors
 from sparsehopfield._engine.text import short
-from sparsehopfield.estimators._base import SupervisedEstimator, restores
+from sparsehopfield.estimators._base import SupervisedEstimator, checked_weights, restores
 from sparsehopfield.estimators._classes import checked_classes
 
 
@@ -136,7 +136,7 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
             )
         rows, _ = self._validated(X, y, reset=False)
         votes = self._votes(checked_classes("y", y), self.classes_)
-        self._store_more(rows, votes, self._checked_weights(sample_weight, len(rows)))
+        self._store_more(rows, votes, checked_weights(sample_weight, len(rows)))
         return self
 
     def _fit(self, X: Any, y: Any, classes: Array | None, sample_weight: Any) -> Self:
@@ -144,7 +144,7 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         self._check_weights_of_map()
         rows, _ = self._validated(X, y)
         y = checked_classes("y", y)
-        weight = self._checked_weights(sample_weight, len(rows))
+        weight = checked_weights(sample_weight, len(rows))
         if weight is not None:
             self._check_weights_fit(weight, self.structure)
         classes = np.unique(y if weight is None else y[weight > 0]) if classes is None else classes

@@ -15,7 +15,7 @@ from sparsehopfield._engine.checks import Array, as_number, ignoring_float_error
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
-from sparsehopfield.estimators._base import MemoryEstimator, restores
+from sparsehopfield.estimators._base import MemoryEstimator, checked_weights, restores
 
 Floats = NDArray[np.float64]
 
@@ -167,7 +167,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
             self._begin(X, sample_weight)
         else:
             rows = self._validated(X, reset=False)
-            self._store_more(rows, None, self._checked_weights(sample_weight, len(rows)))
+            self._store_more(rows, None, checked_weights(sample_weight, len(rows)))
         self._scores = None
         return self
 
@@ -182,7 +182,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
             raise TypeError(f"beta: must be a positive number, got {short(self.beta)}")
         self._checked_contamination()
         rows = self._validated(X)
-        self._store(rows, None, self._checked_weights(sample_weight, len(rows)), lambda memory, weight: 1.0)
+        self._store(rows, None, checked_weights(sample_weight, len(rows)), lambda memory, weight: 1.0)
 
     def _checked_contamination(self) -> float | None:
         """Return the share of outliers, or None for "auto"."""
@@ -301,7 +301,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
             As `fit`.
         """
         self.fit(X, y, sample_weight)
-        weight = None if sample_weight is None else self._checked_weights(sample_weight, np.shape(X)[0])
+        weight = None if sample_weight is None else checked_weights(sample_weight, np.shape(X)[0])
         if weight is None or (weight > 0).all():
             return _marks(self.leave_one_out_scores_ - self.offset_)
         stored = weight > 0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
 from sparsehopfield._engine.checks import Array
-from sparsehopfield.estimators._base import SupervisedEstimator, restores
+from sparsehopfield.estimators._base import SupervisedEstimator, checked_weights, restores
 from sparsehopfield.memory import HopfieldMemory
 
 
@@ -96,7 +96,7 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         """
         self._check_weights_of_map()
         rows, targets, axes = self._rows_and_targets(X, y, reset=True)
-        weight = self._checked_weights(sample_weight, len(rows))
+        weight = checked_weights(sample_weight, len(rows))
 
         def choose_beta(memory: HopfieldMemory, weight: NDArray[np.float64] | None) -> float:
             return self._best_beta(memory, memory.values, "regression", weight)
@@ -135,7 +135,7 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         if targets.shape[1] != self.n_outputs_ or axes != self._y_axes:
             shape = "(M,)" if self._y_axes == 1 else f"(M, {self.n_outputs_})"
             raise ValueError(f"y: must have shape {shape} as in the first call, got {np.shape(y)}")
-        self._store_more(rows, targets, self._checked_weights(sample_weight, len(rows)))
+        self._store_more(rows, targets, checked_weights(sample_weight, len(rows)))
         return self
 
     def _rows_and_targets(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array, int]:

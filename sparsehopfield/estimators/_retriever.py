@@ -13,7 +13,7 @@ from sparsehopfield._engine.checks import as_flag, ignoring_float_errors
 from sparsehopfield._engine.separations import cutoff_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
-from sparsehopfield.estimators._base import MemoryEstimator, restores
+from sparsehopfield.estimators._base import MemoryEstimator, checked_weights, restores
 from sparsehopfield.estimators._sample_weights import WeightedMemory
 from sparsehopfield.memory import HopfieldMemory
 
@@ -113,7 +113,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         """
         self._has_auto_beta()
         rows = self._validated(X)
-        weight = self._checked_weights(sample_weight, len(rows))
+        weight = checked_weights(sample_weight, len(rows))
         if weight is not None:
             self._check_weights_of_map()
         self._store(rows, None, weight, _storing_beta)
@@ -146,7 +146,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         if not self._is_fitted():
             return self.fit(X, y, sample_weight)
         rows = self._validated(X, reset=False)
-        weight = self._checked_weights(sample_weight, len(rows))
+        weight = checked_weights(sample_weight, len(rows))
         if weight is not None:
             self._check_weights_of_map()
         self._store_more(rows, None, weight)
