@@ -473,6 +473,7 @@ def _saved(kind: str) -> Callable[[Sound], Any]:
 
 
 ARRAYS = {"queries": lambda s: s.q}
+EXCLUDE = {"exclude": lambda s: s.random.choice((None, np.arange(N) - 1))}
 TARGETS: dict[str, Callable[[Sound], Any]] = {
     **{f"sparsehopfield.{name}": _row_map(name) for name in row_maps.__all__},
     **{
@@ -502,12 +503,13 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     ),
     "HopfieldMemory.add": _of_memory("add", patterns=lambda s: s.q, ids=lambda s: [100, 101, 99]),
     "HopfieldMemory.remove": _of_memory("remove", positions=lambda s: s.random.choice(([0, 2], 1, slice(1, 3)))),
-    "HopfieldMemory.update": _of_memory("update", **ARRAYS, out=lambda s: np.empty_like(s.q)),
+    "HopfieldMemory.update": _of_memory("update", **ARRAYS, **EXCLUDE, out=lambda s: np.empty_like(s.q)),
+    "HopfieldMemory.leave_one_out": _of_memory("leave_one_out", positions=lambda s: s.random.choice(([0, 2], 1, None))),
     "HopfieldMemory.retrieve": _of_memory(
-        "retrieve", **ARRAYS, max_steps=20, tol=1e-3, return_info=True, out=lambda s: np.empty_like(s.q)
+        "retrieve", **ARRAYS, **EXCLUDE, max_steps=20, tol=1e-3, return_info=True, out=lambda s: np.empty_like(s.q)
     ),
-    "HopfieldMemory.associate": _of_memory("associate", **ARRAYS, top=2, min_weight=0.01),
-    "HopfieldMemory.energy": _of_memory("energy", **ARRAYS),
+    "HopfieldMemory.associate": _of_memory("associate", **ARRAYS, **EXCLUDE, top=2, min_weight=0.01),
+    "HopfieldMemory.energy": _of_memory("energy", **ARRAYS, **EXCLUDE),
     "HopfieldMemory.candidates": _of_memory("candidates", plain=True, **ARRAYS, offset=2),
     "HopfieldMemory.certify": _of_memory("certify", plain=True, **ARRAYS, beta=2.0),
     "HopfieldMemory.explain": _of_memory("explain", query=lambda s: s.q[0], top=3),
