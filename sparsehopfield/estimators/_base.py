@@ -28,6 +28,7 @@ from sparsehopfield._engine.text import short
 from sparsehopfield.estimators._sample_weights import WeightedMemory
 from sparsehopfield.inspect.certificates import required_cutoff
 from sparsehopfield.memory import HopfieldMemory
+from sparsehopfield.suggestion import best_beta
 
 DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.int64, np.uint64)  # kept; all others become float64
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -278,6 +279,4 @@ class SupervisedEstimator(MemoryEstimator):
     @staticmethod
     def _best_beta(memory: HopfieldMemory, y: Array, task: str, weight: NDArray[np.float64] | None) -> float:
         """Return the beta at which the stored rows predict one another best."""
-        from sparsehopfield.suggestion import best_beta
-
         return float(best_beta(memory, y, task=task, sample_weight=weight))

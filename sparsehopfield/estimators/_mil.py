@@ -269,7 +269,6 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
             training, y, weight = training.take(kept), y[kept], weight[kept] / weight[kept].mean()
         classes = np.unique(y)
         if len(classes) != 2:
-            some = short(classes[:10].tolist())
             count = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
             raise ValueError(
                 f"y: needs two classes, got {count}: {classes[:10].tolist()}. Only binary classification is supported."

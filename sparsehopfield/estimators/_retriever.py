@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import as_flag, ignoring_float_errors
-from sparsehopfield._engine.separations import cutoff_of, separation_code, valid_separations
+from sparsehopfield._engine.checks import as_flag
 from sparsehopfield._engine.structure import Structure
-from sparsehopfield._engine.text import short
 from sparsehopfield.estimators._base import MemoryEstimator, checked_weights, restores
 from sparsehopfield.estimators._sample_weights import WeightedMemory
 from sparsehopfield.memory import HopfieldMemory
+from sparsehopfield.suggestion import storing_beta
 
 
 class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator):
@@ -185,24 +184,13 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         return tags
 
 
-def _storing_beta(memory: HopfieldMemory, weight: NDArray[np.float64] | None, share: float = 0.99) -> float:
-    """Return the least beta that stores this share of the patterns exactly, of those that any beta stores.
+def _storing_beta(memory: HopfieldMemory, weight: NDArray[np.float64] | None) -> float:
+    """Return the least beta that stores 99 % of the patterns exactly, of those that any beta stores.
 
     Of patterns that count as more than one there are copies, so that no beta stores them. Those that count as less have
     all weight only from a wider gap on, as if their margins were smaller.
     """
-    cutoff = cutoff_of(separation_code(memory.separation))
-    if cutoff is None:
-        raise ValueError(
-            f"beta: 'auto' needs a separation that stores patterns exactly, {valid_separations(has_cutoff=True)}, got "
-            f"{short(memory.separation)}; give a number"
-        )
-    margins = memory.margin()
-    if weight is not None:
-        margins = np.where(weight > 1, 0, margins * WeightedMemory(memory, weight).uniform_beta(weight))  # at beta 1
-    margins = np.sort(margins[(margins > 0) & np.isfinite(margins)])[::-1]
-    if len(margins) == 0:  # no finite positive margin: no beta is better than another
-        return 1.0
-    least = margins[int(np.ceil(share * len(margins))) - 1]
-    with ignoring_float_errors():
-        return float(cutoff / least)
+    if weight is None:
+        return storing_beta(memory)
+    narrowed = WeightedMemory(memory, weight).uniform_beta(weight) / memory.beta
+    return storing_beta(memory, margins=np.where(weight > 1, 0, memory.margin() * narrowed))
