@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
-from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.checks import Array, as_numbers
 from sparsehopfield.estimators._base import SupervisedEstimator, checked_weights, restores
 from sparsehopfield.memory import HopfieldMemory
 
@@ -141,6 +141,7 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
     def _rows_and_targets(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array, int]:
         """Return rows (M, d) and targets (M, n_outputs), checked, and how many axes the targets had."""
         rows, y = self._validated(X, y, reset=reset, multi_output=True, y_numeric=True)
+        y = as_numbers("y", y)
         if y.ndim > 2 or (y.ndim == 2 and y.shape[1] == 0):
             raise ValueError(f"y: must have shape (M,) or (M, n_outputs), at least one output, got {y.shape}")
         targets = y.astype(np.float32 if y.dtype in (np.float16, np.float32) else np.float64)

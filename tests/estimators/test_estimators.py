@@ -13,32 +13,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from sklearn.utils.estimator_checks import check_estimator
 
 import sparsehopfield as sh
 from sparsehopfield.estimators import HopfieldClassifier, HopfieldMILClassifier, HopfieldRetriever, _bags, _mil
 
 # --- HopfieldRetriever, HopfieldClassifier ---------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")  # some checks need what is not installed
-@pytest.mark.filterwarnings("ignore::sparsehopfield.RetrievalWarning")
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        HopfieldRetriever(),
-        HopfieldRetriever(beta="auto"),
-        HopfieldRetriever(separation="softmax", max_steps=1),
-        HopfieldClassifier(),
-        HopfieldClassifier(separation="softmax"),
-        HopfieldClassifier(separation="entmax15", max_steps=10),
-    ],
-    ids=repr,
-)
-def test_scikit_learns_own_checks(estimator):
-    results = check_estimator(estimator)
-    assert [r["check_name"] for r in results if r["status"] == "failed"] == []
-    assert sum(r["status"] == "passed" for r in results) > 40
 
 
 def test_importing_the_package_leaves_scikit_learn_alone():
