@@ -489,7 +489,9 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     @property
     def _n_features_out(self) -> int:
         """Return how many numbers `transform` makes of a bag; scikit-learn names them."""
-        return int(self._fitted().head.layers[-1].weight.value.shape[1])
+        check_is_fitted(self)
+        (last,) = (a for name, a in self.weights_.items() if name.startswith("head.") and name.endswith(".weight"))
+        return int(last.shape[1])
 
     @ignoring_float_errors()
     def bag_weights(self, bags: Any, bag_ids: Any = None, *, per_head: bool = False) -> list[Array]:
@@ -581,7 +583,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         made = as_bags(bags, bag_ids, self.dtype)
         if reset:
             self.n_features_in_ = made.width
-            vars(self).pop("feature_names_in_", None)
+            self.__dict__.pop("feature_names_in_", None)
         elif made.width != self.n_features_in_:
             raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {made.width}")
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from sparsehopfield._engine.checks import Array, as_number, ignoring_float_error
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
-from sparsehopfield.estimators._base import MemoryEstimator, checked_weights, restores
+from sparsehopfield.estimators._base import MemoryEstimator, Method, checked_weights, restores
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,11 @@ def _for_the_rows_themselves(estimator: Any) -> bool:
     if estimator.novelty:
         raise AttributeError("novelty: must be False for fit_predict; with True predict judges new rows")
     return True
+
+
+def _available(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
+    """Return a decorator of methods that are there where a check says so."""
+    return cast(Callable[[Method], Method], available_if(check))
 
 
 class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
@@ -237,7 +243,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
             return -weighted.energy(queries)
         return -np.asarray(self.memory_.energy(queries), np.float64)
 
-    @available_if(_for_new_rows)
+    @_available(_for_new_rows)
     def score_samples(self, X: Any) -> Floats:
         """Return minus the energies of new rows: the higher, the more normal. Only with novelty=True.
 
@@ -251,7 +257,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         """
         return self._score(X)
 
-    @available_if(_for_new_rows)
+    @_available(_for_new_rows)
     def decision_function(self, X: Any) -> Floats:
         """Return the scores of new rows less `offset_`: negative for outliers. Only with novelty=True.
 
@@ -265,7 +271,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         """
         return self._score(X) - self.offset_
 
-    @available_if(_for_new_rows)
+    @_available(_for_new_rows)
     def predict(self, X: Any) -> Array:
         """Return 1 for new rows that are normal, -1 for outliers. Only with novelty=True.
 
@@ -279,7 +285,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         """
         return _marks(self._score(X) - self.offset_)
 
-    @available_if(_for_the_rows_themselves)
+    @_available(_for_the_rows_themselves)
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
         """Store the rows and judge each by all others: 1 for those that are normal, -1 for outliers.
 
