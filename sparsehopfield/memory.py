@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
+from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Call, Separation, leave_one_out
 from sparsehopfield._engine.checks import (
     Array,
@@ -36,6 +37,7 @@ from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.snapshot import Snapshot
 from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield._engine.text import count, in_bytes, short
 from sparsehopfield.errors import FileFormatError, FileFormatWarning
 from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, required_cutoff
 
@@ -180,9 +182,31 @@ class HopfieldMemory:
         structure = "" if self.structure is None else f", structure={self.structure!r}"
         index = "" if self.index == "auto" else f", index={self.index!r}"
         return (
-            f"HopfieldMemory({m} patterns of {d} features, {self.dtype}, beta={self.beta}, "
+            f"HopfieldMemory({m} patterns of {d} features, {self.dtype}, beta={short(self.beta, quote=False)}, "
             f"similarity={self.similarity!r}, separation={self.separation!r}{structure}{index})"
         )
+
+    def _repr_html_(self) -> str:
+        snapshot = self._snapshot
+        stored = snapshot.pattern_set
+        (m, d), index_bytes = stored.shape, self.index_nbytes
+        scale = f", times {stored.scale:g}" if stored.scale != 1 else ""
+        known = {"patterns": f"{m:,} of {count(d, 'feature')}, {stored.storage.dtype}{scale}"}
+        if stored.value_storage is not None:
+            known["values"] = f"{stored.width:,} a pattern, {stored.value_storage.dtype}"
+        if snapshot.given_ids is not None:
+            known["ids"] = "other than the positions"
+        index = {"auto": "built when it pays", True: "always", False: "none"}[stored.index]
+        known |= {
+            "similarity": stored.similarity,
+            "separation": str(self.separation),
+            "beta": short(self.beta, quote=False),
+            "structure": "all pairs" if self.structure is None else short(self.structure),
+            "results": str(stored.dtype),
+            "memory": in_bytes(self.nbytes),
+            "index": f"{in_bytes(index_bytes)} ({index})" if index_bytes else f"not built ({index})",
+        }
+        return html.facts(known, type(self).__name__)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -8,7 +8,13 @@ from sparsehopfield import layers, optim, reference, structures, theory
 from sparsehopfield._engine import association
 from sparsehopfield._engine.separations import FAMILIES
 from sparsehopfield.data import bags, datasets
-from sparsehopfield.estimators import HopfieldClassifier, HopfieldMILClassifier, HopfieldRetriever
+from sparsehopfield.estimators import (
+    HopfieldClassifier,
+    HopfieldMILClassifier,
+    HopfieldOutlierDetector,
+    HopfieldRegressor,
+    HopfieldRetriever,
+)
 from sparsehopfield.theory import structures as theory_structures
 
 M, D, N = 7, 3, 4
@@ -117,8 +123,19 @@ def _retriever(X, **options):
     return model.beta_, model.transform(X)
 
 
-def _classifier(X, y, beta):
-    return HopfieldClassifier(beta).fit(X, y).predict_proba(X)
+def _classifier(X, y, beta, sample_weight=None):
+    model = HopfieldClassifier(beta).fit(X, y, sample_weight)
+    return model.predict_proba(X), model.predict_proba_leave_one_out()
+
+
+def _regressor(X, y, beta, sample_weight=None):
+    model = HopfieldRegressor(beta).fit(X, y, sample_weight)
+    return model.predict(X), model.predict_leave_one_out()
+
+
+def _detector(X, beta, contamination, sample_weight=None):
+    model = HopfieldOutlierDetector(beta, contamination=contamination, novelty=True).fit(X, sample_weight=sample_weight)
+    return model.leave_one_out_scores_, model.decision_function(X)
 
 
 def _state(structure, patterns, values, queries, beta):
@@ -425,6 +442,20 @@ def calls(scale=1.0, dtype=np.float64):
         "HopfieldRetriever": (_retriever, {"X": patterns, "beta": 2.0}),
         "HopfieldRetriever auto": (_retriever, {"X": patterns, "beta": "auto"}),
         "HopfieldClassifier": (_classifier, {"X": patterns, "y": np.arange(M) % 2, "beta": 2.0}),
+        "HopfieldClassifier weights": (
+            _classifier,
+            {"X": patterns, "y": np.arange(M) % 2, "beta": 2.0, "sample_weight": 1.0 + np.arange(M) % 3},
+        ),
+        "HopfieldRegressor": (_regressor, {"X": patterns, "y": values, "beta": 2.0}),
+        "HopfieldRegressor weights": (
+            _regressor,
+            {"X": patterns, "y": values[:, 0], "beta": 2.0, "sample_weight": 1.0 + np.arange(M) % 3},
+        ),
+        "HopfieldOutlierDetector": (_detector, {"X": patterns, "beta": 2.0, "contamination": "auto"}),
+        "HopfieldOutlierDetector weights": (
+            _detector,
+            {"X": patterns, "beta": 2.0, "contamination": 0.2, "sample_weight": 1.0 + np.arange(M) % 3},
+        ),
         "HopfieldMILClassifier": (_mil, {"bags": bag_rows, "y": labels}),
         "HopfieldMILClassifier attention": (_mil, {"bags": bag_rows, "y": labels, "layer": "attention"}),
         "HopfieldMILClassifier ids": (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsehopfield._engine import html
 from sparsehopfield._engine.checks import (
     FLOAT32,
     FLOAT64,
@@ -32,7 +33,7 @@ from sparsehopfield._engine.partial import Candidates, sparse_rows
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import SeparationMap, has_cutoff, row_of
 from sparsehopfield._engine.structure import Structure
-from sparsehopfield._engine.text import short
+from sparsehopfield._engine.text import QUANTILES, as_shown, count, quantiles, short
 from sparsehopfield.errors import RetrievalWarning
 
 if TYPE_CHECKING:
@@ -70,6 +71,31 @@ class RetrievalInfo:
     states: Array
     weights: "csr_array | None" = None
     energy: Array | None = None
+
+    def __repr__(self) -> str:
+        steps, support, converged = map(as_shown, (self.steps, self.support_size, self.converged))
+        said = [f"{count(converged.size, 'query')}, {np.count_nonzero(converged):,} converged"]
+        for name, numbers in (("steps", steps), ("support size", support)):
+            if numbers.size:
+                least, most = int(numbers.min()), int(numbers.max())
+                said.append(f"{name} {least}" if least == most else f"{name} {least} to {most}")
+        return f"RetrievalInfo({', '.join(said)})"
+
+    def _repr_html_(self) -> str:
+        converged = as_shown(self.converged)
+        share = f" ({np.count_nonzero(converged) / converged.size:.1%})" if converged.size else ""
+        known = {
+            "queries": f"{converged.size:,}" + (f", of shape {converged.shape}" if converged.ndim > 1 else ""),
+            "converged": f"{np.count_nonzero(converged):,}{share}",
+            "states": f"{' x '.join(map(str, self.states.shape))}, {self.states.dtype}",
+        }
+        if self.weights is not None:
+            known["weights"] = f"{' x '.join(map(str, self.weights.shape))}, sparse"
+        lines = [["of the queries", *QUANTILES]]
+        for name in ("steps", "support_size", "energy"):
+            if (given := getattr(self, name)) is not None and (numbers := as_shown(given)).size:
+                lines.append([name.replace("_", " "), *quantiles(numbers)])
+        return html.facts(known, "Retrieval") + (f"\n{html.table(lines)}" if len(lines) > 1 else "")
 
 
 @dataclass(slots=True)

@@ -41,15 +41,19 @@ def is_constant(mean: Array | float, deviation: Array | float, n: int) -> Any:
     return deviation <= n * np.finfo(np.float64).eps * np.abs(mean)
 
 
-def feature_scale(rows: Array) -> tuple[Array, Array]:
+def feature_scale(rows: Array, weight: Array | None = None) -> tuple[Array, Array]:
     """Return the mean of every feature of rows (n, e), and what to divide it by; both float64 (e,).
 
-    That is its standard deviation, or 1 where it is constant.
+    That is its standard deviation, or 1 where it is constant. weight: how many times each row counts, (n,).
     """
     _, exponent = np.frexp(np.abs(rows).max(axis=0))  # scaled by it, squares neither overflow nor vanish
     with ignoring_float_errors():
         scaled = np.ldexp(rows, -exponent)
-        mean, deviation = scaled.mean(axis=0, dtype=np.float64), scaled.std(axis=0, dtype=np.float64)
+        if weight is None:
+            mean, deviation = scaled.mean(axis=0, dtype=np.float64), scaled.std(axis=0, dtype=np.float64)
+        else:
+            mean = np.average(scaled.astype(np.float64), axis=0, weights=weight)
+            deviation = np.sqrt(np.average((scaled - mean) ** 2, axis=0, weights=weight))
         constant = is_constant(mean, deviation, len(rows))
         return np.ldexp(mean, exponent), np.where(constant, 1.0, np.ldexp(deviation, exponent))
 

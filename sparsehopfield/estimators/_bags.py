@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsehopfield._engine.checks import Array, as_exact, as_list, as_numbers, axes_of, contiguous
+from sparsehopfield._engine.checks import Array, as_exact, as_list, as_ndarray, as_numbers, axes_of, contiguous
 from sparsehopfield._engine.labels import as_labels
 
 
@@ -65,6 +65,26 @@ class Bags:
 def _offsets(sizes: Any) -> Array:
     """Return the offsets, (B + 1,), of bags of these sizes."""
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+
+def is_one_table(bags: Any) -> bool:
+    """Return whether an argument is one array of rows or numbers, or a list of rows, and no list of bags."""
+    if isinstance(bags, (list, tuple)):
+        return len(bags) > 0 and axes_of(bags[0]) == 1
+    if not hasattr(bags, "ndim"):
+        return hasattr(bags, "__array__") and as_ndarray("bags", bags).ndim == 2
+    return bags.ndim == 2 or (bags.ndim == 1 and isinstance(bags, np.ndarray) and bags.dtype != object)
+
+
+def bags_of_one(rows: Array, dtype: Any) -> Bags:
+    """Make a bag of each row (B, e) of numbers.
+
+    Raises
+    ------
+    ValueError
+        If some are infinite, or integers that the dtype would round.
+    """
+    return _checked_finite(Bags(contiguous(as_exact("bags", rows, np.dtype(dtype)), dtype)[:, None]))
 
 
 def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:

@@ -8,21 +8,22 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_array, as_number, as_whole, ignoring_float_errors
-from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.optional import require
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
-from sparsehopfield.estimators._bags import Bags, as_bags
+from sparsehopfield.estimators._bags import Bags, as_bags, bags_of_one, is_one_table
+from sparsehopfield.estimators._base import checked_weights, restores, validated
+from sparsehopfield.estimators._classes import checked_classes
 from sparsehopfield.estimators._network import Network
 from sparsehopfield.optim import AdamW, Annealing, ExponentialDecay, clip_gradients
 
@@ -35,7 +36,7 @@ AT_ONCE = 512  # bags in one forward pass that has no backward pass
 SQUARES_AT_ONCE = 16  # the same where the weights of all pairs of instances come back
 
 
-class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
+class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Classifier of bags in two classes, trained on labels of whole bags; it shows which instances mattered.
 
     The network: standardised instances -> `embedding` -> Hopfield layer over each bag -> `activation` -> one vector a
@@ -222,13 +223,15 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     # --- fitting ------------------------------------------------------------------------------------
 
-    def fit(self, bags: Any, y: Any, bag_ids: Any = None, validation: Any = None) -> Self:
+    @restores
+    def fit(self, bags: Any, y: Any, bag_ids: Any = None, validation: Any = None, sample_weight: Any = None) -> Self:
         """Train.
 
         Parameters
         ----------
-        bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or of shape (R, e) with `bag_ids`
-            Data frames of numbers, too. Missing values and masked entries are refused.
+        bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or of shape (R, e)
+            Data frames of numbers, too. Missing values and masked entries are refused. In an array of shape (R, e) the
+            bag of each row is told by `bag_ids`; without these each row is a bag of one instance.
         y : array_like of shape (B,)
             One label a bag, of two classes; with `bag_ids` in the order of `numpy.unique(bag_ids)`.
         bag_ids : array_like of shape (R,), optional
@@ -237,6 +240,10 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
         validation : (bags, y), optional
             Evaluated after every epoch for `history_`, and for nothing else; its bags may be a tuple (X, bag_ids).
+        sample_weight : array_like of shape (B,), at least 0, optional
+            How much each bag counts in the loss, in the scale of the features, and in what `history_` tells of the
+            training bags and the inner split. A bag of weight 0 is as if it were not there. One of weight w counts as w
+            copies would, but is drawn once in an epoch: the same network comes out where a step takes all bags.
 
         Returns
         -------
@@ -247,39 +254,51 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault: no bags, an empty bag, other widths, NaN, ids that do not fit, one class.
+            The estimator is then as it was.
         """
         self._check_parameters()
-        training = as_bags(bags, bag_ids, self.dtype)
-        y = _checked_labels("y", y)
+        training = self._as_bags(bags, bag_ids, reset=True)
+        if y is None:
+            raise ValueError("y: requires y to be passed, but the target y is None")
+        y = checked_classes("y", y)
+        weight = checked_weights(sample_weight, len(training))
+        if weight is not None and len(y) == len(training):
+            if not weight.any():
+                raise ValueError("sample_weight: at least one must be positive; all are zero")
+            kept = np.flatnonzero(weight)
+            training, y, weight = training.take(kept), y[kept], weight[kept] / weight[kept].mean()
         classes = np.unique(y)
         if len(classes) != 2:
-            raise ValueError(f"y: needs two classes, got {len(classes)}: {classes[:10].tolist()}")
-        labels = _as_zeros_and_ones("y", y, training, classes)
-        self.classes_, self.n_features_in_ = classes, training.width
+            count = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+            raise ValueError(
+                f"y: needs two classes, got {count}: {classes[:10].tolist()}. Only binary classification is supported."
+            )
+        self.classes_ = classes
+        examples = _Examples(training, _as_zeros_and_ones("y", y, training, classes), weight)
         try:
             state = check_random_state(self.random_state)
         except ValueError as error:
             raise ValueError(f"random_state: {short(error, quote=False)}") from None
         random = np.random.default_rng(state.randint(2**31, size=4))
-        monitored = {}
+        monitored: dict[str, _Examples] = {}
         if self.validation_fraction > 0:
-            train, inner = self._split(labels, int(random.integers(2**31)))
-            monitored["inner_"] = training.take(inner), labels[inner]
-            training, labels = training.take(train), labels[train]
-        self._fit_scale(training)
+            train, inner = self._split(examples.labels, int(random.integers(2**31)))
+            examples, monitored["inner_"] = examples.take(train), examples.take(inner)
+        self._fit_scale(examples)
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
-            validation_bags = self._check_width(as_bags(validation[0], None, self.dtype))
-            y = _checked_labels("validation", validation[1])
-            monitored["validation_"] = validation_bags, _as_zeros_and_ones("validation", y, validation_bags, classes)
-        training = self._scaled(training)
-        monitored = {name: (self._scaled(b), t) for name, (b, t) in monitored.items()}
+            validation_bags = self._as_bags(validation[0], None)
+            y = checked_classes("validation", validation[1])
+            labels = _as_zeros_and_ones("validation", y, validation_bags, classes)
+            monitored["validation_"] = _Examples(validation_bags, labels, None)
+        examples, *others = (e._replace(bags=self._scaled(e.bags)) for e in (examples, *monitored.values()))
+        monitored = dict(zip(monitored, others, strict=True))
         best = None
         for i in range(self.restarts):
             (generator,) = random.spawn(1)
             title = f"restart {i + 1} of {self.restarts}, " if i else ""
-            run = self._train(training, labels, monitored, generator, title)
+            run = self._train(examples, monitored, generator, title)
             if best is None or run.merit > best.merit:  # the first of equals
                 best = run
             if best.merit[0] == 1:  # every inner bag is right: nothing is left to choose by
@@ -301,8 +320,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return np.sort(train), np.sort(inner)
 
     @ignoring_float_errors()
-    def _train(self, bags: Bags, labels: Array, monitored: dict[str, Any], random: Any, title: str) -> _TrainingRun:
-        """Train one network; evaluate it on the monitored (bags, labels) after every epoch."""
+    def _train(self, examples: _Examples, monitored: dict[str, _Examples], random: Any, title: str) -> _TrainingRun:
+        """Train one network; evaluate it on the monitored examples after every epoch."""
         network = self._make_network(random)
         optimizer = AdamW(network, self.learning_rate, weight_decay=self.weight_decay)
         schedules: list[Any] = [ExponentialDecay(optimizer, self.learning_rate_decay), *self._annealing(network)]
@@ -311,16 +330,17 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         with self._progress_bar(title) as bar:
             for epoch in range(1, self.epochs + 1):
                 try:
-                    logits = self._train_epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
+                    order = random.permutation(len(examples.bags))
+                    logits = self._train_epoch(network, optimizer, examples, order)
                 except (ValueError, OverflowError) as error:
                     if epoch == 1 and all(np.isfinite(p.value**2).all() for p in network.parameters().values()):
                         raise
                     raise ValueError(  # it has worked before, so numbers have grown beyond all bounds
                         f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
                     ) from error
-                _record(history, "", labels, logits)
-                for name, (others, their_labels) in monitored.items():
-                    _record(history, name, their_labels, _logits(network, others))
+                _record(history, "", examples, logits)
+                for name, others in monitored.items():
+                    _record(history, name, others, _logits(network, others.bags))
                 for schedule in schedules:
                     schedule.step()
                 if bar is not None:
@@ -339,14 +359,16 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         assert best is not None
         return best._replace(history={name: np.array(values) for name, values in history.items()})
 
-    def _train_epoch(self, network: Network, optimizer: AdamW, bags: Bags, labels: Array, order: Array) -> Array:
+    def _train_epoch(self, network: Network, optimizer: AdamW, examples: _Examples, order: Array) -> Array:
         """Train on all bags once; return their logits, each from before the step of its batch."""
+        bags, labels, weight = examples
         parameters = network.parameters()
         logits = np.empty(len(bags), self.dtype)
         for first in range(0, len(bags), self.batch_size):
             batch = order[first : first + self.batch_size]
             logits[batch] = out = network.forward(bags.take(batch), train=True)
-            network.backward((expit(out) - labels[batch]) / len(batch))
+            grad = expit(out) - labels[batch]
+            network.backward((grad if weight is None else grad * weight[batch]) / len(batch))
             if self.max_norm is not None:
                 clip_gradients(parameters, self.max_norm)
             optimizer.step()
@@ -442,9 +464,34 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (B, quantity * output_size) for "pooling", else (B, output_size)
+            Or a data frame, as `set_output` says. (One of pandas takes its index from `bags` if these are a data frame,
+            which has one row a bag only without `bag_ids`.)
         """
         network, prepared = self._fitted(), self._as_scaled_bags(bags, bag_ids)
         return np.concatenate([network.pooled(part) for part in prepared.parts(AT_ONCE)])
+
+    def fit_transform(self, bags: Any, y: Any, bag_ids: Any = None, **fit_params: Any) -> Any:
+        """Train, and compute one vector for each bag.
+
+        Parameters
+        ----------
+        bags, y, bag_ids
+            As in `fit`.
+        **fit_params
+            Other arguments of `fit`, by name.
+
+        Returns
+        -------
+        ndarray, as `transform` returns
+        """
+        return self.fit(bags, y, bag_ids, **fit_params).transform(bags, bag_ids)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Return how many numbers `transform` makes of a bag; scikit-learn names them."""
+        check_is_fitted(self)
+        (last,) = (a for name, a in self.weights_.items() if name.startswith("head.") and name.endswith(".weight"))
+        return int(last.shape[1])
 
     @ignoring_float_errors()
     def bag_weights(self, bags: Any, bag_ids: Any = None, *, per_head: bool = False) -> list[Array]:
@@ -468,7 +515,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = [self.dtype]
         tags.classifier_tags.multi_class = False
         tags.non_deterministic = self.random_state is None
         return tags
@@ -525,21 +573,31 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     def _as_scaled_bags(self, bags: Any, bag_ids: Any) -> Bags:
         """Check and scale bags for the network."""
-        return self._scaled(self._check_width(as_bags(bags, bag_ids, self.dtype)))
+        return self._scaled(self._as_bags(bags, bag_ids))
 
-    def _check_width(self, bags: Bags) -> Bags:
-        """Return the bags; raise unless they have the features of those fitted."""
-        if bags.width != self.n_features_in_:
-            raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {bags.width}")
-        return bags
+    def _as_bags(self, bags: Any, bag_ids: Any, *, reset: bool = False) -> Bags:
+        """Return bags, checked. reset: their features become those of the estimator, else they must be the same."""
+        if bag_ids is None and is_one_table(bags):
+            rows = validated(self, {"bags": bags}, reset=reset)
+            return bags_of_one(rows, self.dtype)
+        made = as_bags(bags, bag_ids, self.dtype)
+        if reset:
+            self.n_features_in_ = made.width
+            self.__dict__.pop("feature_names_in_", None)
+        elif made.width != self.n_features_in_:
+            raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {made.width}")
+        return made
 
     @ignoring_float_errors()
-    def _fit_scale(self, bags: Bags) -> None:
+    def _fit_scale(self, examples: _Examples) -> None:
         """Set `mean_` and `scale_`, by which features are scaled, from these bags."""
+        bags, _, weight = examples
         rows = bags.rows.reshape(-1, bags.width)
         self.mean_, self.scale_ = np.zeros(bags.width), np.ones(bags.width)
         if self.standardize:
-            self.mean_, self.scale_ = dense.feature_scale(rows)
+            self.mean_, self.scale_ = dense.feature_scale(
+                rows, None if weight is None else np.repeat(weight, bags.sizes)
+            )
         elif self.signed:
             if rows.min() < 0 or rows.max() > 1:
                 raise ValueError(f"signed: needs features from 0 to 1, got {rows.min():g} to {rows.max():g}")
@@ -560,6 +618,19 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return tqdm(total=self.epochs, desc=f"{title}training", unit=" epochs")
 
 
+class _Examples(NamedTuple):
+    """Bags, their labels 0 or 1, (B,), and how much each counts, (B,), 1 on average; None: 1."""
+
+    bags: Bags
+    labels: Array
+    weight: Array | None
+
+    def take(self, positions: Array) -> _Examples:
+        """Return the examples at some positions, in their order."""
+        weight = None if self.weight is None else self.weight[positions] / self.weight[positions].mean()
+        return _Examples(self.bags.take(positions), self.labels[positions], weight)
+
+
 class _TrainingRun(NamedTuple):
     """The outcome of one training: the best weights, their epoch, their merit (`_merit`), and the history."""
 
@@ -569,21 +640,13 @@ class _TrainingRun(NamedTuple):
     history: dict[str, Array]
 
 
-def _checked_labels(name: str, y: Any) -> Array:
-    """Return one label for each bag, of any type, checked; errors begin with the name."""
-    y = as_labels(name, y)
-    try:
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-    except (TypeError, ValueError) as error:  # scikit-learn's, which name nothing
-        raise ValueError(f"{name}: {short(error, quote=False)}") from None
-    return np.asarray(y)
-
-
 def _as_zeros_and_ones(name: str, y: Array, bags: Bags, classes: Array) -> Array:
     """Return the labels as 0 and 1, the second class 1; raise unless there is one for each bag."""
     if len(y) != len(bags):
-        raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}")
+        hint = (
+            "; without bag_ids each row is a bag of its own" if bags.offsets is None and bags.rows.shape[1] == 1 else ""
+        )
+        raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}{hint}")
     index_of = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
     if unknown := set(y.tolist()) - index_of.keys():
         raise ValueError(f"{name}: label {short(unknown.pop())} is not among those fitted, {short(classes.tolist())}")
@@ -596,25 +659,24 @@ def _logits(network: Network, bags: Bags) -> Array:
     return np.concatenate([network.forward(part) for part in bags.parts(AT_ONCE)])
 
 
-def _record(history: dict[str, list[float]], prefix: str, labels: Array, logits: Array) -> None:
+def _record(history: dict[str, list[float]], prefix: str, examples: _Examples, logits: Array) -> None:
     """Append loss, accuracy and AUC of these bags to the history, under names with this prefix."""
+    _, labels, weight = examples
+    loss = (np.logaddexp(0, logits) - labels * logits).astype(np.float64)
     values = {
-        "loss": float(np.mean(np.logaddexp(0, logits) - labels * logits, dtype=np.float64)),
-        "accuracy": float(np.mean((logits > 0) == labels)),
-        "auc": _auc(labels, logits),
+        "loss": float(np.average(loss, weights=weight)),
+        "accuracy": float(np.average((logits > 0) == labels, weights=weight)),
+        "auc": _auc(labels, logits, weight),
     }
     for name, value in values.items():
         history.setdefault(prefix + name, []).append(value)
 
 
-def _auc(labels: Array, logits: Array) -> float:
-    """Compute the area under the ROC curve: the share of pairs with the positive above the negative; ties count
-    half.
-    """
-    positive, negative = logits[labels == 1], np.sort(logits[labels == 0])
-    pairs = len(positive) * len(negative)
-    below = np.searchsorted(negative, positive, "left").sum() + np.searchsorted(negative, positive, "right").sum()
-    return float(below / 2 / pairs) if pairs else float("nan")
+def _auc(labels: Array, logits: Array, weight: Array | None = None) -> float:
+    """Return the area under the ROC curve; NaN where there is one class only, or a logit that is not finite."""
+    if labels.min() == labels.max() or not np.isfinite(logits).all():
+        return float("nan")
+    return float(roc_auc_score(labels, logits, sample_weight=weight))
 
 
 def _merit(history: dict[str, list[float]], criterion: str) -> tuple[float, float]:

@@ -5,7 +5,6 @@ Nothing here is fast or needs to be: an explanation is of one query, for a perso
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core, reference
+from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import (
     Array,
@@ -134,9 +134,10 @@ class Explanation:
         return "\n\n".join(filter(None, parts))
 
     def _repr_html_(self) -> str:
-        paragraphs = [f"<p>{html.escape(text)}</p>" for text in (self._heading(), *self._notes())]
-        patterns, stages = map(_html_table, self._tables())
-        return "\n".join([paragraphs[0], patterns, *paragraphs[1:], stages])
+        patterns, stages = self._tables()
+        return "\n".join(
+            [html.table(patterns, self._heading()), html.paragraphs("\n".join(self._notes())), html.table(stages)]
+        )
 
     def plot(self, shape: Sequence[int] | None = None) -> Figure:
         """Draw the query, the state and the patterns that carry it, or bars where patterns are no images.
@@ -374,12 +375,3 @@ def _scale_to_unit(image: Array) -> Array:
     """Scale an image so that its numbers go from 0 to 1."""
     low, high = float(image.min()), float(image.max())
     return (image - low) / (high - low or 1.0)
-
-
-def _html_table(lines: Sequence[Sequence[str]]) -> str:
-    """Format lines of cells as an HTML table, the first as its head."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return "\n".join(["<table>", row(lines[0], "th"), *(row(line, "td") for line in lines[1:]), "</table>"])

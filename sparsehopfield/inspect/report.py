@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import _core
+from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_image_shape, ignoring_float_errors
-from sparsehopfield._engine.text import aligned
+from sparsehopfield._engine.text import QUANTILES, aligned, quantiles
 from sparsehopfield.inspect.certificates import Capacity, Certificates
 
 if TYPE_CHECKING:
@@ -119,21 +120,42 @@ class Report:
     capacity: Capacity | None
 
     def __str__(self) -> str:
+        tables = [aligned(lines) for lines in self._tables()]
+        return "\n\n".join([self.description, "\n".join(self._stored()), *tables, "\n".join(self._notes())])
+
+    def __repr__(self) -> str:
+        certified, m = self.storage[self.similarity].certified, len(self.margins)
+        return f"Report(at beta {self.beta:.6g} {certified} of {m} patterns are certified; print it for the page)"
+
+    def _repr_html_(self) -> str:
+        tables = [html.table(lines) for lines in self._tables()]
+        stored, notes = "\n".join(self._stored()), "\n".join(self._notes())
+        return "\n".join([html.paragraphs(self.description, stored), *tables, html.paragraphs(notes)])
+
+    def _stored(self) -> list[str]:
+        """Return in a line for each similarity how many patterns are stored."""
         m = len(self.margins)
         storage_lines = [
             f"{name}: {storage.certified} of {m} patterns ({storage.certified / m:.1%}) are certified to be stored"
             for name, storage in self.storage.items()
         ]
+        return [f"at beta {self.beta:.6g}", *storage_lines]
+
+    def _tables(self) -> list[list[list[str]]]:
+        """Return the lines of the tables that have any."""
+        tables = self._betas(), self._quantiles(), self._smallest_margins()
+        return [lines for lines in tables if len(lines) > 1]
+
+    def _notes(self) -> list[str]:
+        """Return sentences about what the tables leave out."""
+        m = len(self.margins)
         impossible = m - self.storage[self.similarity].possible
         notes = [f"without a margin under {self.similarity}, so that no beta certifies them: {impossible}"]
         exact = f", of which {self.exact_copies} are exact copies" if self.copies else ""
         notes += [f"within rounding of another: {self.copies}{exact}"]
         if self.capacity:
             notes.append(str(self.capacity))
-        parts = [self.description, "\n".join([f"at beta {self.beta:.6g}", *storage_lines])]
-        tables = self._betas(), self._quantiles(), self._smallest_margins()
-        parts += [aligned(lines) for lines in tables if len(lines) > 1]
-        return "\n\n".join([*parts, "\n".join(notes)])
+        return notes
 
     def _betas(self) -> list[list[str]]:
         """Return the lines of a table: the smallest beta that certifies a share of the patterns, by similarity."""
@@ -146,12 +168,11 @@ class Report:
 
     def _quantiles(self) -> list[list[str]]:
         """Return the lines of a table: quantiles of margins and radii."""
-        lines = [["of the patterns", "least", "10%", "half", "90%", "most"]]
+        lines = [["of the patterns", *QUANTILES]]
         reached = self.radii[self.radii >= 0]
         for name, numbers in (("margin", self.margins), ("radius, where certified", reached)):
             if len(numbers):
-                quantiles = np.quantile(numbers, (0, 0.1, 0.5, 0.9, 1), method="lower")
-                lines.append([name, *(f"{x:.4g}" for x in quantiles)])
+                lines.append([name, *quantiles(numbers)])
         return lines
 
     def _smallest_margins(self) -> list[list[str]]:

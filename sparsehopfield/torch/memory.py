@@ -726,6 +726,9 @@ class HopfieldMemory:
     def __repr__(self) -> str:
         return repr(self._memory)
 
+    def _repr_html_(self) -> str:
+        return self._memory._repr_html_()
+
     # --- what is stored ---------------------------------------------------------------------------
 
     @property

@@ -380,28 +380,57 @@ def _mask(structure: Any) -> Callable[[Sound], Any]:
 def _classifier(s: Sound) -> Any:
     from sparsehopfield.estimators import HopfieldClassifier
 
-    def fit(X: Any, y: Any, Q: Any, **options: Any) -> Any:
-        return HopfieldClassifier(**options).fit(X, y).predict_proba(Q)
+    def fit(X: Any, y: Any, sample_weight: Any, Q: Any, return_certificate: Any, **options: Any) -> Any:
+        model = HopfieldClassifier(**options).fit(X, y, sample_weight)
+        model.partial_fit(X, y, sample_weight=sample_weight)
+        return model.predict_proba(Q), model.predict(Q, return_certificate), model.predict_leave_one_out()
 
     options = {"beta": 1.0, "separation": "sparsemax", "similarity": "euclidean", "max_steps": 2, "tol": 0.1}
-    return fit, {"X": s.x, "y": [0, 1, 0, 1, 1, 0], "Q": s.q, "structure": None, **options}
+    rows = {"X": s.x, "y": [0, 1, 0, 1, 1, 0], "sample_weight": None, "Q": s.q, "return_certificate": True}
+    return fit, {**rows, "structure": None, **options}
+
+
+def _regressor(s: Sound) -> Any:
+    from sparsehopfield.estimators import HopfieldRegressor
+
+    def fit(X: Any, y: Any, sample_weight: Any, Q: Any, **options: Any) -> Any:
+        model = HopfieldRegressor(**options).fit(X, y, sample_weight)
+        model.partial_fit(X, y, sample_weight=sample_weight)
+        return model.predict(Q), model.predict_leave_one_out()
+
+    options = {"beta": 1.0, "separation": "sparsemax", "similarity": "euclidean", "max_steps": 2, "tol": 0.1}
+    rows = {"X": s.x, "y": [0.0, 1, 0, 1, 1, 0], "sample_weight": [1.0, 2, 1, 0, 1, 1], "Q": s.q}
+    return fit, {**rows, "structure": None, **options}
+
+
+def _detector(s: Sound) -> Any:
+    from sparsehopfield.estimators import HopfieldOutlierDetector
+
+    def fit(X: Any, sample_weight: Any, Q: Any, **options: Any) -> Any:
+        model = HopfieldOutlierDetector(**options, novelty=True).fit(X, sample_weight=sample_weight)
+        model.partial_fit(X, sample_weight=sample_weight)
+        return model.predict(Q), model.decision_function(Q)
+
+    options = {"beta": 1.0, "separation": "sparsemax", "similarity": "euclidean", "contamination": 0.1}
+    return fit, {"X": s.x, "sample_weight": [1.0, 2, 1, 0, 1, 1], "Q": s.q, "structure": None, **options}
 
 
 def _retriever(s: Sound) -> Any:
     from sparsehopfield.estimators import HopfieldRetriever
 
-    def fit(X: Any, Q: Any, **options: Any) -> Any:
-        return HopfieldRetriever(**options).fit(X).transform(Q)
+    def fit(X: Any, sample_weight: Any, Q: Any, return_certificate: Any, **options: Any) -> Any:
+        return HopfieldRetriever(**options).fit(X, None, sample_weight).transform(Q, return_certificate)
 
     options = {"beta": 1.0, "separation": "sparsemax", "similarity": "euclidean", "max_steps": 5, "tol": None}
-    return fit, {"X": s.x, "Q": s.q, "structure": None, **options}
+    rows = {"X": s.x, "sample_weight": None, "Q": s.q, "return_certificate": True}
+    return fit, {**rows, "structure": None, **options}
 
 
 def _mil(s: Sound) -> Any:
     from sparsehopfield.estimators import HopfieldMILClassifier
 
-    def fit(bags: Any, y: Any, bag_ids: Any, **options: Any) -> Any:
-        made = HopfieldMILClassifier(**options).fit(bags, y, bag_ids)
+    def fit(bags: Any, y: Any, bag_ids: Any, sample_weight: Any, **options: Any) -> Any:
+        made = HopfieldMILClassifier(**options).fit(bags, y, bag_ids, sample_weight=sample_weight)
         return made.predict_proba(bags, bag_ids)
 
     options: dict[str, Any] = {"epochs": 1, "batch_size": 2, "hidden_size": 2, "num_heads": 1, "random_state": 0}
@@ -411,7 +440,7 @@ def _mil(s: Sound) -> Any:
     options |= {"early_stopping": None, "patience": None, "restarts": 1, "initial_std": 0.02, "verbose": 0}
     options |= {"dtype": "float32", "standardize": True, "structure": None, "head_dropout": 0.1, "output_size": None}
     rows, ids = s.bags.reshape(-1, D), np.repeat(np.arange(N), 5)
-    return fit, {"bags": rows, "y": [0, 1, 0], "bag_ids": ids, **options}
+    return fit, {"bags": rows, "y": [0, 1, 0], "bag_ids": ids, "sample_weight": None, **options}
 
 
 def _loader(function: Any, folder: str, **more: Any) -> Callable[[Sound], Any]:
@@ -696,6 +725,8 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "Window.mask": _mask(structures.Window(1)),
     "RandomMask.mask": _mask(structures.RandomMask(2)),
     "estimators.HopfieldClassifier": _classifier,
+    "estimators.HopfieldOutlierDetector": _detector,
+    "estimators.HopfieldRegressor": _regressor,
     "estimators.HopfieldRetriever": _retriever,
     "estimators.HopfieldMILClassifier": _mil,
 }

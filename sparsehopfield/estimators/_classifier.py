@@ -1,0 +1,279 @@
+"""Classification by association: what the memory mixes are the classes of its rows."""
+
+from __future__ import annotations
+
+from typing import Any, Self, cast
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+
+from sparsehopfield._engine.checks import Array, as_flag, as_whole, ignoring_float_errors
+from sparsehopfield._engine.text import short
+from sparsehopfield.estimators._base import SupervisedEstimator, checked_weights, restores
+from sparsehopfield.estimators._classes import checked_classes
+
+
+class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
+    """Classifier by association: the classes of the stored rows, weighted as the memory weights the rows.
+
+    Parameters
+    ----------
+    beta : float, positive, or "auto"
+        Inverse temperature. With "euclidean" similarity, softmax at beta is the Nadaraya-Watson estimate with the
+        kernel exp(-beta |x - xi|^2 / 2), and sparsemax gives weight to no row whose score is 1 / beta below the
+        best. It has the unit of 1 / X^2: standardise the features, and search it on a logarithmic grid. "auto" does,
+        by predictions of the stored rows that do not see themselves (`sparsehopfield.suggestion.best_beta`).
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
+        The separation map. Polynomial is refused: its weights may be negative or all zero.
+    similarity : {"euclidean", "dot", "cosine"}
+        The similarity of scores.
+    max_steps : int, at least 1
+        1 takes the association of the row itself; with more, the row is first updated until it converges.
+    tol : float, at least 0, optional
+        As in HopfieldRetriever.
+    structure : Structure, optional
+        As in HopfieldRetriever: softmax with `TopK(k)` is a classifier of k neighbours, weighted by their kernels.
+
+    Attributes
+    ----------
+    memory_ : HopfieldMemory
+        A copy of the rows, without those of sample weight 0, with their classes as values, one column each.
+    beta_ : float
+        The inverse temperature that is used.
+    classes_ : ndarray of shape (n_classes,)
+    certified_ : ndarray of bool, shape (M,)
+        As in HopfieldRetriever: such a row, asked for again, gets its own class, with probability 1.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Warns
+    -----
+    RetrievalWarning
+        If `max_steps` is above 1 and rows still move after so many updates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> float(cross_val_score(HopfieldClassifier(beta=2.0), X, y).mean().round(2))
+    0.97
+
+    The same without refitting: every row is classified by all others.
+
+    >>> model = HopfieldClassifier(beta=2.0).fit(X, y)
+    >>> float((model.predict_leave_one_out() == y).mean().round(2))
+    0.97
+    """
+
+    classes_: Array
+
+    @restores
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Store the rows with their classes.
+
+        Parameters
+        ----------
+        X : array_like of shape (M, d)
+        y : array_like of shape (M,)
+        sample_weight : array_like of shape (M,), at least 0, optional
+            A row of weight w counts as w copies of it; one of weight 0 is as if it were not there.
+
+        Returns
+        -------
+        HopfieldClassifier
+            This estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault. The estimator is then as it was.
+        """
+        return self._fit(X, y, None, sample_weight)
+
+    @restores
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Store more rows behind those that are there.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`. The rows become numbers of the dtype that is stored.
+        classes : array_like of shape (n_classes,)
+            All classes that will ever come. Needed in the first call, unless `fit` came before; later it may be left
+            out.
+
+        Returns
+        -------
+        HopfieldClassifier
+            This estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault. The estimator is then as it was.
+
+        Notes
+        -----
+        A row costs a pass over it, however many there are: their space doubles now and then. `beta_` stays what the
+        first call made it.
+
+        Examples
+        --------
+        >>> model = HopfieldClassifier(beta=8.0)
+        >>> for x, y in [([0.0, 0.0], "a"), ([1.0, 0.0], "b"), ([0.0, 1.0], "b")]:
+        ...     model = model.partial_fit([x], [y], classes=["a", "b"])
+        >>> model.predict([[0.1, 0.9]]).tolist()
+        ['b']
+        """
+        if not self._is_fitted():
+            if classes is None:
+                raise ValueError("classes: the first call of partial_fit needs all classes that will ever come")
+            return self._fit(X, y, np.unique(checked_classes("classes", classes)), sample_weight)
+        if classes is not None and not np.array_equal(np.unique(checked_classes("classes", classes)), self.classes_):
+            raise ValueError(
+                f"classes: must be those of the first call, {short(self.classes_.tolist())}, got {short(classes)}"
+            )
+        rows, _ = self._validated(X, y, reset=False)
+        votes = self._votes(checked_classes("y", y), self.classes_)
+        self._store_more(rows, votes, checked_weights(sample_weight, len(rows)))
+        return self
+
+    def _fit(self, X: Any, y: Any, classes: Array | None, sample_weight: Any) -> Self:
+        """Store the rows with their classes; None: those that there are."""
+        self._check_weights_of_map()
+        rows, _ = self._validated(X, y)
+        y = checked_classes("y", y)
+        weight = checked_weights(sample_weight, len(rows))
+        if weight is not None:
+            self._check_weights_fit(weight, self.structure)
+        classes = np.unique(y if weight is None else y[weight > 0]) if classes is None else classes
+        if weight is not None:  # what is not there may be of a class that is not there
+            kept = weight > 0
+            rows, y, weight = rows[kept], y[kept], weight[kept]
+        votes = self._votes(y, classes)
+        self._store(
+            rows,
+            votes,
+            weight,
+            lambda memory, weight: self._best_beta(memory, votes.argmax(axis=1), "classification", weight),
+        )
+        self.classes_ = classes
+        return self
+
+    @staticmethod
+    def _votes(y: Array, classes: Array) -> Array:
+        """Return 1 for each row's class and 0 for all others, (M, n_classes)."""
+        known = classes.tolist()
+        at = {label: i for i, label in enumerate(known)}  # Python compares numbers of any type exactly
+        try:
+            index = [at[label] for label in y.tolist()]
+        except KeyError as error:
+            raise ValueError(f"y: label {short(error.args[0])} is not among the classes {short(known)}") from None
+        votes = np.zeros((len(index), len(classes)), np.float32)
+        votes[np.arange(len(index)), index] = 1
+        return votes
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the weight of each class.
+
+        Parameters
+        ----------
+        X : array_like of shape (N, d)
+
+        Returns
+        -------
+        ndarray of shape (N, n_classes)
+            Each row sums to 1. With sparse maps most entries are exactly 0: a class that no row near the query has.
+        """
+        return _probabilities(self._retrieve(self._queries(X)))
+
+    def predict(self, X: Any, return_certificate: bool = False) -> Any:
+        """Return the class with the largest weight, the first of several.
+
+        Parameters
+        ----------
+        X : array_like of shape (N, d)
+        return_certificate : bool
+            Whether to return besides which answers are certified.
+
+        Returns
+        -------
+        ndarray of shape (N,), or with return_certificate a tuple of it and an ndarray of bool of shape (N,)
+            A certified answer is provably what exact arithmetic gives: all rows that have weight are of this class,
+            whatever rounding does, so that its probability is 1. (With `max_steps` above 1: the first update provably
+            takes the query to one stored row of this class, where it stays.) It says nothing about whether the class
+            is right. Where the mask is False, nothing is said.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault; with return_certificate `separation` if the map gives weight to every row.
+
+        Examples
+        --------
+        >>> model = HopfieldClassifier(beta=4.0).fit([[0.0], [1.0], [3.0]], ["a", "a", "b"])
+        >>> answers, certified = model.predict([[0.4], [1.9]], return_certificate=True)
+        >>> answers.tolist(), certified.tolist()
+        (['a', 'a'], [True, False])
+        """
+        queries = self._queries(X)
+        answers = self._answers(_probabilities(self._retrieve(queries)))
+        if not as_flag("return_certificate", return_certificate):
+            return answers
+        self._check_certifiable()
+        if as_whole("max_steps", self.max_steps, 1) > 1:
+            return answers, self._certified_rows(queries)
+        votes = self.memory_.values
+        snapshot = self.memory_._certifiable_snapshot()
+        group = snapshot.certificates.certify_groups(
+            queries, self._certifying_beta(), self.memory_._separation[1], votes.argmax(axis=1)
+        )
+        return answers, group >= 0
+
+    def predict_proba_leave_one_out(self) -> Array:
+        """Return the weight of each class for the stored rows themselves, where none sees itself.
+
+        Returns
+        -------
+        ndarray of shape (M, n_classes)
+            What M estimators would answer that are fitted with all rows but one, each asked for the row it lacks, at
+            `beta_`: to the bit wherever results are the same bits (docs/reference/promises.md, P1). A class that only
+            this row has gets 0. A row of sample weight w is left out with all its copies.
+
+        Raises
+        ------
+        ValueError
+            If one row is stored, or the structure is another than `TopK`.
+
+        Notes
+        -----
+        Costs what predicting M rows does.
+        """
+        return _probabilities(self._retrieve_leaving_one_out())
+
+    def predict_leave_one_out(self) -> Array:
+        """Return the class of each stored row as all other rows predict it.
+
+        Returns
+        -------
+        ndarray of shape (M,)
+            The class with the largest weight of `predict_proba_leave_one_out`, the first of several.
+
+        Raises
+        ------
+        ValueError
+            As there.
+        """
+        return self._answers(self.predict_proba_leave_one_out())
+
+    def _answers(self, probabilities: Array) -> Array:
+        """Return the likeliest class of each row, the first of several."""
+        best = probabilities.argmax(axis=1)
+        return self.classes_[best]
+
+
+@ignoring_float_errors()
+def _probabilities(weights: Array) -> Array:
+    """Return the weights of classes, each row divided by its sum."""
+    return cast(Array, weights / weights.sum(axis=1, keepdims=True))
