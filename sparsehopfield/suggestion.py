@@ -132,7 +132,7 @@ def best_beta(
     """Return the inverse temperature at which the memory best predicts rows that it does not see.
 
     Each of some stored rows is predicted by all others, at powers of 2 over the range in which beta matters, and at
-    steps of sqrt(2) beside the best. Of more than 8192 rows the best power of 2 is found among 8192, and the best of
+    steps of sqrt(2) beside the best. Of more than 16,384 rows the best power of 2 is found among 8192, and the best of
     all from there on, since beta grows with the number of rows.
 
     Parameters
@@ -163,7 +163,7 @@ def best_beta(
 
     Notes
     -----
-    Costs some 20 updates of the rows that are left out, or 6 where there are more than 8192 rows. None of these sees
+    Costs some 20 updates of the rows that are left out, or 6 where there are more than 16,384 rows. None of these sees
     itself, so that the score is the one of as many memories, each without one row.
 
     Examples
@@ -285,7 +285,7 @@ class _Search:
         m = len(self.memory)
         if m == 1:
             return 1.0, np.inf
-        if start is None and m > PART:
+        if start is None and m > 2 * PART:
             start = self._of_part().best()[0]
         octaves = _octaves(self.memory, self.rows) if start is None else (round(np.log2(start)),) * 2
         loss = {float(k): self.loss(2.0**k) for k in range(octaves[0], octaves[1] + 1)}
@@ -321,8 +321,8 @@ class _Search:
 
 
 def _part(m: int, positions: Positions) -> Positions:
-    """Return the positions of about PART of m rows, evenly spaced, and these; all if there are no more."""
-    if m <= PART:
+    """Return the positions of about PART of m rows, evenly spaced, and these; all if m is at most twice PART."""
+    if m <= 2 * PART:
         return np.arange(m)
     return np.union1d(np.linspace(0, m - 1, PART).astype(np.int64), positions)
 
@@ -411,7 +411,7 @@ class Suggestion:
     queried : ndarray of int64
         Positions of the queries that were looked at.
     part : ndarray of int64
-        Positions of the rows of X, all if there are no more than 8192, among which models were compared.
+        Positions of the rows of X, all if there are at most 16,384, among which models were compared.
     shape : tuple of int
         (M, d), of X.
     task : {"classification", "regression"} or None
@@ -796,9 +796,11 @@ def _retrieving(study: _Study, similarity: str, separation: Separation) -> float
     )
     call = f"(s.memory(X).retrieve({ASKED}, max_steps={STEPS}, return_info=True)[1].support_size == 1).mean()"
     study.add("beta", beta, reason, share, call)
-    gap = np.median(found.gap)
-    reason = f"The usual query's best row leads by {gap:.3g}; with {required / beta:.3g} it has all the weight at once."
-    study.add("beta", beta, reason, gap, f"np.median(s.memory(X).certify({ASKED}).gap)")
+    lead = float(np.median(found.gap))
+    reason = (
+        f"The usual query's best row leads by {lead:.3g}; with {required / beta:.3g} it has all the weight at once."
+    )
+    study.add("beta", beta, reason, lead, f"np.median(s.memory(X).certify({ASKED}).gap)")
     _add_spacing(study, beta)
     return beta
 
@@ -933,7 +935,8 @@ def _choose_structure(
         call = f"s.memory(X, structure=None).associate(({call})[:{WEIGHED}], top={k}).sum(axis=1).min()"
         reason = f"The {k} best of {m} rows have {_percent(evidence)} of the weight; the others need not be weighed."
         if k is None:
-            reason, evidence, call = f"The weight is spread over more than {COMPARED} rows or half of all.", m, "len(X)"
+            reason = f"The weight is spread over more than {COMPARED} rows or half of all."
+            evidence, call = float(m), "len(X)"
     structure = None if k is None else TopK(k)
     study.add("structure", structure, reason, evidence, call)
     reason = f"The rows take {in_bytes(memory.nbytes)}; calls build an index of 8-bit codes beside them where it pays."

@@ -11,7 +11,7 @@ QUANTILES = {"least": 0.0, "10%": 0.1, "half": 0.5, "90%": 0.9, "most": 1.0}
 
 
 def aligned(lines: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
-    """Return lines of cells as one text, columns as wide as their widest cells: those in `left` flush left, others right."""
+    """Return lines of cells as one text: every column as wide as its widest cell, flush right or, of `left`, left."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     pads = [str.ljust if column in left else str.rjust for column in range(len(widths))]
     padded = (
