@@ -2,12 +2,12 @@
 
     python benchmarks/estimators.py --data folder --output estimators.json
 
-"One sgemm" is np.matmul(X[i : i + 2000], X.T, out=o) in float32 for all i, by NumPy's OpenBLAS, in the same run. Targets
-of the regressor are the digits as numbers, in float32 and, as they often come, in float64, beside which rows are computed
-with in float64, too. scikit-learn's neighbours are of brute force, 5 of each query, on a part of the queries; their time
-is scaled. Rows that come one by one are early ones and the last ones, so that the cost of a row can be seen not to grow.
-Beta 1 is for grey levels from 0 to 1 under euclidean similarity, sparsemax. Memories are indexed by the first call, in
-the round that does not count; "from nothing" fits anew in every round.
+"One sgemm" is np.matmul(X[i : i + 2000], X.T, out=o) in float32 for all i, by NumPy's OpenBLAS, in the same run.
+Targets of the regressor are the digits as numbers, in float32 and, as they often come, in float64, beside which rows
+are computed with in float64, too. scikit-learn's neighbours are of brute force, 5 of each query, on a part of the
+queries; their time is scaled. Rows that come one by one are early ones and the last ones, so that the cost of a row
+can be seen not to grow. Beta 1 is for grey levels from 0 to 1 under euclidean similarity, sparsemax. Memories are
+indexed by the first call, in the round that does not count; "from nothing" fits anew in every round.
 """
 
 import harness
