@@ -79,6 +79,17 @@ def test_a_tie_of_two_classes_is_not_certified():
     assert at_the_cutoff.predict([[0.0]], return_certificate=True)[1].tolist() == [False]
 
 
+def test_where_scores_are_rounded_no_class_is_certain():
+    """Far from the origin dot products lose the digits that decide, although the computed lists are of one class."""
+    y = np.array([0, 1])
+    for shift, certain in ((0.0, True), (1e8, False)):
+        X = np.array([[shift], [shift + 1.0]])
+        model = HopfieldClassifier(2.0, similarity="dot").fit(X, y)
+        query = [[shift + 1.0]]
+        assert model.predict_proba(query).max() == 1
+        assert model.predict(query, return_certificate=True)[1].tolist() == [certain]
+
+
 def test_copies_of_a_class_are_certified_as_a_class_but_not_as_rows():
     X, y = np.array([[0.0], [0.0], [3.0]]), [1, 1, 2]
     model = HopfieldClassifier(4.0).fit(X, y)
