@@ -15,6 +15,7 @@ from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import (
     Array,
     as_generator,
+    as_number,
     as_numbers,
     as_patterns,
     as_queries,
@@ -79,7 +80,9 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats
     Raises
     ------
     ValueError
-        If the separation map gives weight to all patterns, as softmax, and so stores none exactly.
+        If the separation map gives weight to all patterns, as softmax, and so stores none exactly; or naming `share`.
+    TypeError
+        Naming the argument at fault.
 
     See Also
     --------
@@ -98,13 +101,23 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats
     >>> storing_beta(memory), memory.margin()
     (2.0, array([0.5, 0.5, 0. , 0. ]))
     """
-    cutoff = cutoff_of(separation_code(memory.separation))
+    cutoff = cutoff_of(separation_code(_as_memory(memory).separation))
     if cutoff is None:
         raise ValueError(
             f"beta: 'auto' needs a separation that stores patterns exactly, {valid_separations(has_cutoff=True)}, got "
             f"{short(memory.separation)}; give a number"
         )
-    return _deciding_beta(memory.margin() if margins is None else margins, cutoff, share)
+    wanted = as_number("share", share, least=0.0)
+    if not 0 < wanted <= 1:
+        raise ValueError(f"share: must be above 0 and at most 1, got {short(share)}")
+    return _deciding_beta(memory.margin() if margins is None else margins, cutoff, wanted)
+
+
+def _as_memory(memory: Any) -> HopfieldMemory:
+    """Return the argument, if it is a memory."""
+    if not isinstance(memory, HopfieldMemory):
+        raise TypeError(f"memory: must be a HopfieldMemory, got {short(memory)}")
+    return memory
 
 
 def _deciding_beta(gaps: Floats, gap: float, share: float = 0.99) -> float:
@@ -179,7 +192,7 @@ def best_beta(
     >>> beta > 100  # without noise: only the nearest rows count
     True
     """
-    m, d = memory.shape
+    m, d = _as_memory(memory).shape
     weight = np.ones(m) if sample_weight is None else _as_weight(sample_weight, m)
     positions = _drawn(as_generator("random_state", random_state), np.flatnonzero(weight), _most_left_out(m, d))
     return _Search.begin(memory, y, task, weight, positions).best()[0]
@@ -539,6 +552,8 @@ def _as_targets(y: Any, X: Array, task: str | None) -> tuple[Array, Array, str]:
         if targets is not None and (task is not None or targets.ndim == 2 or targets.dtype.kind == "f"):
             if targets.ndim not in (1, 2) or len(targets) != m or targets.size == 0:
                 raise ValueError(f"y: must be one row of targets for each of the {m} rows of X, got {targets.shape}")
+            if not np.isfinite(targets).all():
+                raise ValueError("y: contains NaN or infinity; every entry must be finite")
             return targets, targets.reshape(m, -1).astype(dtype), "regression"
         if task is not None:
             as_numbers("y", y)  # raises
@@ -879,10 +894,10 @@ class _Predictions:
         beta = search.best(self.best(similarity, separation)[0])[0]
         score = 1 - search.losses(beta)[0].mean()
         reason = f"Its {self.score_name}, {score:.4g}, is the best of a logarithmic grid."
-        self.study.add("beta", beta, reason, score, self.score_call())
+        self.study.add("beta", beta, reason, score, self.score_call(", structure=None"))
         sharp = 1 - search.losses(16 * beta)[0].mean()
         reason = f"At 16 times this beta, where fewer rows count, it is {sharp:.4g}."
-        self.study.add("beta", beta, reason, sharp, self.score_call(", beta=16 * s.beta"))
+        self.study.add("beta", beta, reason, sharp, self.score_call(", beta=16 * s.beta, structure=None"))
         return beta
 
     def neighbours(self, similarity: str, beta: float, separation: Separation) -> tuple[int | None, float]:
@@ -1064,6 +1079,7 @@ def suggest(
     sample, queried = _drawn(rng, np.arange(m), most), _drawn(rng, np.arange(len(asked)), QUERIES)
     part = _part(m, sample)
     study = _Study(rows, values, sample, asked[queried])
+    study.memory("euclidean" if similarity is None else similarity)  # raises where rows cannot be stored
     tried: Separation = "sparsemax" if separation is None else separation
     predictions = None if truth is None or task is None else _Predictions(study, truth, task, part)
     chosen = _choose_similarity(study, predictions, similarity, tried)

@@ -74,6 +74,7 @@ def test_queries_of_another_scale_want_cosine_similarity():
     assert sh.suggest(UNIT, queries=UNIT[:50] / 3).similarity == "dot"  # the same order, and the rows themselves
 
 
+@pytest.mark.filterwarnings("ignore::sparsehopfield.RetrievalWarning")  # at half of beta some go on moving
 @pytest.mark.parametrize("queries", [HALVED, DIGITS.data[:200] + 1.5, DIGITS.data[:3]])
 def test_queries_go_to_a_row_at_the_suggested_beta_and_not_at_half_of_it(queries):
     X = DIGITS.data
@@ -234,7 +235,7 @@ CASES = {
     "a row of zeros, and queries": (np.vstack([GAUSSIAN, np.zeros(24)]), None, GAUSSIAN[:9]),
     "classes": (DIGITS.data[:400], DIGITS.target[:400]),
     "classes of many": (MANY, (MANY[:, 0] > 0).astype(int)),
-    "named classes": load_iris(return_X_y=True)[:1] + (np.array(["a", "b", "c"])[load_iris().target],),
+    "named classes": (load_iris().data, np.array(["a", "b", "c"])[load_iris().target]),
     "targets": load_diabetes(return_X_y=True),
     "two targets of many": (MANY, MANY[:, :2] ** 2),
     "classes and queries": (*load_wine(return_X_y=True), load_wine().data[::5] / 2),
@@ -319,10 +320,10 @@ def test_nothing_that_is_given_is_changed():
 def test_any_numbers_give_settings_that_work(data):
     dtype = data.draw(st.sampled_from([np.float64, np.float32, np.float16, np.uint8, np.int16, np.bool_]))
     shape = data.draw(st.tuples(st.integers(1, 8), st.integers(1, 4)))
-    elements = {"allow_nan": False, "allow_infinity": False, "width": 16} if np.dtype(dtype).kind == "f" else None
+    elements = {"min_value": -1000, "max_value": 1000} if np.dtype(dtype).kind == "f" else None
     X = data.draw(hnp.arrays(dtype, shape, elements=elements))
     if np.dtype(dtype).kind == "f" and np.dtype(dtype).itemsize > 2:
-        X = X * dtype(10) ** data.draw(st.integers(-30, 12))
+        X = X * dtype(10) ** data.draw(st.integers(-30, 12))  # below the smallest normal number, too
     queries = data.draw(st.sampled_from([None, X, X[0]]))
     y = None
     if len(X) > 1 and data.draw(st.booleans()):
@@ -336,7 +337,7 @@ def test_any_numbers_give_settings_that_work(data):
         assert np.isfinite(row.evidence)
 
 
-@pytest.mark.parametrize("scale", [1e-150, 1e-30, 1e30, 1e100])
+@pytest.mark.parametrize("scale", [2.0**-400, 2.0**-30, 2.0**30, 2.0**400])
 def test_beta_follows_the_scale_of_rows(scale):
     """Scores grow with the square of the scale, and beta falls with it."""
     s, scaled = sh.suggest(GAUSSIAN), sh.suggest(GAUSSIAN * scale)
@@ -345,10 +346,10 @@ def test_beta_follows_the_scale_of_rows(scale):
     y = (GAUSSIAN[:, 0] > 0).astype(int)
     one, other = sh.suggest(GAUSSIAN, y), sh.suggest(GAUSSIAN * scale, y)
     assert other.similarity == one.similarity
-    assert rows_of(other, "beta")[0].evidence == pytest.approx(rows_of(one, "beta")[0].evidence, abs=0.02)
+    assert rows_of(other, "beta")[0].evidence == pytest.approx(rows_of(one, "beta")[0].evidence, abs=1e-9)
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
