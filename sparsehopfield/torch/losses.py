@@ -17,14 +17,13 @@ from torch.autograd import Function
 
 from sparsehopfield._engine.checks import as_whole
 from sparsehopfield._engine.separations import MAPS, as_choice
+from sparsehopfield.losses import REDUCTIONS
 from sparsehopfield.torch import _maps, row_maps
 from sparsehopfield.torch._arguments import as_dense
 from sparsehopfield.torch._arrays import compute_dtype
 from sparsehopfield.torch._backend import as_backend, check_devices
 
 __all__ = ["EntmaxLoss", "SoftmaxLoss", "SparsemaxLoss", "entmax_loss", "softmax_loss", "sparsemax_loss"]
-
-REDUCTIONS = "mean", "sum", "none", "elementwise_mean"  # the last as entmax has it: the mean
 
 
 def _share(p: Tensor, alpha: float) -> Tensor:
@@ -47,7 +46,7 @@ class _Loss(Function):
         true = z.gather(-1, target[..., None])
         most = torch.finfo(z.dtype).max
         above = (z - true).clamp(-most, most)  # masked classes have p = 0 and z = -inf
-        loss = above.sub_(_share(p, alpha)).mul_(p).sum(-1)
+        loss = above.logsumexp(-1) if alpha == 1 else above.sub_(_share(p, alpha)).mul_(p).sum(-1)
         return loss.masked_fill(true[..., 0] == -torch.inf, torch.inf)
 
     @staticmethod
@@ -91,11 +90,10 @@ def _reduced(z: Any, target: Any, alpha: float, ignore_index: int, reduction: st
         if least < 0 or most >= classes:
             raise ValueError(f"target: must be classes from 0 to {classes - 1}, got {least if least < 0 else most}")
     scores = z.to(compute_dtype(z))
-    if alpha == 1:
-        losses = scores.logsumexp(-1) - scores.gather(-1, target[..., None])[..., 0]
-    else:
-        p = row_maps.entmax(scores, alpha, backend=backend)
-        losses = (_Loss if torch.compiler.is_compiling() else _LossBothWays).apply(scores, p, target, alpha)  # type: ignore[no-untyped-call]
+    if not (_maps.can_look(ignored) and not bool(ignored.any())):
+        scores = scores.masked_fill(ignored[..., None], 0)  # whose NaN would pass into the gradient, times 0
+    p = row_maps.entmax(scores, alpha, backend=backend)
+    losses = (_Loss if torch.compiler.is_compiling() else _LossBothWays).apply(scores, p, target, alpha)  # type: ignore[no-untyped-call]
     losses = losses.masked_fill(ignored, 0).to(z.dtype)
     if reduction == "none":
         return losses
@@ -111,7 +109,8 @@ def softmax_loss(
     Parameters
     ----------
     z : Tensor, shape (..., n)
-        Scores of n classes; -inf is a mask.
+        Scores of n classes; -inf is a mask, and its gradient 0. A row whose true class is masked, as in a row that is
+        all masked, has the loss +inf, and the finite gradient p - e_y.
     target : Tensor of int64, shape (...)
         The true classes, from 0 to n - 1, or `ignore_index`.
     ignore_index : int
@@ -119,7 +118,7 @@ def softmax_loss(
     reduction : {"none", "sum", "mean"}
         "elementwise_mean" is the mean, too.
     backend : {None, "core", "torch"}
-        Has no effect here.
+        Who computes the weights; None: torch, which is faster here.
 
     Returns
     -------
@@ -147,7 +146,7 @@ def sparsemax_loss(
     Parameters
     ----------
     z : Tensor, shape (..., n)
-        Scores of n classes; -inf is a mask, and its gradient 0.
+        Scores of n classes; -inf is a mask, as in `softmax_loss`.
     target : Tensor of int64, shape (...)
         The true classes, from 0 to n - 1, or `ignore_index`.
     ignore_index : int
@@ -193,7 +192,7 @@ def entmax_loss(
     Parameters
     ----------
     z : Tensor, shape (..., n)
-        Scores of n classes; -inf is a mask, and its gradient 0.
+        Scores of n classes; -inf is a mask, as in `softmax_loss`.
     target : Tensor of int64, shape (...)
         The true classes, from 0 to n - 1, or `ignore_index`.
     alpha : float, at least 1

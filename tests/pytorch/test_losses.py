@@ -108,6 +108,34 @@ def test_masked_classes_and_ignored_rows(alpha):
     torch.testing.assert_close(mean, losses.sum() / 3)
 
 
+@pytest.mark.parametrize("backend", [None, "core", "torch"])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_gradients_are_finite_whatever_is_masked(alpha, reduction, backend):
+    """Of a true class that is masked the loss is infinite; a row that is ignored has none, whatever it holds."""
+    z, target = problem(7, 5)
+    z = z.detach().clone()
+    z[0, target[0]] = z[1] = -torch.inf
+    z[2, (target[2] + 1) % 5] = -torch.inf
+    target[3:6] = -100
+    z[3], z[4], z[5, 2] = -torch.inf, torch.nan, torch.inf
+    if reduction != "none":
+        z, target = z[2:], target[2:]
+    z.requires_grad_()
+    losses = entmax_loss(z, target, alpha, reduction=reduction, backend=backend)
+    (gradient,) = torch.autograd.grad(losses.sum(), z)
+    assert gradient.isfinite().all()
+    assert not gradient[-4:-1].any()
+    assert losses[2:].isfinite().all() if reduction == "none" else losses.isfinite()
+    if reduction == "none":
+        assert losses[:2].isposinf().all()
+        want = entmax(z.detach(), alpha) - torch.nn.functional.one_hot(target % 5, 5)
+        torch.testing.assert_close(gradient[:3], want[:3])
+    forward = torch.func.jvp(lambda z: entmax_loss(z, target, alpha, reduction=reduction), (z,), (torch.ones_like(z),))
+    want = gradient.sum(-1) if reduction == "none" else gradient.sum()
+    torch.testing.assert_close(forward[1], want, atol=1e-12, rtol=0)
+
+
 def test_margins():
     z = torch.tensor([[1.0, 0.0, 0.0], [0.999, 0.0, 0.0]], dtype=torch.float64)
     losses = sparsemax_loss(z, torch.tensor([0, 0]))
