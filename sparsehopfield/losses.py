@@ -18,6 +18,7 @@ from sparsehopfield import _core
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
+    as_flag,
     as_integers,
     as_numbers,
     as_whole,
@@ -244,7 +245,7 @@ def _loss(
     is_mean = reduction in ("mean", "elementwise_mean")
     total = factors.sum() if is_mean else 1.0
     flat = contiguous(scores).reshape(-1, n)
-    gradient = np.empty_like(flat) if return_gradient else None
+    gradient = np.empty_like(flat) if as_flag("return_gradient", return_gradient) else None
     with ignoring_float_errors():
         losses = _of_rows(flat, true, q, alpha, factors, total, gradient)
         if reduction == "none":

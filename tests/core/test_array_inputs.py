@@ -375,7 +375,7 @@ def test_missing_values_are_refused_by_name(frame):
             given.iloc[0, 0] = pandas.NA
         else:
             given.iloc[0] = pandas.NA
-        if is_row_map(name):
+        if is_row_map(name) and argument not in ("target", "sample_weight"):
             with_nan = value.copy()
             with_nan[(0,) * value.ndim] = np.nan
             expected = result_of(function, arguments | {argument: with_nan})
