@@ -108,9 +108,9 @@ def as_array(name: str, given: Any) -> Array:
 
 def _plain_array(name: str, given: Any) -> Array:
     """Return an argument without masked entries as a plain array: in place where another library's lies in memory."""
-    if is_read_by_blocks(given):
-        return read_rows(given)
-    numbers = from_arrow(name, given)
+    if type(given) in PLAIN or isinstance(given, (list, tuple)):
+        return as_ndarray(name, given)
+    numbers = read_rows(given) if is_read_by_blocks(given) else from_arrow(name, given)
     if numbers is not None:
         return numbers
     a = as_ndarray(name, _only_column(given))

@@ -58,7 +58,8 @@ def h5py_dataset(rows, folder, **options):
 
 
 def h5py_chunks(rows, folder):
-    return h5py_dataset(rows, folder, chunks=(7, 4)[: rows.ndim], compression="gzip")
+    chunks = tuple(min(n, most) for n, most in zip(rows.shape, (7, 4), strict=False))
+    return h5py_dataset(rows, folder, chunks=chunks, compression="gzip")
 
 
 FORMS = [zarr_2, zarr_3, in_shards, dask_array, h5py_dataset, h5py_chunks]
