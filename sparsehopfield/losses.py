@@ -242,8 +242,10 @@ def _loss(
     factors = counts.astype(np.float64)
     if sample_weight is not None:
         factors = np.where(counts, _as_weights(sample_weight, leading), 0)
-    is_mean = reduction in ("mean", "elementwise_mean")
-    total = factors.sum() if is_mean else 1.0
+    total = 1.0
+    if reduction in ("mean", "elementwise_mean"):
+        factors /= factors.max(initial=0) or 1  # so that no sum of them leaves float64
+        total = factors.sum()
     flat = contiguous(scores).reshape(-1, n)
     gradient = np.empty_like(flat) if as_flag("return_gradient", return_gradient) else None
     with ignoring_float_errors():
@@ -334,7 +336,9 @@ def _of_rows(
             elif q is not None:
                 p -= q[block]
             if total != 1 or (factor != 1).any():
-                p *= (factor / total).astype(p.dtype)[:, None]
+                p *= np.minimum(factor / total, np.finfo(p.dtype).max).astype(p.dtype)[
+                    :, None
+                ]  # not inf, for 0 inf is NaN
                 p[~counts] = 0
     return losses
 

@@ -210,6 +210,21 @@ def test_rows_without_weight_are_ignored():
     assert doubled == pytest.approx(weighted, rel=1e-14)
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_weights(dtype, reduction):
+    """No NaN comes of weights beyond float32, or whose sum is beyond float64; the mean goes by their quotients."""
+    z, target, _ = problem(6)
+    options = {"reduction": reduction, "return_gradient": True}
+    large = sh.sparsemax_loss(z.astype(dtype), target, sample_weight=[1.5e308, 1.5e308, 1, 0, 1, 1], **options)
+    assert not np.isnan(large[0]).any()
+    assert not np.isnan(large[1]).any()
+    if reduction == "mean":
+        less = sh.sparsemax_loss(z.astype(dtype), target, sample_weight=[1, 1, 0, 0, 0, 0], **options)
+        for a, b in zip(large, less, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-300)
+
+
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize("level", [1e4, 1e30, -1e30])
 def test_large_scores(alpha, level):
