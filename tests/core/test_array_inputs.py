@@ -349,7 +349,13 @@ def polars_frame(a):
     return polars.DataFrame(a) if a.ndim == 2 else polars.Series(a)
 
 
-FRAMES = {"nullable": nullable, "arrow": arrow, "mixed": mixed, "polars": polars_frame}
+def arrow_table(a):
+    """Return a table of Arrow, a column for each of the array's, or an array of Arrow."""
+    pyarrow = pytest.importorskip("pyarrow", reason="reads Arrow's tables")
+    return pyarrow.table({str(j): a[:, j] for j in range(a.shape[1])}) if a.ndim == 2 else pyarrow.array(a)
+
+
+FRAMES = {"nullable": nullable, "arrow": arrow, "mixed": mixed, "polars": polars_frame, "table": arrow_table}
 
 
 @pytest.mark.parametrize("frame", FRAMES)
