@@ -74,10 +74,11 @@ class HopfieldMemory:
     ----------
     patterns : array_like, shape (M, d)
         One row a pattern: float32, float64, float16, integers; data frames of numbers, too, where a missing value is
-        NaN. uint8 and float16 stay what they are and are widened tile by tile, and so are float32 patterns that are
-        queried in float64. NaN, infinity and masked entries (`numpy.ma`) are refused, as in queries and values.
-        Integers of more than 16 bits count as float64, here and wherever numbers come in, and those beyond 2**53 are
-        refused.
+        NaN, rows of Arrow, which are not copied if they lie in one piece, and arrays of zarr, h5py and dask, which are
+        read by blocks. uint8 and float16 stay what they are and are widened tile by tile, and so are float32 patterns
+        that are queried in float64. NaN, infinity and masked entries (`numpy.ma`) are refused, as in queries and
+        values. Integers of more than 16 bits count as float64, here and wherever numbers come in, and those beyond
+        2**53 are refused.
     beta : float, positive
         Inverse temperature. May be changed later.
     values : array_like, shape (M, v), optional
