@@ -35,12 +35,20 @@ from sparsehopfield._engine.checks import (
 from sparsehopfield._engine.concurrency import ChangeLock, cached
 from sparsehopfield._engine.partial import Candidates
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
+from sparsehopfield._engine.progress import Progress, telling
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.snapshot import Snapshot
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import count, in_bytes, short
 from sparsehopfield.errors import FileFormatError, FileFormatWarning
-from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, required_cutoff
+from sparsehopfield.inspect.certificates import (
+    DUPLICATE_PASSES,
+    Capacity,
+    Certificates,
+    Certified,
+    Duplicates,
+    required_cutoff,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -763,12 +771,18 @@ class HopfieldMemory:
 
     # --- the index, and what it makes cheap -----------------------------------------------------------
 
-    def build_index(self) -> None:
+    def build_index(self, *, progress: Progress = False) -> None:
         """Build the index now; otherwise the call for which it pays does.
+
+        Parameters
+        ----------
+        progress : bool or callable
+            True shows a bar (tqdm); a function is called with how many patterns are done and how many there are.
+            What it raises ends the call.
 
         Raises
         ------
-        MemoryError
+        MemoryError, TypeError
         ValueError
             If `index` is False.
 
@@ -780,6 +794,8 @@ class HopfieldMemory:
            only the patterns that may have weight. Results are the same bits without it.
         2. Patterns that are added are coded when that pays; after `remove` the index stays, and is built anew only
            where rows are copied together. Patterns with extreme norms have none.
+        3. Progress counts the patterns that have codes; before the first comes what is found out from a sample and the
+           order of the patterns, about a third of the time.
 
         Examples
         --------
@@ -789,14 +805,15 @@ class HopfieldMemory:
         >>> memory.index_nbytes / memory.nbytes < 0.35
         True
         """
-        self._build_index(self._snapshot.pattern_set)
+        self._build_index(self._snapshot.pattern_set, progress)
 
     @staticmethod
-    def _build_index(stored: PatternSet) -> None:
+    def _build_index(stored: PatternSet, progress: Progress = False) -> None:
         """Build the index of a pattern set of this memory in its own dtype."""
         if stored.index is False:
             raise ValueError("index: is False, so that calls scan; set memory.index to True or 'auto' first")
-        _core.build_index(stored.core(stored.dtype))
+        with telling(progress, "build_index", 1, len(stored)) as passes:
+            _core.build_index(stored.core(stored.dtype), passes.begin())
 
     @property
     def index_nbytes(self) -> int:
@@ -804,8 +821,14 @@ class HopfieldMemory:
         stored = self._snapshot.pattern_set
         return _core.index_nbytes(stored.core(stored.dtype))
 
-    def margin(self) -> NDArray[np.float64]:
+    def margin(self, *, progress: Progress = False) -> NDArray[np.float64]:
         """Return how far each pattern stands out: its score with itself less the largest with another.
+
+        Parameters
+        ----------
+        progress : bool or callable
+            True shows a bar (tqdm); a function is called with how many patterns are done and how many there are.
+            What it raises ends the call.
 
         Returns
         -------
@@ -816,7 +839,7 @@ class HopfieldMemory:
 
         Raises
         ------
-        OverflowError, MemoryError
+        OverflowError, MemoryError, TypeError
 
         Notes
         -----
@@ -829,7 +852,10 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]])).margin()
         array([-2., -1.,  3.])
         """
-        return self._snapshot.certificates.margins.copy()
+        certificates = self._snapshot.certificates
+        with telling(progress, "margin", 1, len(certificates.pattern_set)) as passes:
+            certificates.make_margins(passes.begin())
+        return certificates.margins.copy()
 
     def _call(self, queries: ArrayLike) -> Call:
         """Return the call of some queries under the memory's model."""
@@ -1089,13 +1115,17 @@ class HopfieldMemory:
         call = Call.prepare(certificates.pattern_set, queries, *model, pattern_shape=self._pattern_shape)
         return certificates.certify(call, required_cutoff(call.code))
 
-    def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
+    def exact_radius(self, beta: ArrayLike | None = None, *, progress: Progress = False) -> NDArray[np.float64]:
         """Return how far a query may be from each pattern and still go to exactly this pattern in one step.
 
         Parameters
         ----------
         beta : float, positive, optional
             The memory's by default.
+        progress : bool or callable
+            True shows a bar (tqdm); a function is called with how many patterns are done and how many there are in all
+            passes over them.
+            What it raises ends the call.
 
         Returns
         -------
@@ -1124,8 +1154,11 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[2.0, 0.0], [0.0, 2.0]]), beta=4.0).exact_radius().round(6)
         array([1.325825, 1.325825])
         """
-        b = self._one_beta(beta)
-        return self._certifiable_snapshot().certificates.radii(required_cutoff(self._separation[1]), b)
+        b, cutoff = self._one_beta(beta), required_cutoff(self._separation[1])
+        certificates = self._certifiable_snapshot().certificates
+        with telling(progress, "exact_radius", 2, len(certificates.pattern_set)) as passes:
+            certificates.make_margins(passes.begin())
+            return certificates.radii(cutoff, b, passes.begin())
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
         """Count the patterns that are stored, beside how many random ones with the same spread would be.
@@ -1166,7 +1199,7 @@ class HopfieldMemory:
         b = self._one_beta(beta)
         return self._certifiable_snapshot().certificates.capacity(required_cutoff(self._separation[1]), b, p)
 
-    def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
+    def duplicates(self, within: float = 0.0, *, most: int = 1_000_000, progress: Progress = False) -> Duplicates:
         """Find the patterns that are copies or near-copies of others.
 
         Parameters
@@ -1176,6 +1209,10 @@ class HopfieldMemory:
             2. 0 finds exact copies.
         most : int
             How many pairs to find at most: k copies of one pattern are k (k - 1)/2 pairs.
+        progress : bool or callable
+            True shows a bar (tqdm); a function is called with how many patterns are done and how many there are in all
+            passes over them.
+            What it raises ends the call.
 
         Returns
         -------
@@ -1212,7 +1249,8 @@ class HopfieldMemory:
         """
         near, limit = as_number("within", within, least=0.0), as_whole("most", most, 1)
         snapshot = self._snapshot
-        found = snapshot.certificates.duplicates(near, limit)
+        with telling(progress, "duplicates", DUPLICATE_PASSES if near else 1, len(snapshot.pattern_set)) as passes:
+            found = snapshot.certificates.duplicates(near, limit, passes)
         return found if snapshot.given_ids is None else replace(found, ids=snapshot.all_ids[found.pairs])
 
     # --- for people -------------------------------------------------------------------------------
@@ -1270,13 +1308,17 @@ class HopfieldMemory:
         model = self.beta, self.separation, structure
         return explain(snapshot.pattern_set, snapshot.all_ids, query, *model, top, self._pattern_shape)
 
-    def report(self, beta: ArrayLike | None = None) -> "Report":
+    def report(self, beta: ArrayLike | None = None, *, progress: Progress = False) -> "Report":
         """Report on one page what the memory stores, under its own similarity and under dot and euclidean.
 
         Parameters
         ----------
         beta : float, positive, optional
             The memory's by default.
+        progress : bool or callable
+            True shows a bar (tqdm); a function is called with how many patterns are done and how many there are in all
+            passes over them.
+            What it raises ends the call.
 
         Returns
         -------
@@ -1311,13 +1353,15 @@ class HopfieldMemory:
         within rounding of another: 0
         ...
         """
-        from sparsehopfield.inspect.report import report
+        from sparsehopfield.inspect.report import passes_of, report
 
         snapshot = self._certifiable_snapshot()
         cutoff = required_cutoff(self._separation[1])
         b = self._one_beta(beta)
         model = repr(self), self.separation, cutoff, b
-        return report(snapshot.certificates, snapshot.given_ids, *model, self._pattern_shape)
+        count = passes_of(self.similarity)
+        with telling(progress, "report", count, len(snapshot.pattern_set)) as passes:
+            return report(snapshot.certificates, snapshot.given_ids, *model, self._pattern_shape, passes=passes)
 
 
 def _read_only(a: Array) -> Array:

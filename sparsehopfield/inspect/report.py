@@ -16,6 +16,7 @@ from sparsehopfield import _core
 from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, ignoring_float_errors, image_shape_of
+from sparsehopfield._engine.progress import Passes
 from sparsehopfield._engine.text import QUANTILES, aligned, quantiles
 from sparsehopfield.inspect.certificates import Capacity, Certificates
 
@@ -255,6 +256,16 @@ def _hardest(certificates: Certificates, ids: Array | None) -> Hardest:
     return Hardest(positions, rival, certificates.margins[positions], rows(positions), rows(rival), *names)
 
 
+def _similarities(own: str) -> list[str]:
+    """Return the similarities of a report: the memory's own, dot and euclidean."""
+    return list(dict.fromkeys([own, "dot", "euclidean"]))
+
+
+def passes_of(own: str) -> int:
+    """Return how many passes over the patterns a report makes: margins under each similarity, and the radii."""
+    return len(_similarities(own)) + 1
+
+
 @ignoring_float_errors()
 def report(
     certificates: Certificates,
@@ -265,11 +276,16 @@ def report(
     beta: float,
     pattern_shape: tuple[int, ...] | None = None,
     p: float = 0.1,
+    passes: Passes | None = None,
 ) -> Report:
-    """Put a report together; cutoff: the map's, which is the gap that a certificate requires, in units of 1/beta."""
-    similarities = dict.fromkeys([certificates.pattern_set.similarity, "dot", "euclidean"])
+    """Put a report together, in `passes_of` passes over the patterns; cutoff: the map's, which is the gap that a
+    certificate requires, in units of 1/beta.
+    """
+    own = certificates.pattern_set.similarity
+    passes = passes or Passes(None, passes_of(own), len(certificates.pattern_set))
     storage = {}
-    for name in similarities:
+    for name in _similarities(own):
+        certificates.under(name).make_margins(passes.begin())
         critical = np.sort(certificates.under(name).critical_betas(cutoff))
         certified = int(np.searchsorted(critical, beta, side="right"))
         storage[name] = Storage(certified, int(np.count_nonzero(critical < np.inf)), critical)
@@ -277,6 +293,7 @@ def report(
         capacity = certificates.capacity(cutoff, beta, p)
     except ValueError:  # no spread
         capacity = None
+    radii = certificates.radii(cutoff, beta, passes.begin())
     nearest = certificates.under("euclidean")
     copies = int(np.count_nonzero(nearest.lower_margins <= 0))
     return Report(
@@ -286,7 +303,7 @@ def report(
         beta=beta,
         storage=storage,
         margins=certificates.margins.copy(),
-        radii=certificates.radii(cutoff, beta),
+        radii=radii,
         copies=copies,
         exact_copies=sum(map(len, nearest.copies)) if copies else 0,
         hardest=_hardest(certificates, ids),
