@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine import html
-from sparsehopfield._engine.call import Call, Separation
+from sparsehopfield._engine.call import Call, Separation, leave_one_out
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
+    as_chosen,
     as_flag,
     as_flat,
     as_ids,
@@ -659,25 +660,89 @@ class HopfieldMemory:
 
     # --- operations -------------------------------------------------------------------------------
 
-    def update(self, queries: ArrayLike, *, out: Array | None = None) -> Array:
+    def update(self, queries: ArrayLike, *, out: Array | None = None, exclude: ArrayLike | None = None) -> Array:
         """Make one retrieval step; see `sparsehopfield.update`.
 
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
         out : ndarray, of the result's shape, optional
+        exclude : array_like of int, shape (...), optional
+            Of each query the position of one pattern that it does not see, or -1; it broadcasts to the queries' leading
+            axes.
 
         Returns
         -------
         ndarray, shape (..., v), or (..., *pattern_shape)
 
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault: `exclude` if it has another number than -1 and the positions, if it excludes
+            the only pattern, or under a structure other than `TopK`.
+
+        Notes
+        -----
+        1. A query that excludes a pattern gets the result of a memory without it: the same bits wherever these are
+           promised (docs/reference/promises.md), as limits that go by the number of patterns go by one less. Positions
+           are those of all patterns. Many queries, each of which excludes another pattern, cost what queries cost that
+           exclude none.
+        2. `TopK(k)` takes the k best of the patterns that a query sees, or all of these where k is M.
+        3. Whether scores overflow is decided by the lengths of all patterns, excluded ones among them.
+
         Examples
         --------
         >>> import numpy as np
-        >>> HopfieldMemory(np.eye(3), beta=4.0).update([0.9, 0.2, 0.0])
+        >>> memory = HopfieldMemory(np.eye(3), beta=4.0)
+        >>> memory.update([0.9, 0.2, 0.0])
         array([1., 0., 0.])
+        >>> memory.update([0.9, 0.2, 0.0], exclude=0).round(6)
+        array([0. , 0.9, 0.1])
         """
-        return self._call(queries).update(out)
+        return self._call(queries, exclude).update(out)
+
+    def leave_one_out(self, positions: Any = None) -> Array:
+        """Make one retrieval step from the stored patterns themselves, none of which sees itself.
+
+        Parameters
+        ----------
+        positions : slice, mask or array_like of int, optional
+            Of which patterns, as NumPy indexes an array; all by default.
+
+        Returns
+        -------
+        ndarray, shape (n, v), or (n, *pattern_shape)
+            Row i is what a memory without that pattern makes of it: with targets as `values`, the prediction for a
+            training row by all others.
+
+        Raises
+        ------
+        IndexError
+            If a position is out of range.
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming what is at fault: `exclude` where there is one pattern, `structure` unless it is `TopK`.
+
+        Notes
+        -----
+        1. Results have the bits of n memories, each made without one pattern, wherever bits are promised, and cost what
+           one `update` of n queries costs (`update` says more of `exclude`). Copies of a pattern stay visible.
+        2. The queries are the patterns as the numbers that they stand for: uint8 and float16 times `scale`. They are
+           taken some megabytes at a time.
+        3. A `beta` of one number for each query has n of them here.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.array([[0.0], [1.0], [2.0], [10.0]])
+        >>> memory = HopfieldMemory(X, beta=2.0, values=X[:, :1] ** 2, similarity="euclidean")
+        >>> memory.leave_one_out().ravel()
+        array([1., 2., 1., 4.])
+        """
+        snapshot, structure = self._current()
+        stored = snapshot.pattern_set
+        chosen = None if positions is None else as_chosen(positions, len(stored))
+        found = leave_one_out(stored, chosen, self.beta, self._separation[1], structure)
+        return self._shaped(found) if stored.value_storage is None else found
 
     def retrieve(
         self,
@@ -687,6 +752,7 @@ class HopfieldMemory:
         tol: float | None = None,
         return_info: bool | Collection[str] = False,
         out: Array | None = None,
+        exclude: ArrayLike | None = None,
     ) -> Any:
         """Make steps until nothing moves; see `sparsehopfield.retrieve`.
 
@@ -695,6 +761,8 @@ class HopfieldMemory:
         queries : array_like, shape (..., d), or (..., *pattern_shape)
         max_steps, tol, return_info, out
             As in `sparsehopfield.retrieve`.
+        exclude : array_like of int, shape (...), optional
+            As in `update`, in every step. `tol` is relative to the longest pattern that a query sees.
 
         Returns
         -------
@@ -706,9 +774,16 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).retrieve([0.5, 0.4, 0.0])
         array([1., 0., 0.])
         """
-        return self._call(queries).retrieve(max_steps, tol, return_info, out)
+        return self._call(queries, exclude).retrieve(max_steps, tol, return_info, out)
 
-    def associate(self, queries: ArrayLike, *, top: int | None = None, min_weight: float | None = None) -> "csr_array":
+    def associate(
+        self,
+        queries: ArrayLike,
+        *,
+        top: int | None = None,
+        min_weight: float | None = None,
+        exclude: ArrayLike | None = None,
+    ) -> "csr_array":
         """Return the weights; see `sparsehopfield.associate`. Columns are positions.
 
         Parameters
@@ -716,6 +791,8 @@ class HopfieldMemory:
         queries : array_like, shape (..., d), or (..., *pattern_shape)
         top, min_weight
             As in `sparsehopfield.associate`.
+        exclude : array_like of int, shape (...), optional
+            As in `update`; that column of the query's row is empty.
 
         Returns
         -------
@@ -727,14 +804,16 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3)).associate([0.5, 0.4, 0.0]).toarray().round(3)
         array([[0.533, 0.433, 0.033]])
         """
-        return self._call(queries).associate(top, min_weight)
+        return self._call(queries, exclude).associate(top, min_weight)
 
-    def energy(self, queries: ArrayLike) -> Any:
+    def energy(self, queries: ArrayLike, *, exclude: ArrayLike | None = None) -> Any:
         """Return E_beta; see `sparsehopfield.energy`.
 
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
+        exclude : array_like of int, shape (...), optional
+            As in `update`.
 
         Returns
         -------
@@ -746,7 +825,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).energy(np.eye(3))
         array([-0.5, -0.5, -0.5])
         """
-        return self._call(queries).energy()
+        return self._call(queries, exclude).energy()
 
     def candidates(self, queries: ArrayLike, *, offset: int = 0) -> Candidates:
         """Return the partial result of these patterns, for all pairs only; see `sparsehopfield.candidates`.
@@ -857,11 +936,11 @@ class HopfieldMemory:
             certificates.make_margins(passes.begin())
         return certificates.margins.copy()
 
-    def _call(self, queries: ArrayLike) -> Call:
+    def _call(self, queries: ArrayLike, exclude: ArrayLike | None = None) -> Call:
         """Return the call of some queries under the memory's model."""
         snapshot, structure = self._current()
         model = self.beta, self._separation[1], structure
-        return Call.prepare(snapshot.pattern_set, queries, *model, pattern_shape=self._pattern_shape)
+        return Call.prepare(snapshot.pattern_set, queries, *model, exclude, self._pattern_shape)
 
     # --- certificates ---------------------------------------------------------------------------------
 

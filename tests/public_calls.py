@@ -234,11 +234,12 @@ def calls(scale=1.0, dtype=np.float64):
                 "duplicates": {"within": 0.5, "most": 1000},
                 "explain": {"query": queries[0], "top": 3},
                 "report": {"beta": 2.0},
-                "update": {"queries": queries},
-                "energy": {"queries": queries},
-                "associate": {"queries": queries, "top": 2, "min_weight": 0.1},
+                "update": {"queries": queries, "exclude": np.arange(len(queries)) - 1},
+                "leave_one_out": {"positions": [2, 0]},
+                "energy": {"queries": queries, "exclude": 1},
+                "associate": {"queries": queries, "top": 2, "min_weight": 0.1, "exclude": 0},
                 "candidates": {"queries": queries, "offset": 3},
-                "retrieve": {"queries": queries, "max_steps": 9, "tol": 1e-6},
+                "retrieve": {"queries": queries, "max_steps": 9, "tol": 1e-6, "exclude": 0},
             }.items():
                 name = f"memory.{method} {separation} {similarity}"
                 table[name] = _method(method, **fixed), {"patterns": patterns} | arguments

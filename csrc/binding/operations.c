@@ -119,10 +119,15 @@ static PyObject *make_memory(const stored *old, stored like, PyObject *patterns,
     return as_capsule(h, old, &call, status, patterns, has_values ? values : NULL);
 }
 
+/* Checks that there are `most` arguments, or all but the last. */
+static int expect_or_less_one(Py_ssize_t nargs, Py_ssize_t most) {
+    return sh_expect(nargs, nargs == most ? most : most - 1);
+}
+
 static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     const int with_fingerprint = nargs == 7 && PyObject_IsTrue(args[6]);
-    if (sh_expect(nargs, nargs == 7 ? 7 : 6) < 0) return NULL;
+    if (expect_or_less_one(nargs, 7) < 0) return NULL;
     long similarity = PyLong_AsLong(args[2]), type = PyLong_AsLong(args[3]);
     stored like = {.type = type == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32, .scale = (float)PyFloat_AsDouble(args[4])};
     like.unchecked = !PyObject_IsTrue(args[5]);
@@ -284,6 +289,16 @@ static int as_structured_queries(PyObject *const *args, query_arguments *b) {
     return -1;
 }
 
+/* Takes `exclude`, the last of `most` arguments, if it is there; its positions are checked by the core. */
+static int as_excluding(PyObject *const *args, Py_ssize_t nargs, Py_ssize_t most, query_arguments *b) {
+    if (nargs < most) return 0;
+    const int64_t n = as_places(args[most - 1], "exclude", &b->queries.exclude);
+    if (n < 0) return -1;
+    if (!b->queries.exclude || n == b->queries.n) return 0;
+    PyErr_SetString(PyExc_ValueError, "exclude: must be one position per query");
+    return -1;
+}
+
 /* Takes a writeable array (n, width) of the memory's type. */
 static int as_output(PyObject *object, const stored *h, int64_t n, int64_t width, void **data) {
     if (as_array(object, "out", number_of(h->type), 2) < 0 || sh_may_write(object, "out") < 0) return -1;
@@ -300,8 +315,8 @@ static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t narg
     (void)module;
     query_arguments b;
     void *out;
-    if (sh_expect(nargs, 7) < 0 || as_structured_queries(args, &b) < 0 ||
-        as_output(args[6], b.h, b.queries.n, b.h->width, &out) < 0)
+    if (expect_or_less_one(nargs, 8) < 0 || as_structured_queries(args, &b) < 0 ||
+        as_excluding(args, nargs, 8, &b) < 0 || as_output(args[6], b.h, b.queries.n, b.h->width, &out) < 0)
         return NULL;
     SH_RUN(call, status, sh_update(SH_CALL(call), b.h->memory, b.model, b.queries, out, NULL))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, b.h->type);
@@ -310,7 +325,8 @@ static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t narg
 static PyObject *energy(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     query_arguments b;
-    if (sh_expect(nargs, 6) < 0 || as_structured_queries(args, &b) < 0) return NULL;
+    if (expect_or_less_one(nargs, 7) < 0 || as_structured_queries(args, &b) < 0 || as_excluding(args, nargs, 7, &b) < 0)
+        return NULL;
     PyObject *result = new_array(NPY_FLOAT64, b.queries.n);
     if (!result) return NULL;
     SH_RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
@@ -321,8 +337,8 @@ static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t na
     (void)module;
     query_arguments b;
     void *out, *before = NULL;
-    if (sh_expect(nargs, 10) < 0 || as_structured_queries(args, &b) < 0 ||
-        as_output(args[8], b.h, b.queries.n, b.h->d, &out) < 0)
+    if (expect_or_less_one(nargs, 11) < 0 || as_structured_queries(args, &b) < 0 ||
+        as_excluding(args, nargs, 11, &b) < 0 || as_output(args[8], b.h, b.queries.n, b.h->d, &out) < 0)
         return NULL;
     if (args[9] != Py_None && as_output(args[9], b.h, b.queries.n, b.h->d, &before) < 0) return NULL;
     long long max_steps = PyLong_AsLongLong(args[6]);
@@ -469,7 +485,8 @@ static PyObject *use_index(PyObject *module, PyObject *const *args, Py_ssize_t n
 static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     query_arguments b;
-    if (sh_expect(nargs, 5) < 0 || as_queries(args, &b) < 0) return NULL;
+    if (expect_or_less_one(nargs, 6) < 0 || as_queries(args, &b) < 0 || as_excluding(args, nargs, 6, &b) < 0)
+        return NULL;
     npy_intp shape[2] = {(npy_intp)b.queries.n, 4};
     PyObject *counts = PyArray_SimpleNew(2, shape, NPY_INT64);
     if (!counts) return NULL;
@@ -502,7 +519,8 @@ static PyObject *margins(PyObject *module, PyObject *const *args, Py_ssize_t nar
 static PyObject *nearest(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     query_arguments b;
-    if (sh_expect(nargs, 6) < 0 || as_queries(args, &b) < 0) return NULL;
+    if (expect_or_less_one(nargs, 7) < 0 || as_queries(args, &b) < 0 || as_excluding(args, nargs, 7, &b) < 0)
+        return NULL;
     long long count = PyLong_AsLongLong(args[5]);
     if (PyErr_Occurred()) return NULL;
     if (count < 1 || count > SH_NEAREST)
@@ -569,7 +587,8 @@ static PyObject *as_lists(sh_call *call, sh_entries *entries, PyObject *last) {
 static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     query_arguments b;
-    if (sh_expect(nargs, 8) < 0 || as_structured_queries(args, &b) < 0) return NULL;
+    if (expect_or_less_one(nargs, 9) < 0 || as_structured_queries(args, &b) < 0 || as_excluding(args, nargs, 9, &b) < 0)
+        return NULL;
     long long top = PyLong_AsLongLong(args[6]);
     double min_weight = PyFloat_AsDouble(args[7]);
     if (PyErr_Occurred()) return NULL;
@@ -584,7 +603,8 @@ static PyObject *candidates(PyObject *module, PyObject *const *args, Py_ssize_t 
     (void)module;
     query_arguments b;
     const double *floor = NULL;
-    if (sh_expect(nargs, 8) < 0 || as_structured_queries(args, &b) < 0) return NULL;
+    if (expect_or_less_one(nargs, 9) < 0 || as_structured_queries(args, &b) < 0 || as_excluding(args, nargs, 9, &b) < 0)
+        return NULL;
     if (args[6] != Py_None) {
         if (as_array(args[6], "floor", NPY_FLOAT64, 1) < 0) return NULL;
         if (PyArray_DIM((PyArrayObject *)args[6], 0) != b.queries.n)
@@ -652,7 +672,7 @@ static PyObject *accumulate(PyObject *module, PyObject *const *args, Py_ssize_t 
     (void)module;
     query_arguments b;
     sh_partial partial;
-    if (sh_expect(nargs, 6) < 0 || as_queries(args, &b) < 0 ||
+    if (expect_or_less_one(nargs, 7) < 0 || as_queries(args, &b) < 0 || as_excluding(args, nargs, 7, &b) < 0 ||
         as_output(args[5], b.h, b.queries.n, b.h->width, &partial.mixture) < 0)
         return NULL;
     PyObject *scale = new_array(NPY_FLOAT64, b.queries.n), *sum = new_array(NPY_FLOAT64, b.queries.n), *result = NULL;
@@ -765,17 +785,20 @@ PyMethodDef sh_operations[] = {
     {"without", FAST(without), "without(memory, positions) -> capsule, of the same arrays without some patterns"},
     {"rows_of", FAST(rows_of), "rows_of(memory, positions) -> which rows of its arrays patterns are; None: all"},
     {"fingerprint", fingerprint, METH_O, "fingerprint(memory) -> int, of all that is stored"},
-    {"update", FAST(update), "update(memory, queries, beta, separation, parameter, structure, out)"},
-    {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter, structure) -> float64"},
+    {"update", FAST(update),
+     "update(memory, queries, beta, separation, parameter, structure, out[, exclude]); exclude, here and below: one "
+     "position per query, or -1"},
+    {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter, structure[, exclude]) -> float64"},
     {"retrieve", FAST(retrieve),
-     "retrieve(memory, queries, beta, separation, parameter, structure, max_steps, tol, out, before) -> steps, "
-     "converged, "
-     "support_size"},
+     "retrieve(memory, queries, beta, separation, parameter, structure, max_steps, tol, out, before[, exclude]) -> "
+     "steps, converged, support_size"},
     {"associate", FAST(associate),
-     "associate(memory, queries, beta, separation, parameter, structure, top, min_weight) -> start, position, score, "
+     "associate(memory, queries, beta, separation, parameter, structure, top, min_weight[, exclude]) -> start, "
+     "position, score, "
      "weight"},
     {"candidates", FAST(candidates),
-     "candidates(memory, queries, beta, separation, parameter, structure, floor, most) -> start, position, score, "
+     "candidates(memory, queries, beta, separation, parameter, structure, floor, most[, exclude]) -> start, position, "
+     "score, "
      "too_many"},
     {"max_norm", max_norm, METH_O, "max_norm(memory) -> float: the largest length of a pattern"},
     {"set_whole", FAST(set_whole),
@@ -795,7 +818,8 @@ PyMethodDef sh_operations[] = {
     {"use_index", FAST(use_index),
      "use_index(memory, use): whether calls build one: 0 if memory is left, 1 always, 2 never. Of a new memory."},
     {"survey", FAST(survey),
-     "survey(memory, queries, beta, separation, parameter) -> (N, 4): listed, bounded, scored, support; -1 unknown"},
+     "survey(memory, queries, beta, separation, parameter[, exclude]) -> (N, 4): listed, bounded, scored, support; -1 "
+     "unknown"},
     {"_bounds", FAST(bounds),
      "_bounds(memory, queries, beta, separation, parameter) -> (N, M, 3): what scores cannot pass, "
      "twice, and cannot be below."},
@@ -805,10 +829,12 @@ PyMethodDef sh_operations[] = {
      "pattern, and "
      "whose"},
     {"nearest", FAST(nearest),
-     "nearest(memory, queries, beta, separation, parameter, count) -> (N, count) position, score: the best, sorted"},
+     "nearest(memory, queries, beta, separation, parameter, count[, exclude]) -> (N, count) position, score: the best, "
+     "sorted"},
     {"solve", FAST(solve), "solve(separation, parameter, dtype, beta, start, score) -> weight"},
     {"mix", FAST(mix), "mix(memory, start, position, weight, out)"},
-    {"accumulate", FAST(accumulate), "accumulate(memory, queries, beta, separation, parameter, mixture) -> scale, sum"},
+    {"accumulate", FAST(accumulate),
+     "accumulate(memory, queries, beta, separation, parameter, mixture[, exclude]) -> scale, sum"},
     {"merge", FAST(merge), "merge(separation, parameter, beta, scale, sum, mixture, scale, sum, mixture)"},
     {"structures", structures, METH_NOARGS, "structures() -> dict: the numbers of structures by their names"},
     {"get_num_threads", get_num_threads, METH_NOARGS, "Returns the threads a call may use."},

@@ -274,7 +274,18 @@ typedef struct {
     const double *beta;
     int64_t beta_stride;
     const sh_structure *structure; /* which patterns they see; NULL: all. Of update, energy, retrieve, associate */
+    const int64_t *exclude;        /* (N) position of one pattern that each does not see, or -1; NULL: they see all */
 } sh_queries;
+/* A query that excludes a pattern gets the results of a memory without it, the same bits wherever these are promised (note 2
+ * of sh_update): every limit that goes by M goes by M - 1 then, and the tolerance of sh_retrieve by the longest of the
+ * others. Positions are those of all patterns. So n stored patterns that exclude themselves are left out one by one, at the
+ * cost of n queries, and no memory is made anew.
+ *   Of the k best, a query that excludes one of M patterns sees at most M - 1.
+ *   SH_OVERFLOW goes by the lengths of all patterns, those excluded among them.
+ *   In a memory of part of a whole (sh_memory_set_whole) the tolerance goes by max |xi| of the whole.
+ *   sh_bounds gives the bounds of excluded patterns, too.
+ * Calls refuse by "exclude" what is no position and not -1, the only pattern of a memory, and structures of windows, blocks
+ * or random subsets beside it. */
 
 /* sh_update: makes one retrieval step T(x) = Xi^T p(beta s(x)) for each query (paper eq. 2.5).
  *

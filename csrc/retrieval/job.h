@@ -163,7 +163,10 @@ typedef struct {
     int64_t k_best;        /* k > 0: only the k best scores count, ties by position */
     double reach;          /* of a map with full support: how far below the best, times beta, a score may lie and
                                      have weight in canonical results; 0: these are not for it */
-    int64_t most_in_reach; /* for results of it to be canonical */
+    int64_t most_in_reach; /* for results of it to be canonical; both of a query that sees all patterns, */
+    double reach_less_one; /* and of one that excludes a pattern */
+    int64_t most_in_reach_less_one;
+    int64_t *excluded;              /* (N) rows of the patterns that queries exclude, or -1; NULL: none does */
     _Atomic int64_t in_reach_count; /* queries that streaming.c has answered so */
     const double *value_scale;      /* (M) 1/|xi| where patterns are the values and scores are by cosine, or NULL */
     const void *tile_value_scale;   /* the same in the compute type */
@@ -182,7 +185,7 @@ typedef struct {
     _Atomic int64_t scan_count;
     int64_t *overflow_queries; /* (N) queries with too many candidates for a list, for overflow.c */
     _Atomic int64_t overflow_count;
-    int64_t longest_list; /* of the scan, if that is less than sh_exact_support; 0: that */
+    int64_t longest_list; /* of the scan, if that is less than the largest sh_exact_support; 0: that */
     int64_t blocks, block_rows, ranges, tiles;
 } sh_plan;
 
@@ -257,6 +260,10 @@ void sh_release_outliers(sh_context *context, sh_outliers *outliers);
 void sh_count_sizes(const double *size, int64_t n, _Atomic int64_t *counts);
 double sh_outlier_limit(const _Atomic int64_t *counts, int64_t patterns, double largest);
 sh_status sh_find_outliers(sh_context *context, sh_memory *m, const sh_memory *old, double centre_norm);
+/* sh_longest_row: returns the row of a largest pattern, once sh_memory_max_norm was asked.
+ * sh_max_norm_without: gives max |xi| of all patterns but that of one row; -1 of none. */
+static inline int64_t sh_longest_row(const sh_memory *m) { return atomic_load(&m->indexes->longest); }
+sh_status sh_max_norm_without(sh_context *context, const sh_memory *m, int64_t row, double *norm);
 /* sh_pack: gives the memory of the patterns that are left, made anew of a copy that has them together. It stays with
  * the memory, and serves its later calls. */
 sh_status sh_pack(sh_context *context, const sh_memory *m, const sh_memory **packed);
@@ -315,6 +322,15 @@ static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int6
  * tile_rows: sh_tile_row_bytes. */
 void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *queries, int64_t rows, int64_t first,
                     int64_t n, void *scores, int64_t ld, void *tile_rows);
+/* excluded.c. sh_check_exclude: refuses what queries cannot exclude (sh_queries).
+ * sh_hide_excluded: makes a query's score of the pattern that it excludes count for nothing, if that is among the rows
+ * [first, first + n) of its scores; returns whether it is.
+ * sh_sees_none: tells whether the pattern that a query excludes is the only one among these rows.
+ * sh_least_score: returns a score that those of hidden patterns are below, and those of others are not. */
+sh_status sh_check_exclude(sh_context *context, const sh_memory *memory, const sh_queries *queries);
+int sh_hide_excluded(const sh_job *job, int64_t query, int64_t first, int64_t n, void *scores);
+int sh_sees_none(const sh_job *job, int64_t query, int64_t first, int64_t n);
+double sh_least_score(const sh_job *job);
 /* Some outliers of a job: those among certain rows. */
 typedef struct {
     const sh_candidate *outlier; /* (n) sizes in place of scores */
@@ -383,9 +399,32 @@ static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries
 /* sh_whole_count: returns how many patterns there are of the whole, by which all limits go: M, unless these are part of
  * more (sh_memory_set_whole). */
 static inline int64_t sh_whole_count(const sh_memory *m) { return m->whole_count ? m->whole_count : sh_count(m); }
-/* Returns the largest support whose weights come from canonical scores, whichever path answers the query; larger ones
- * may take those of the product (overflow.c, note 2). */
-static inline int64_t sh_exact_support(const sh_memory *m) { return sh_max(SH_EXACT_SUPPORT, sh_whole_count(m) / 16); }
+/* Returns the row of the pattern that a query excludes, or -1 (excluded.c). */
+static inline int64_t sh_excluded(const sh_job *job, int64_t query) {
+    return job->plan.excluded ? job->plan.excluded[query] : -1;
+}
+/* Tells whether a row is removed, or its pattern excluded by a query. */
+static inline int sh_is_hidden(const sh_job *job, int64_t query, int64_t row) {
+    return sh_is_removed(job->memory, row) || row == sh_excluded(job, query);
+}
+/* Returns how many patterns of the whole a query sees, by which its limits go. */
+static inline int64_t sh_seen_count(const sh_job *job, int64_t query) {
+    return sh_whole_count(job->memory) - (sh_excluded(job, query) >= 0);
+}
+/* sh_exact_support: returns the largest support whose weights come from canonical scores, whichever path answers the query;
+ * larger ones may take those of the product (overflow.c, note 2). sh_exact_support_of: of a query that sees so many
+ * patterns. */
+static inline int64_t sh_exact_support_of(int64_t patterns) { return sh_max(SH_EXACT_SUPPORT, patterns / 16); }
+static inline int64_t sh_exact_support(const sh_job *job, int64_t query) {
+    return sh_exact_support_of(sh_seen_count(job, query));
+}
+/* Returns reach, and most_in_reach, of a query (sh_plan). */
+static inline double sh_reach_of(const sh_job *job, int64_t query) {
+    return sh_excluded(job, query) < 0 ? job->plan.reach : job->plan.reach_less_one;
+}
+static inline int64_t sh_most_in_reach(const sh_job *job, int64_t query) {
+    return sh_excluded(job, query) < 0 ? job->plan.most_in_reach : job->plan.most_in_reach_less_one;
+}
 /* Tells whether scores and weights are canonical, however large the support is: lists are wanted. */
 static inline int sh_is_list(const sh_job *job) {
     return job->goal == SH_GOAL_WEIGHTS || job->goal == SH_GOAL_CANDIDATES;
@@ -398,9 +437,9 @@ static inline double sh_floor(const sh_job *job, int64_t query, double slack) {
 static inline int sh_has_cutoff(const sh_job *job) {
     return (job->map->cutoff || job->plan.reach > 0) && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
 }
-/* Returns how far below the best a canonical score may lie, times beta, and have weight. */
-static inline double sh_cutoff(const sh_job *job) {
-    return job->map->cutoff ? job->map->cutoff(job->model.parameter) : job->plan.reach;
+/* Returns how far below the best a canonical score of a query may lie, times beta, and have weight. */
+static inline double sh_cutoff(const sh_job *job, int64_t query) {
+    return job->map->cutoff ? job->map->cutoff(job->model.parameter) : sh_reach_of(job, query);
 }
 /* Tells whether scores are -|x - xi|^2/2 (rescore.c). */
 static inline int sh_by_distance(const sh_job *job) {
@@ -458,7 +497,7 @@ void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t
  * the best. The others stay in order. Returns how many. */
 int64_t sh_keep_in_reach(const sh_job *job, int64_t query, sh_candidate *c, int64_t n);
 /* sh_answer_in_reach: of a map with full support, stores the results of one query from the candidates of all patterns, in
- * order of position, with scores of tiles, unless more than plan.most_in_reach of them are within reach of the best.
+ * order of position, with scores of tiles, unless more than sh_most_in_reach of them are within reach of the best.
  * Returns whether it did in *answered. */
 sh_status sh_answer_in_reach(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
                              sh_context *context, int *answered);

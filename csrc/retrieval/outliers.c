@@ -210,7 +210,8 @@ void sh_settle_outliers(const sh_job *job, int64_t query, int64_t first, int64_t
     for (int64_t i = 0; i < o.n; i++) {
         const double least = best - (1 + 1e-12) * cutoff - 2 * slack - 0x1p-50 * fabs(best);
         double score = scores[i];
-        if (!cut_off || !(score + sh_outlier_slack(job, query, o.outlier[i].score) < least)) {
+        if (!sh_is_hidden(job, query, o.outlier[i].position) &&
+            (!cut_off || !(score + sh_outlier_slack(job, query, o.outlier[i].score) < least))) {
             sh_candidate canonical = {0, o.outlier[i].position};
             sh_score_canonically(job, query, &canonical, 1, widened_row);
             score = canonical.score - shift;

@@ -62,6 +62,7 @@ static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_conte
         double best =
             k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(b->job, first), sh_shift(b->job, query), n);
         if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+        sh_hide_excluded(b->job, query, first, n, scores);
     }
     return SH_OK;
 }
@@ -116,7 +117,7 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
     int64_t n = 0, scored = 0;
     sh_long_list l = {0};
     sh_status status = SH_NO_MEMORY;
-    min_score = fmax(min_score, sh_floor(job, query, job->plan.slack[query]));
+    min_score = fmax(fmax(min_score, sh_least_score(job)), sh_floor(job, query, job->plan.slack[query]));
     if (!sh_lengthen_list(job, context, &l, 0, 4 * PIECE)) goto done;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         if (n + PIECE > l.capacity) {
@@ -137,7 +138,7 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
     }
     if (job->out.counts) job->out.counts[query][SH_SCORED] = scored;
     n = sh_keep_in_reach(job, query, l.list, n);
-    const int64_t most = too_many ? sh_exact_support(job->memory) : n;
+    const int64_t most = too_many ? sh_exact_support(job, query) : n;
     if (n > most && sh_count_support(job, query, l.list, n, l.scratch.z) > most) {
         *too_many = 1;
         status = SH_OK;
@@ -154,9 +155,10 @@ static sh_status solve_in_reach(sh_job *job, int64_t query, const void *row, sh_
     const sh_kernels *k = job->k;
     const int64_t n = job->memory->patterns.n;
     const double best = k->maximum(row, n, NULL);
-    sh_candidate_list in_reach = {.min_score = -INFINITY, .best = -INFINITY};
+    sh_candidate_list in_reach = {.min_score = sh_least_score(job), .best = -INFINITY};
     *answered = 0;
-    if (k->count(row, n, sh_score_in_reach(job, query, best, /* share */ 1)) > job->plan.most_in_reach) return SH_OK;
+    if (k->count(row, n, sh_score_in_reach(job, query, best, /* share */ 1)) > sh_most_in_reach(job, query))
+        return SH_OK;
     sh_raise_min_score(job, query, &in_reach, best);
     in_reach.min_score = fmax(in_reach.min_score, sh_floor(job, query, job->plan.slack[query]));
     sh_long_list l = {0};
@@ -182,6 +184,15 @@ static size_t lay_out_list(const sh_job *job, int64_t n, void *memory, list_scra
     return w.used;
 }
 
+/* Drops the pattern that a query excludes, whose weight of 0 may be listed; returns how many are left. */
+static int64_t drop_excluded(const sh_job *job, int64_t query, sh_candidate *c, int64_t n) {
+    const int64_t excluded = sh_excluded(job, query);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (c[i].position != excluded) c[kept++] = c[i];
+    return kept;
+}
+
 /* Turns a row into weights of a map with full support, and stores those that are wanted with their canonical scores. */
 static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *context) {
     const sh_kernels *k = job->k;
@@ -195,6 +206,7 @@ static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *con
     if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     lay_out_list(job, found, memory, &s);
     k->collect(row, n, job->min_weight, 0, s.c); /* weights in place of scores */
+    found = drop_excluded(job, query, s.c, found);
     if (job->top) found = sh_select_top(s.c, found, job->top);
     for (int64_t i = 0; i < found; i++) s.entries[i] = (sh_entry){s.c[i].position, 0, s.c[i].score};
     sh_score_canonically(job, query, s.c, found, s.widened_row);
@@ -236,7 +248,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
         }
         if (!canonical) return job->goal == SH_GOAL_WEIGHTS ? list_row(job, query, row, context) : SH_OK; /* streamed */
         const double all = job->map->reach(k->unit / 2, sh_whole_count(job->memory));
-        const double reach = job->plan.reach > 0 ? job->plan.reach : all;
+        const double reach = job->plan.reach > 0 ? sh_reach_of(job, query) : all;
         const double best = k->maximum(row, n, NULL), cutoff = (1 + 1e-12) * reach / sh_beta(job, query);
         return solve_canonically(job, query, row, best - cutoff - 2 * slack - 0x1p-50 * fabs(best), NULL, context);
     }
@@ -261,7 +273,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     double threshold = best + t.tau / t.unit / beta, rounding = 1e-12 * cutoff + 0x1p-50 * fabs(best);
     const int canonical = sh_is_list(job) || sh_needs_canonical_scores(job, query);
     if (canonical ||
-        (!b->decided && k->count(row, n, threshold + 2 * slack + rounding) <= sh_exact_support(job->memory))) {
+        (!b->decided && k->count(row, n, threshold + 2 * slack + rounding) <= sh_exact_support(job, query))) {
         int too_many = 0;
         sh_status status =
             solve_canonically(job, query, row, threshold - 2 * slack - rounding, canonical ? NULL : &too_many, context);

@@ -167,6 +167,7 @@ sh_status sh_memory_remove(sh_context *context, const sh_memory *old, int64_t n,
 /* A search for a row of the largest norm. */
 typedef struct {
     const sh_memory *m;
+    int64_t without;       /* a row that does not count; -1: there is none */
     double bound;          /* no row has a larger norm */
     _Atomic int64_t equal; /* a row of that norm; -1: none was found yet */
     double *norm;          /* (chunks) the largest of each, */
@@ -181,12 +182,40 @@ static sh_status find_longest(void *pointer, int64_t item, void *scratch, sh_con
     s->longest[item] = -1;
     if (atomic_load(&s->equal) >= 0) return SH_OK;
     for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, m->patterns.n); i++) {
-        if (sh_is_removed(m, i)) continue;
+        if (sh_is_removed(m, i) || i == s->without) continue;
         const double norm = sh_norm(m->k, sh_row_at(m->k, &m->patterns, i, scratch), m->patterns.d);
         if (norm > s->norm[item]) s->norm[item] = norm, s->longest[item] = i;
         if (norm == s->bound) atomic_store(&s->equal, i);
     }
     return SH_OK;
+}
+
+/* Finds the largest norm of the patterns but that of the row `without` (-1: of all), none of which exceeds `bound`, and a
+ * row that has it; norm and row are -1 where there is none. */
+static sh_status find_max_norm(sh_context *context, const sh_memory *m, int64_t without, double bound, double *norm,
+                               int64_t *row) {
+    const int64_t chunks = sh_ceil_div(m->patterns.n, CHUNK);
+    norm_search s = {.m = m, .without = without, .bound = bound, .equal = -1};
+    s.norm = sh_allocate(context, chunks, sizeof *s.norm);
+    s.longest = sh_allocate(context, chunks, sizeof *s.longest);
+    sh_status status = SH_NO_MEMORY;
+    if (s.norm && s.longest)
+        status = sh_for_each(context, chunks, (size_t)m->patterns.d * m->k->size, find_longest, &s);
+    *row = atomic_load(&s.equal);
+    *norm = *row < 0 ? -1 : bound;
+    for (int64_t i = 0; status == SH_OK && atomic_load(&s.equal) < 0 && i < chunks; i++)
+        if (s.longest[i] >= 0 && s.norm[i] > *norm) {
+            *norm = s.norm[i];
+            *row = s.longest[i];
+        }
+    sh_release(context, s.norm);
+    sh_release(context, s.longest);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
+sh_status sh_max_norm_without(sh_context *context, const sh_memory *m, int64_t row, double *norm) {
+    int64_t longest;
+    return find_max_norm(context, m, row, m->max_norm, norm, &longest);
 }
 
 sh_status sh_memory_max_norm(sh_context *context, const sh_memory *m, double *norm) {
@@ -201,23 +230,9 @@ sh_status sh_memory_max_norm(sh_context *context, const sh_memory *m, double *no
     *norm = sh_norm(m->k, sh_row_at(m->k, &m->patterns, row, widened_row), m->patterns.d);
     sh_release(context, widened_row);
     if (!sh_is_removed(m, row)) return SH_OK;
-    const int64_t chunks = sh_ceil_div(m->patterns.n, CHUNK);
-    norm_search s = {.m = m, .bound = *norm, .equal = -1};
-    s.norm = sh_allocate(context, chunks, sizeof *s.norm);
-    s.longest = sh_allocate(context, chunks, sizeof *s.longest);
-    sh_status status = SH_NO_MEMORY;
-    if (s.norm && s.longest) status = sh_for_each(context, chunks, row_bytes, find_longest, &s);
-    row = atomic_load(&s.equal);
-    for (int64_t i = 0, best = -1; status == SH_OK && atomic_load(&s.equal) < 0 && i < chunks; i++)
-        if (best < 0 ? s.longest[i] >= 0 : s.norm[i] > s.norm[best]) {
-            best = i;
-            row = s.longest[i];
-            *norm = s.norm[i];
-        }
-    sh_release(context, s.norm);
-    sh_release(context, s.longest);
+    sh_status status = find_max_norm(context, m, /* without */ -1, *norm, norm, &row);
     if (status == SH_OK) atomic_store(&m->indexes->longest, row);
-    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+    return status;
 }
 
 /* --- packed memories ------------------------------------------------------------------------------ */

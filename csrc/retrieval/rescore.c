@@ -46,7 +46,7 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
     }
     if (!sh_has_cutoff(job)) return least;
     for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best; /* fmax is a call */
-    double cutoff = sh_cutoff(job) / beta, threshold = -cutoff;                   /* relative to the best */
+    double cutoff = sh_cutoff(job, query) / beta, threshold = -cutoff;            /* relative to the best */
     if (job->map->cutoff) {
         const double alpha = job->model.parameter;
         for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
@@ -259,19 +259,20 @@ static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int
 }
 
 double sh_score_in_reach(const sh_job *job, int64_t query, double best, double share) {
-    const double cutoff = job->plan.reach / sh_beta(job, query), slack = job->plan.slack[query]; /* or infinity */
+    const double cutoff = sh_reach_of(job, query) / sh_beta(job, query),
+                 slack = job->plan.slack[query]; /* or infinity */
     const double in_reach = best - share * (1 - 1e-12) * cutoff + 2 * slack + 0x1p-50 * fabs(best);
     return fmax(in_reach, sh_floor(job, query, -slack));
 }
 
 int64_t sh_keep_in_reach(const sh_job *job, int64_t query, sh_candidate *c, int64_t n) {
-    double best = -INFINITY, beta = sh_beta(job, query);
+    double best = -INFINITY, beta = sh_beta(job, query), reach = sh_reach_of(job, query);
     int64_t kept = 0;
     if (job->floor) n = sh_keep_above(job, query, c, n, job->floor[query], /* slack */ 0);
     if (!(job->plan.reach > 0)) return n;
     for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best;
     for (int64_t i = 0; i < n; i++)
-        if (beta * (c[i].score - best) >= -job->plan.reach) c[kept++] = c[i];
+        if (beta * (c[i].score - best) >= -reach) c[kept++] = c[i];
     return kept;
 }
 
@@ -282,11 +283,11 @@ sh_status sh_answer_in_reach(sh_job *job, int64_t query, sh_candidate *c, int64_
     for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best;
     const double in_reach = sh_score_in_reach(job, query, best, /* share */ 1);
     for (int64_t i = 0; i < n; i++) certain += c[i].score >= in_reach;
-    *answered = certain <= job->plan.most_in_reach;
+    *answered = certain <= sh_most_in_reach(job, query);
     if (!*answered) return SH_OK;
     sh_score_canonically(job, query, c, n, scratch.widened_row);
     n = sh_keep_in_reach(job, query, c, n);
-    *answered = n <= job->plan.most_in_reach;
+    *answered = n <= sh_most_in_reach(job, query);
     return *answered ? sh_store_results(job, query, c, n, scratch, context) : SH_OK;
 }
 
@@ -371,7 +372,7 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     }
     /* with full support all patterns count, also those whose weights are too small to be had */
     if (job->out.support_size)
-        job->out.support_size[query] = full && !job->plan.k_best ? sh_whole_count(job->memory) : support;
+        job->out.support_size[query] = full && !job->plan.k_best ? sh_seen_count(job, query) : support;
     if (job->out.counts) job->out.counts[query][SH_IN_SUPPORT] = support;
     if (job->out.hints) store_hints(job->memory, job->out.hints + query * SH_HINTS, c, weights, n);
     if (job->out.energy) {

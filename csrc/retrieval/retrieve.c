@@ -6,7 +6,10 @@
  * Notes  1. The patterns of most weight in a step are the hints to the next, which scores them first
  *           (retrieval/index/query.c): their exact scores are a threshold that few bounds pass.
  *        2. A state whose support was the single pattern j is the stored row j, bit for bit. Whether that is a fixed
- *           point is found once in a call and remembered for its other queries of the same beta.
+ *           point is found once in a call and remembered for its other queries of the same beta. Where queries exclude
+ *           patterns it may be one of some queries alone, and is not remembered.
+ *        3. The tolerance is relative to the largest norm of the patterns that a query sees. It is another one only for
+ *           queries that exclude the longest pattern.
  */
 #include "retrieval/job.h"
 #include "structure/structure.h"
@@ -17,7 +20,8 @@ enum { GROUP_BYTES = 8 * 1024 * 1024 };
 typedef struct {
     char *now, *next; /* states before and after a step */
     double *beta;
-    int64_t *place; /* in the structure, or NULL */
+    int64_t *place;   /* in the structure, or NULL */
+    int64_t *exclude; /* positions, or NULL */
     int64_t *support;
     int32_t *hints, *next_hints; /* (count, SH_HINTS) */
     int32_t *stored;             /* the stored row that `now` is, or -1 */
@@ -29,7 +33,9 @@ typedef struct {
     sh_model model;
     sh_queries queries;
     int64_t max_steps;
-    double tolerance2; /* a query has converged when the square of its move is at most this */
+    double tolerance2;         /* a query has converged when the square of its move is at most this, */
+    double tolerance2_of_rest; /* or this, if it excludes the pattern at `longest` (note 3) */
+    int64_t longest;           /* -1: there is no such query */
     /* results */
     char *states, *before;
     int64_t *steps, *support;
@@ -57,6 +63,7 @@ static size_t lay_out(retrieval *r, void *memory, int64_t count) {
     g->next_hints = sh_take(&w, count, SH_HINTS * sizeof *g->next_hints);
     g->stored = sh_take(&w, count, sizeof *g->stored);
     g->place = r->use_places ? sh_take(&w, count, sizeof *g->place) : NULL;
+    g->exclude = r->queries.exclude ? sh_take(&w, count, sizeof *g->exclude) : NULL;
     return w.used;
 }
 
@@ -66,7 +73,9 @@ static int record_step(retrieval *r, int64_t query, int64_t step, const char *be
                        int64_t support, int32_t row_before, int32_t row_after) {
     size_t bytes = row_bytes(r);
     double moved2 = r->memory->k->distance2(before, after, r->memory->patterns.d);
-    int converged = moved2 <= r->tolerance2;
+    const int64_t *exclude = r->queries.exclude;
+    int converged = moved2 <= (exclude && exclude[query] >= 0 && exclude[query] == r->longest ? r->tolerance2_of_rest
+                                                                                              : r->tolerance2);
     if (r->is_fixed && moved2 == 0 && row_after >= 0 && row_before == row_after) r->is_fixed[row_after] = 1;
     if (!converged && step < r->max_steps && r->is_fixed && row_after >= 0 &&
         r->is_fixed[row_after]) { /* it stays there */
@@ -112,10 +121,11 @@ static sh_status run_group(retrieval *r, int64_t *query, int64_t n) {
         g->stored[i] = stored_row(r->support[query[i]], g->hints + i * SH_HINTS);
         g->beta[i] = r->queries.beta[query[i] * r->queries.beta_stride];
         if (g->place) g->place[i] = places ? places[query[i]] : query[i];
+        if (g->exclude) g->exclude[i] = r->queries.exclude[query[i]];
     }
     for (int64_t step = 2; n; step++) {
         sh_job job = {SH_GOAL_UPDATE, .context = r->context, .memory = r->memory, .model = r->model, .hints = g->hints};
-        job.queries = (sh_queries){.data = g->now, .n = n, .beta = g->beta, .beta_stride = 1};
+        job.queries = (sh_queries){.data = g->now, .n = n, .beta = g->beta, .beta_stride = 1, .exclude = g->exclude};
         job.values = &r->memory->patterns;
         sh_structure structure;
         if (r->queries.structure) {
@@ -138,6 +148,7 @@ static sh_status run_group(retrieval *r, int64_t *query, int64_t n) {
             memcpy(g->hints + moving * SH_HINTS, hints, hint_bytes);
             g->beta[moving] = g->beta[i];
             if (g->place) g->place[moving] = g->place[i];
+            if (g->exclude) g->exclude[moving] = g->exclude[i];
             g->stored[moving] = row;
             query[moving++] = query[i];
         }
@@ -145,6 +156,25 @@ static sh_status run_group(retrieval *r, int64_t *query, int64_t n) {
         n = moving;
     }
     return SH_OK;
+}
+
+/* Derives the tolerances from that relative to the largest norm. */
+static sh_status set_tolerances(retrieval *r, double tol) {
+    const sh_memory *m = r->memory;
+    const int64_t *exclude = r->queries.exclude;
+    double max_norm = m->whole_max_norm, of_rest;
+    sh_status status = SH_OK;
+    if (!m->whole_count) status = sh_memory_max_norm(r->context, m, &max_norm);
+    r->tolerance2 = tol * max_norm * (tol * max_norm);
+    r->longest = -1;
+    if (status != SH_OK || !exclude || m->whole_count || m->similarity == SH_COSINE) return status;
+    const int64_t row = sh_longest_row(m), longest = sh_position_of(m, row);
+    for (int64_t i = 0; i < r->queries.n && r->longest < 0; i++)
+        if (exclude[i] == longest) r->longest = longest;
+    if (r->longest < 0) return SH_OK;
+    status = sh_max_norm_without(r->context, m, row, &of_rest);
+    r->tolerance2_of_rest = tol * of_rest * (tol * of_rest);
+    return status;
 }
 
 sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
@@ -169,12 +199,9 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
         memset(converged, 0, (size_t)n);
         return SH_OK;
     }
-    double max_norm = memory->whole_max_norm;
-    if (!memory->whole_count) status = sh_memory_max_norm(context, memory, &max_norm);
-    if (status != SH_OK) return status;
-    const double tolerance = tol * max_norm;
     retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};
-    r.tolerance2 = tolerance * tolerance;
+    status = set_tolerances(&r, tol);
+    if (status != SH_OK) return status;
     r.states = states, r.before = before, r.converged = converged;
     r.steps = steps, r.support = support_size;
     r.use_places = sh_by_place(queries.structure);
@@ -184,7 +211,7 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.moving = sh_allocate(context, n, sizeof *r.moving);
     r.hints = sh_allocate(context, n, SH_HINTS * sizeof *r.hints);
     if (!r.moving || !r.hints) goto done;
-    if (n > 1 && max_steps > 1 && queries.beta_stride == 0 && !r.use_places) {
+    if (n > 1 && max_steps > 1 && queries.beta_stride == 0 && !r.use_places && !queries.exclude) {
         r.is_fixed = sh_allocate(context, sh_count(memory), 1);
         if (!r.is_fixed) goto done;
         memset(r.is_fixed, 0, (size_t)sh_count(memory));

@@ -47,6 +47,10 @@ static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_co
         double underflow = 2 * (double)(d + 8) * k->smallest * m->max_scale;
         plan->slack[i] = relative * (length * norm + bias + half) + underflow;
         if (plan->shift) plan->shift[i] = -half;
+        if (plan->excluded) {
+            const int64_t position = job->queries.exclude[i];
+            plan->excluded[i] = position < 0 ? -1 : sh_row_of(m, position);
+        }
     }
     return SH_OK;
 }
@@ -109,7 +113,7 @@ sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_q
     SH_REQUIRE(context, queries->data, "queries");
     SH_REQUIRE(context, queries->beta, "beta");
     SH_REQUIRE(context, queries->beta_stride == 0 || queries->beta_stride == 1, "beta_stride");
-    return SH_OK;
+    return sh_check_exclude(context, memory, queries);
 }
 
 /* Lays out the plan's arrays, those that the job needs; returns their size. */
@@ -123,6 +127,7 @@ static size_t lay_out(sh_job *job, void *memory) {
     if (plan->outliers) plan->length = sh_take(&w, n, sizeof *plan->length);
     plan->unserved = sh_take(&w, 2 * n, sizeof *plan->unserved);
     plan->overflow_queries = sh_take(&w, n, sizeof *plan->overflow_queries);
+    if (job->queries.exclude) plan->excluded = sh_take(&w, n, sizeof *plan->excluded);
     if (by_distance) plan->shift = sh_take(&w, n, sizeof *plan->shift);
     if (by_distance && m->centred) plan->differences = sh_take(&w, n * m->patterns.d, m->k->size);
     plan->tile_bias = m->tile_bias;
@@ -138,6 +143,18 @@ static size_t lay_out(sh_job *job, void *memory) {
  * their number: to score so few in double, and to mix them one by one, costs less than the products that it saves. */
 static int64_t most_in_reach_of(int64_t patterns) { return sh_max(16, patterns / 128); }
 
+/* Returns how many may be for the results of a job, of a query that sees so many patterns. */
+static int64_t most_in_reach(const sh_job *job, int64_t patterns) {
+    const int64_t most = job->goal == SH_GOAL_CANDIDATES ? job->most : most_in_reach_of(patterns);
+    return sh_min(most, sh_count(job->memory)); /* there are no more */
+}
+
+/* Returns how many patterns of the whole the queries of a job see, if all exclude one or none does. */
+static int64_t seen_by_all(const sh_job *job) {
+    const int64_t *exclude = job->queries.exclude;
+    return sh_whole_count(job->memory) - (exclude && exclude[0] >= 0);
+}
+
 /* Derives the plan from the inputs, but for what check_queries sets. Its arrays lie in *memory. */
 static sh_status make_plan(sh_job *job, void **memory) {
     const sh_memory *m = job->memory;
@@ -147,13 +164,15 @@ static sh_status make_plan(sh_job *job, void **memory) {
     if (job->goal == SH_GOAL_NEAREST) plan->k_best = job->count;
     if (s && s->pairs == SH_PAIRS_TOP) {
         SH_REQUIRE(job->context, s->k >= 1 && s->k <= sh_whole_count(m), "k");
-        plan->k_best = s->k < sh_whole_count(m) ? s->k : 0;
+        plan->k_best = s->k < seen_by_all(job) ? s->k : 0;
     }
     SH_REQUIRE(job->context, !sh_by_place(s) || !m->whole_count, "structure"); /* places are those of the whole */
     if (job->map->reach && job->goal <= SH_GOAL_CANDIDATES && !plan->k_best && !sh_by_place(s)) {
-        plan->reach = job->map->reach(m->k->unit, sh_whole_count(m));
-        const int64_t most = job->goal == SH_GOAL_CANDIDATES ? job->most : most_in_reach_of(sh_whole_count(m));
-        plan->most_in_reach = sh_min(most, sh_count(m)); /* there are no more */
+        const int64_t n = sh_whole_count(m), others = sh_max(n - 1, 1);
+        plan->reach = job->map->reach(m->k->unit, n);
+        plan->most_in_reach = most_in_reach(job, n);
+        plan->reach_less_one = job->map->reach(m->k->unit, others);
+        plan->most_in_reach_less_one = most_in_reach(job, others);
     }
     sh_set_grid(job, job->queries.n);
     plan->relative = relative_error(m);
@@ -174,7 +193,8 @@ static sh_status make_plan(sh_job *job, void **memory) {
 static int is_searched(const sh_job *job) {
     const int64_t k = job->plan.k_best;
     if (sh_by_place(job->queries.structure)) return 0;
-    return k ? k <= sh_exact_support(job->memory) : job->map->cutoff || job->goal == SH_GOAL_CANDIDATES;
+    return k ? k <= sh_exact_support_of(sh_whole_count(job->memory))
+             : job->map->cutoff || job->goal == SH_GOAL_CANDIDATES;
 }
 
 /* Plans a job, and checks its queries; the plan's arrays lie in *memory. */
@@ -235,23 +255,14 @@ static sh_status answer_queries(sh_job *job, void **memory) {
     return status == SH_OK ? sh_overflow(job) : status;
 }
 
-sh_status sh_run(sh_job *job) {
+/* Runs a checked job, whose queries all have the same k best. */
+static sh_status run(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
-    const int64_t n = job->queries.n;
-    sh_status status = sh_check_call(context, m, &job->queries);
-    if (status != SH_OK) return status;
-    assert(job->goal != SH_GOAL_NEAREST || (job->count >= 1 && job->count <= SH_NEAREST));
-    job->k = m->k;
-    job->map = sh_map_of(&job->model);
-    if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
-    if (job->goal == SH_GOAL_ENERGY && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
-    if (n == 0) return SH_OK;
-    for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++) job->out.hints[i] = -1; /* unless it is stored */
     _Atomic int not_finite = 0;
     void *memory = NULL;
     job->plan = (sh_plan){.not_finite = &not_finite};
-    status = prepare(job, &memory);
+    sh_status status = prepare(job, &memory);
     if (m->removed && (status == SH_OVERFLOW || (status == SH_OK && !is_searched(job))))
         status = take_packed(job, &memory); /* removed.c, note 2 */
     if (status == SH_OK) {
@@ -265,6 +276,59 @@ sh_status sh_run(sh_job *job) {
     job->memory = m;
     job->plan = (sh_plan){0};
     return status;
+}
+
+/* Returns the job of some queries of a job, [first, first + n). */
+static sh_job part_of(const sh_job *job, int64_t first, int64_t n) {
+    const sh_queries *q = &job->queries;
+    const int64_t width = job->values ? job->values->d : job->memory->values.d;
+    sh_job part = *job;
+    part.queries.data = sh_at(job->k, q->data, first * job->memory->patterns.d);
+    part.queries.n = n;
+    part.queries.beta = q->beta + first * q->beta_stride;
+    if (q->exclude) part.queries.exclude = q->exclude + first;
+    if (job->hints) part.hints = job->hints + first * SH_HINTS;
+    if (job->floor) part.floor = job->floor + first;
+    sh_outputs *out = &part.out;
+    if (out->states) out->states = sh_at(job->k, out->states, first * width);
+    if (out->support_size) out->support_size += first;
+    if (out->hints) out->hints += first * SH_HINTS;
+    if (out->energy) out->energy += first;
+    if (out->lists) out->lists += first;
+    if (out->too_many) out->too_many += first;
+    return part;
+}
+
+/* Runs a job of the M - 1 best of M patterns. They are all that a query sees that excludes one, and not all to the others:
+ * so successive queries of one kind go together, each as in a job of their own. */
+static sh_status run_by_kinds(sh_job *job) {
+    const int64_t n = job->queries.n, *exclude = job->queries.exclude;
+    sh_status status = SH_OK;
+    for (int64_t first = 0, end; status == SH_OK && first < n; first = end) {
+        for (end = first + 1; end < n && (exclude[end] < 0) == (exclude[first] < 0); end++) continue;
+        sh_job part = part_of(job, first, end - first);
+        status = run(&part);
+        if (status != SH_OK && sh_is_query_failure(job->context)) job->context->row += first;
+    }
+    return status;
+}
+
+sh_status sh_run(sh_job *job) {
+    sh_context *context = job->context;
+    const int64_t n = job->queries.n;
+    const sh_structure *s = job->queries.structure;
+    sh_status status = sh_check_call(context, job->memory, &job->queries);
+    if (status != SH_OK) return status;
+    assert(job->goal != SH_GOAL_NEAREST || (job->count >= 1 && job->count <= SH_NEAREST));
+    job->k = job->memory->k;
+    job->map = sh_map_of(&job->model);
+    if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (job->goal == SH_GOAL_ENERGY && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
+    if (n == 0) return SH_OK;
+    for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++) job->out.hints[i] = -1; /* unless it is stored */
+    if (job->queries.exclude && s && s->pairs == SH_PAIRS_TOP && s->k == sh_whole_count(job->memory) - 1)
+        return run_by_kinds(job);
+    return run(job);
 }
 
 sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, void *states,
@@ -379,7 +443,8 @@ sh_status sh_candidates(sh_context *context, const sh_memory *memory, sh_model m
     sh_status status = sh_check_call(context, memory, &queries);
     if (status != SH_OK) return status;
     const sh_structure *s = queries.structure;
-    const int by_rank = s && s->pairs == SH_PAIRS_TOP && s->k != sh_whole_count(memory);
+    const int64_t all = queries.exclude ? sh_whole_count(memory) - 1 : sh_whole_count(memory); /* to some query */
+    const int by_rank = s && s->pairs == SH_PAIRS_TOP && s->k != all && s->k != sh_whole_count(memory);
     SH_REQUIRE(context, map && (map->cutoff || map->reach || by_rank), "separation");
     SH_REQUIRE(context, !sh_by_place(s), "structure");
     SH_REQUIRE(context, most >= 0, "most");

@@ -17,7 +17,9 @@
  *        3. With few queries the tiles are divided into ranges; their lists are joined and solved once more.
  *        4. Lists grow as far as supports are decided canonically (sh_exact_support), while there is memory. How far that
  *           goes, and so what is left to overflow.c, changes no result: the rule for what is canonical is there.
- *        5. Where candidates are wanted (SH_GOAL_CANDIDATES), the reach of softmax is its cutoff, and min_score begins at
+ *        5. Scores of patterns that are hidden from a query, as they are removed or excluded, are -inf, and so below every
+ *           min_score (excluded.c).
+ *        6. Where candidates are wanted (SH_GOAL_CANDIDATES), the reach of softmax is its cutoff, and min_score begins at
  *           the floor, less the slack: of patterns far from a query, or better known elsewhere, nothing is listed.
  */
 #include "retrieval/job.h"
@@ -63,10 +65,10 @@ typedef struct {
     int64_t numbers; /* that results.z holds */
 } item_scratch;
 
-/* Returns how many candidates a query may have in the end. */
-static int64_t longest_list(const sh_job *job) {
+/* Returns how many candidates a query may have in the end, given how many its support may have. */
+static int64_t longest_list(const sh_job *job, int64_t exact_support) {
     const int64_t in_reach = sh_max(SH_EXACT_SUPPORT, job->plan.most_in_reach); /* some of which may be out of it */
-    const int64_t most = job->plan.reach > 0 ? in_reach : sh_exact_support(job->memory);
+    const int64_t most = job->plan.reach > 0 ? in_reach : exact_support;
     return job->plan.longest_list ? sh_min(job->plan.longest_list, most) : most;
 }
 
@@ -80,7 +82,7 @@ static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
     s->queries = sh_take(&w, job->plan.scan_queries ? rows * job->memory->patterns.d : 0, job->k->size);
     s->outliers = sh_take(&w, job->plan.outliers ? SH_TILE : 0, sizeof *s->outliers);
     s->results = sh_take_result_scratch(job, &w, CAPACITY);
-    s->most = 2 * longest_list(job);
+    s->most = 2 * longest_list(job, sh_exact_support_of(sh_whole_count(job->memory)));
     s->grown = 0;
     s->budget = sh_max(LONGER, LONGER_ALL * job->memory->patterns.n / sh_max(job->context->threads, 1));
     s->longer = NULL;
@@ -105,7 +107,7 @@ int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t
 void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, double best) {
     double slack = job->plan.slack[query];
     if (!sh_has_cutoff(job) || !(best - slack > l->best)) return;
-    double cutoff = sh_cutoff(job) / sh_beta(job, query);
+    double cutoff = sh_cutoff(job, query) / sh_beta(job, query);
     l->best = best - slack;
     l->min_score = fmax(l->min_score, l->best - cutoff - slack - 0x1p-50 * (fabs(l->best) + cutoff));
 }
@@ -166,6 +168,7 @@ static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, cons
 static void collect_outliers(const sh_job *job, int64_t query, sh_candidate_list *l, sh_outlier_range o,
                              const double *scores, item_scratch *v, sh_context *context) {
     for (int64_t i = 0; i < o.n; i++) {
+        if (sh_is_hidden(job, query, o.outlier[i].position)) continue;
         if (scores[i] + sh_outlier_slack(job, query, o.outlier[i].score) < l->min_score) continue;
         sh_candidate c = {0, o.outlier[i].position};
         sh_score_canonically(job, query, &c, 1, v->results.widened_row);
@@ -192,7 +195,7 @@ static void hand_over(scan *s, range_list *to, const sh_candidate_list *l, sh_co
 /* Answers a query by the candidates that no score of a tile excludes, in order of position. */
 static sh_status answer(sh_job *job, int64_t query, sh_candidate_list *l, sh_result_scratch results,
                         sh_context *context) {
-    if (l->overflows || l->n > longest_list(job)) {
+    if (l->overflows || l->n > longest_list(job, sh_exact_support(job, query))) {
         sh_leave_to_overflow(job, query);
         return SH_OK;
     }
@@ -219,8 +222,10 @@ static sh_status scan_tiles(sh_job *job, const sh_grid_item *g, item_scratch *v,
             if (l->overflows) continue;
             int64_t query = sh_scan_query(job, g->first_query + i);
             void *scores = sh_at(job->k, v->scores, i * SH_TILE);
+            const int is_hidden = sh_hide_excluded(job, query, first, n, scores);
             double best =
                 job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first), sh_shift(job, query), n);
+            if (is_hidden && sh_sees_none(job, query, first, n)) continue;
             if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             if (outliers.n) best = sh_hide_outliers(job, outliers, first, n, scores, best, v->outliers);
             if (best >= l->min_score) collect(job, query, l, scores, n, best, first, v, context);
@@ -239,8 +244,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     const sh_grid_item g = sh_item_of_grid(job, item, s->n);
     item_scratch v;
     lay_out(job, scratch, &v);
-    const int hidden = job->memory->removed || job->plan.outliers; /* those patterns have -INFINITY */
-    const double least = hidden ? -job->k->largest : -INFINITY;
+    const double least = sh_least_score(job);
     for (int64_t i = 0; i < g.rows; i++) {
         const int64_t query = sh_scan_query(job, g.first_query + i);
         v.lists[i] = (sh_candidate_list){.capacity = CAPACITY, .best = -INFINITY, .list = v.candidates + i * CAPACITY};

@@ -144,15 +144,16 @@ static int make_room(const sh_job *job, int64_t query, reached *r, int64_t more,
     sh_candidate_list *l = &r->list;
     if (l->n + more <= l->capacity) return 1;
     drop(job, query, l);
-    if (l->n > job->plan.most_in_reach) {
+    const int64_t most = sh_most_in_reach(job, query);
+    if (l->n > most) {
         int64_t many = 0;
         const double level = sh_score_in_reach(job, query, best, LEVEL);
         for (int64_t i = 0; i < l->n; i++) many += l->list[i].score >= level;
-        if (many > job->plan.most_in_reach) return 0;
+        if (many > most) return 0;
     }
     const int64_t wanted = l->n + more, capacity = 2 * sh_max(wanted, l->capacity), grows_by = capacity - l->capacity;
     if (2 * wanted <= l->capacity) return 1;
-    if (wanted > 2 * job->plan.most_in_reach + SH_TILE || grows_by > *left) return 0;
+    if (wanted > 2 * most + SH_TILE || grows_by > *left) return 0;
     sh_candidate *longer = sh_allocate(context, capacity, sizeof *longer);
     if (!longer) return 0;
     memcpy(longer, l->list, (size_t)l->n * sizeof *longer);
@@ -193,7 +194,8 @@ static void reach_into(const sh_job *job, int64_t query, reached *r, tile_row ro
         r->count = 0;
     }
     r->lost = fmax(r->lost, row.best);
-    if (r->count <= job->plan.most_in_reach && row.best >= r->level) r->count += k->count(row.scores, row.n, r->level);
+    if (r->count <= sh_most_in_reach(job, query) && row.best >= r->level)
+        r->count += k->count(row.scores, row.n, r->level);
 }
 
 /* Answers query i of the stream from its candidates, if they are known and few; else leaves it to overflow.c, unless they
@@ -205,7 +207,7 @@ static sh_status answer(stream *s, int64_t i, reached *r, double best, sh_result
     sh_status status = SH_OK;
     if (!r->list.overflows)
         status = sh_answer_in_reach(job, query, r->list.list, r->list.n, results, context, &answered);
-    else if (certain(job, query, r, best) <= job->plan.most_in_reach)
+    else if (certain(job, query, r, best) <= sh_most_in_reach(job, query))
         sh_leave_to_overflow(job, query);
     s->answered[i] = (uint8_t)answered;
     atomic_fetch_add(&job->plan.in_reach_count, answered);
@@ -229,7 +231,7 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
     sh_job *job = s->job;
     const int64_t query = sh_scan_query(job, i), ranges = job->plan.ranges;
     const double best = atomic_load(&s->best[i]);
-    reached joined = {.list = {.min_score = -INFINITY, .best = -INFINITY}, .level = -INFINITY};
+    reached joined = {.list = {.min_score = sh_least_score(job), .best = -INFINITY}, .level = -INFINITY};
     sh_long_list l = {0};
     int64_t n = 0, in_reach = 0;
     if (!is_listed(job, query)) return SH_OK;
@@ -239,7 +241,7 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
         joined.list.overflows |= of_range->list.overflows;
         in_reach += certain(job, query, of_range, best);
     }
-    if (in_reach > job->plan.most_in_reach) return SH_OK;
+    if (in_reach > sh_most_in_reach(job, query)) return SH_OK;
     if (!joined.list.overflows) {
         if (!sh_lengthen_list(job, context, &l, 0, sh_max(n, 1))) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
         joined.list.list = l.list;
@@ -275,7 +277,8 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
     const int mixes_whole_tiles = job->values->type > SH_FLOAT64 || job->plan.value_centre; /* widened, or centred */
     const int may_select = job->map->reach && !(mixture && mixes_whole_tiles);
-    double min_scores[SH_BLOCK];
+    const int map_hides = job->map->shift_invariant; /* scores of -inf; else they are 0, as any may be (excluded.c) */
+    double min_scores[SH_BLOCK];                     /* INFINITY: the query sees none of the tile */
     int64_t left = LONGER;
     for (int64_t i = first_query; i < first_query + rows; i++) part.scale[i] = NAN, part.sum[i] = 0;
 
@@ -288,6 +291,13 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
             void *row = sh_at(k, work.scores, i * SH_TILE);
             if (m->tile_scale || job->plan.tile_bias)
                 k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(job, first), 0, n);
+            const int is_hidden = sh_hide_excluded(job, query, first, n, row);
+            min_scores[i] = -INFINITY;
+            if (is_hidden && map_hides && sh_sees_none(job, query, first, n)) {
+                memset(row, 0, (size_t)n * k->size); /* as weights */
+                min_scores[i] = INFINITY;
+                continue;
+            }
             if (has_outliers)
                 sh_settle_outliers(job, query, first, n, row, part.scale[number], sh_shift(job, query), work.row);
             double row_scale = job->map->row_scale(k, row, n);
@@ -307,6 +317,7 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
         for (int64_t i = 0; i < rows; i++) {
             const int64_t number = first_query + i, query = sh_scan_query(job, number);
             void *row = sh_at(k, work.scores, i * SH_TILE), *mixed = mixture ? sh_at(k, mixture, i * width) : NULL;
+            if (min_scores[i] == INFINITY) continue; /* it sees none */
             if (sparse) {
                 part.sum[number] +=
                     add_selected(job, query, part.scale[number], mixed, row, first, n, min_scores[i], work);
@@ -321,6 +332,8 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
                         work.tile_rows);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
+    for (int64_t i = first_query; i < first_query + rows; i++) /* of a range of which the query sees none */
+        if (isnan(part.scale[i])) part.scale[i] = -INFINITY;
     return SH_OK;
 }
 
@@ -335,7 +348,7 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
     if (job->plan.scan_queries) sh_gather_queries(job, job->plan.scan_queries + g.first_query, g.rows, work.queries);
     for (int64_t i = 0; job->plan.reach > 0 && i < g.rows; i++)
         work.reached[i] = (reached){.list = {.capacity = FIRST_CAPACITY,
-                                             .min_score = -INFINITY,
+                                             .min_score = sh_least_score(job),
                                              .best = -INFINITY,
                                              .list = work.candidates + i * FIRST_CAPACITY}};
     sh_status status = stream_tiles(s, &g, work, context);
@@ -391,7 +404,7 @@ static void store_result(const stream *s, int64_t i) {
     const sh_partial result = s->parts[0];
     const int64_t query = sh_scan_query(job, i), width = job->values->d;
     const double sum = result.sum[i];
-    if (job->out.support_size) job->out.support_size[query] = sh_whole_count(job->memory);
+    if (job->out.support_size) job->out.support_size[query] = sh_seen_count(job, query);
     if (job->out.energy)
         job->out.energy[query] = sh_energy_of(job, query, result.scale[i] + log(sum) / sh_beta(job, query));
     if (!job->out.states) return;

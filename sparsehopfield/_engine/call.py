@@ -1,8 +1,10 @@
 """One call: queries and a model, checked once and made ready, and the operations on them."""
 
+import re
 import sys
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +18,7 @@ from sparsehopfield._engine.checks import (
     FLOATS,
     Array,
     as_beta,
+    as_exclude,
     as_list,
     as_number,
     as_out,
@@ -24,6 +27,7 @@ from sparsehopfield._engine.checks import (
     compute_dtype,
     contiguous,
 )
+from sparsehopfield._engine.chunked import chunks
 from sparsehopfield._engine.executor import CoreExecutor, Executor
 from sparsehopfield._engine.partial import Candidates, sparse_rows
 from sparsehopfield._engine.pattern_set import PatternSet
@@ -116,9 +120,10 @@ class Call:
         beta: ArrayLike,
         code: tuple[int, float],
         structure: Structure | None = None,
+        exclude: ArrayLike | None = None,
         pattern_shape: tuple[int, ...] | None = None,
     ) -> Self:
-        """Check queries (..., d) and beta, and choose the executor; a code and a structure have been checked."""
+        """Check queries (..., d), beta and exclude, and choose the executor; code and structure have been checked."""
         given = as_queries(queries, pattern_set.shape[1], pattern_shape)
         dtype = FLOAT64 if FLOAT64 in (pattern_set.dtype, compute_dtype(given)) else FLOAT32
         rows = contiguous(given, dtype).reshape(-1, given.shape[-1])
@@ -128,6 +133,10 @@ class Call:
             executor: Executor = CoreExecutor(pattern_set.core(dtype), betas, code)
         else:
             executor = structure.executor(pattern_set, rows, betas, code)
+        if exclude is not None:
+            if not isinstance(executor, CoreExecutor) or (structure is not None and not structure.by_scores):
+                raise ValueError(f"exclude: not under {type(structure).__name__}, but under none and TopK")
+            executor.exclude = as_exclude(exclude, leading, len(pattern_set))
         return cls(pattern_set, given, leading, rows, betas, code, structure, executor, pattern_shape)
 
     def core_executor(self, operation: str) -> CoreExecutor:
@@ -269,6 +278,41 @@ class Call:
         if "energy" in extras:
             info.energy = self.energy(states)
         return out, info
+
+
+@contextmanager
+def rows_counted_from(first: int) -> Iterator[None]:
+    """Have errors of a batch of queries name the row in the call, `first` of which come before the batch."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        found = re.match(r"(queries|beta): (.*)\brow (\d+)(.*)", str(error), re.DOTALL)
+        if first == 0 or not found:
+            raise
+        name, before, row, after = found.groups()
+        raise type(error)(f"{name}: {before}row {int(row) + first}{after}") from None
+
+
+def leave_one_out(
+    pattern_set: PatternSet,
+    positions: NDArray[np.int64] | None,
+    beta: ArrayLike,
+    code: tuple[int, float],
+    structure: Structure | None,
+) -> Array:
+    """Return one update of stored patterns themselves, (n, v), none of which sees itself; None: of all."""
+    if structure is not None and not structure.by_scores:
+        raise ValueError(f"structure: leave_one_out is for none and TopK, got {short(structure)}")
+    dtype, n = pattern_set.dtype, len(pattern_set) if positions is None else len(positions)
+    betas = as_beta(beta, (n,))
+    out = np.empty((n, pattern_set.width), dtype)
+    for chunk in chunks(n, pattern_set.shape[1] * dtype.itemsize):
+        at = np.arange(chunk.start, chunk.stop) if positions is None else positions[chunk]
+        queries = pattern_set.numbers(chunk if positions is None else at, dtype)
+        beta_of_chunk = betas if len(betas) == 1 else betas[chunk]
+        with rows_counted_from(chunk.start):
+            Call.prepare(pattern_set, queries, beta_of_chunk, code, structure, at).update(out[chunk])
+    return out
 
 
 def level_of_caller() -> int:

@@ -354,12 +354,17 @@ def as_more_rows(name: str, array: ArrayLike, stored: Array) -> Array:
 
 def as_positions(positions: Any, n: int) -> NDArray[np.int64]:
     """Return the positions of some of n rows, ascending and distinct, chosen as numpy.delete chooses them."""
+    return np.unique(as_chosen(positions, n))
+
+
+def as_chosen(positions: Any, n: int) -> NDArray[np.int64]:
+    """Return the positions of some of n rows, in the order given: by a slice, a mask or numbers, as NumPy indexes."""
     if isinstance(positions, slice):
         try:
             chosen = range(*positions.indices(n))
         except (TypeError, ValueError) as error:
             raise type(error)(f"positions: {error}") from None
-        return np.sort(np.arange(chosen.start, chosen.stop, chosen.step))
+        return np.arange(chosen.start, chosen.stop, chosen.step)
     p = as_array("positions", positions)
     if p.ndim > 1:
         raise ValueError(f"positions: must be a whole number, a slice or one-dimensional, got shape {p.shape}")
@@ -373,8 +378,8 @@ def as_positions(positions: Any, n: int) -> NDArray[np.int64]:
         raise TypeError(f"positions: must be whole numbers, a slice or a mask, got dtype {p.dtype}")
     if (outside := (p < -n) | (p >= n)).any():
         raise IndexError(f"positions: {p[outside].flat[0]} is out of range for {n} patterns")
-    p = p.astype(np.int64)
-    return np.unique(np.where(p < 0, p + n, p))
+    p = p.astype(np.int64).reshape(-1)
+    return np.where(p < 0, p + n, p)
 
 
 def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
@@ -429,6 +434,21 @@ def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
         return np.ascontiguousarray(np.broadcast_to(b, leading)).reshape(-1)
     except ValueError:
         raise ValueError(f"beta: shape {b.shape} does not broadcast to the queries' leading axes {leading}") from None
+
+
+def as_exclude(exclude: ArrayLike, leading: tuple[int, ...], n: int) -> NDArray[np.int64]:
+    """Return the position of one of n patterns for each query, or -1 for none, (N,); a copy."""
+    e = as_integers("exclude", exclude)
+    if (outside := (e < -1) | (e >= n)).any():
+        raise ValueError(f"exclude: must be -1 or a position of {n} patterns, got {e[outside].flat[0]}")
+    if n == 1 and (e == 0).any():
+        raise ValueError("exclude: excludes the only pattern, so that the query would see none")
+    try:
+        return np.array(np.broadcast_to(e, leading), order="C").reshape(-1)
+    except ValueError:
+        raise ValueError(
+            f"exclude: shape {e.shape} does not broadcast to the queries' leading axes {leading}"
+        ) from None
 
 
 def as_one_beta(beta: ArrayLike) -> float:

@@ -37,22 +37,24 @@ class CoreExecutor:
     beta: NDArray[np.float64]  # (1,) or (N,)
     code: tuple[int, float]  # of the separation map: its number in the core's table, and its parameter
     pairs: Any = None  # which pairs of queries and patterns are scored, as the core reads it; None for all
+    exclude: NDArray[np.int64] | None = None  # (N,) the position of one pattern that each query does not see, or -1
 
     def update(self, rows: Array, out: Array) -> None:
         """Write one update of rows (N, d) to out (N, v)."""
-        _core.update(self.core, rows, self.beta, *self.code, self.pairs, out)
+        _core.update(self.core, rows, self.beta, *self.code, self.pairs, out, self.exclude)
 
     def retrieve(self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None) -> Steps:
         """Update rows (N, d) until none moves, into states; `before` gets each query before its last update."""
-        return _core.retrieve(self.core, rows, self.beta, *self.code, self.pairs, max_steps, tol, states, before)
+        options = max_steps, tol, states, before, self.exclude
+        return _core.retrieve(self.core, rows, self.beta, *self.code, self.pairs, *options)
 
     def energy(self, rows: Array) -> NDArray[np.float64]:
         """Return E_beta of rows (N, d), (N,)."""
-        return _core.energy(self.core, rows, self.beta, *self.code, self.pairs)
+        return _core.energy(self.core, rows, self.beta, *self.code, self.pairs, self.exclude)
 
     def associate(self, rows: Array, top: int = 0, min_weight: float = 0.0) -> Weights:
         """Return CSR lists of rows (N, d): weights of at least min_weight, of each row the `top` largest; 0: all."""
-        return _core.associate(self.core, rows, self.beta, *self.code, self.pairs, top, min_weight)
+        return _core.associate(self.core, rows, self.beta, *self.code, self.pairs, top, min_weight, self.exclude)
 
     def candidates(self, rows: Array, floor: NDArray[np.float64] | None = None, most: int = 0) -> Listed:
         """Return CSR lists of rows (N, d): patterns with weight among these, of canonical scores from `floor` (N,) on.
@@ -61,11 +63,11 @@ class CoreExecutor:
         """
         if floor is not None and np.isnan(floor).any():
             raise ValueError("floor: contains NaN")
-        return _core.candidates(self.core, rows, self.beta, *self.code, self.pairs, floor, most)
+        return _core.candidates(self.core, rows, self.beta, *self.code, self.pairs, floor, most, self.exclude)
 
     def accumulate(self, rows: Array, mixture: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return scale and sum, (N,) each, of the partial result of all patterns; write its mixture (N, v)."""
-        return _core.accumulate(self.core, rows, self.beta, *self.code, mixture)
+        return _core.accumulate(self.core, rows, self.beta, *self.code, mixture, self.exclude)
 
     def refuse(self, operation: str) -> None:
         """Accept every operation."""

@@ -124,6 +124,15 @@ class PatternSet:
         """Return an array of the storage without the rows that are removed."""
         return take_rows(rows, self.rows) if self.removed else rows
 
+    def numbers(self, position: NDArray[np.int64] | slice, dtype: np.dtype[Any]) -> Array:
+        """Return patterns as the numbers that they stand for, (n, d), in the dtype of a call; perhaps a view."""
+        if not (isinstance(position, slice) and self.removed == 0):
+            position = self.rows_of(np.arange(len(self))[position] if isinstance(position, slice) else position)
+        rows = self.storage[position]
+        if self.scale == 1:
+            return rows.astype(dtype, copy=False)
+        return (rows.astype(np.float32) * np.float32(self.scale)).astype(dtype, copy=False)  # as the core rounds them
+
     def arrays(self) -> tuple[Array, Array | None]:
         """Return patterns and values, which the set does not keep where they are copies."""
         return self._left(self.storage), None if self.value_storage is None else self._left(self.value_storage)

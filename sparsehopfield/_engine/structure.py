@@ -43,6 +43,11 @@ class Structure:
         """Tell whether the order of the patterns counts."""
         return False
 
+    @property
+    def by_scores(self) -> bool:
+        """Tell whether scores alone decide which patterns a query sees, so that it may exclude one."""
+        return False
+
     @classmethod
     def sized(cls, pairs: int, m: int, places: NDArray[np.int64] | None = None, seed: int = 0) -> Structure:
         """Return one under which a query sees about `pairs` of m patterns, or that has so many features.

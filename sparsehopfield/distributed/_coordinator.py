@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
-from sparsehopfield._engine.call import Call, Separation
+from sparsehopfield._engine.call import Call, Separation, rows_counted_from
 from sparsehopfield._engine.checks import (
     FLOAT32,
     FLOAT64,
@@ -71,19 +69,6 @@ SCOUT_QUERIES = 4096  # and how many they are at most
 LISTED = 2**23  # entries of lists at a time, more or less,
 FIRST_LISTED = 16  # and of so many queries, or few patterns, until it is known how long their lists are
 EXACT_SUPPORT = 1024  # SH_EXACT_SUPPORT in csrc/include/sparsehopfield.h
-
-
-@contextmanager
-def rows_counted_from(first: int) -> Iterator[None]:
-    """Have errors of a batch of queries name the row in the call, `first` of which come before the batch."""
-    try:
-        yield
-    except (ValueError, OverflowError) as error:
-        found = re.match(r"(queries|beta): (.*)\brow (\d+)(.*)", str(error), re.DOTALL)
-        if first == 0 or not found:
-            raise
-        name, before, row, after = found.groups()
-        raise type(error)(f"{name}: {before}row {int(row) + first}{after}") from None
 
 
 @dataclass(eq=False)
@@ -734,12 +719,12 @@ class Coordinator:
     def _explain_sums(self, call: Call, answer: Answer, separation: Separation, top: int) -> Explanation:
         """Explain a query whose weights lie on all patterns."""
         from sparsehopfield import reference
-        from sparsehopfield.inspect.explain import Explanation, pattern_rows
+        from sparsehopfield.inspect.explain import Explanation
 
         executor, dtype = self._executor(call), call.rows.dtype
         _, position, _, weight = executor.associate(call.rows, top)
         found = executor.found_at(position)
-        rows = pattern_rows(found.pattern_set, dtype, np.arange(len(position)))
+        rows = found.pattern_set.numbers(np.arange(len(position)), dtype)
         canonical: Any = reference.canonical_scores  # without types
         score = canonical(call.rows, rows, executor.whole.similarity)[0]
         order = np.lexsort((position, -score, -weight))

@@ -310,7 +310,7 @@ def explain(
         scored=scored,
         query=call.rows[0].copy(),
         state=call.update(),
-        patterns=pattern_rows(pattern_set, call.rows.dtype, position[listed]),
+        patterns=pattern_set.numbers(position[listed], call.rows.dtype),
         structure=structure,
         pattern_shape=pattern_shape,
     )
@@ -341,7 +341,7 @@ def _weighted_patterns(
     weights = call.associate(top)
     position = weights.indices.astype(np.int64)
     canonical: Any = reference.canonical_scores  # without types
-    rows = pattern_rows(call.pattern_set, call.rows.dtype, position)
+    rows = call.pattern_set.numbers(position, call.rows.dtype)
     score = canonical(call.rows, rows, call.pattern_set.similarity)[0]
     return position, score, weights.data, None, visible
 
@@ -372,12 +372,6 @@ def _stages(call: Call, support: int, visible: int) -> tuple[dict[str, int], int
         between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
         scored = int(counts[2]) if between else -1  # of an index alone
     return {"stored": call.pattern_set.whole_count, **between, "support": support}, scored if scored >= 0 else None
-
-
-def pattern_rows(pattern_set: PatternSet, dtype: np.dtype[Any], position: NDArray[np.int64]) -> Array:
-    """Return stored patterns as the numbers that they stand for, (len(position), d), in the dtype of a call."""
-    rows = pattern_set.storage[pattern_set.rows_of(position)].astype(np.float32 if pattern_set.scale != 1 else dtype)
-    return (rows * np.float32(pattern_set.scale)).astype(dtype, copy=False) if pattern_set.scale != 1 else rows
 
 
 def _guess_image_shape(d: int) -> tuple[int, ...]:

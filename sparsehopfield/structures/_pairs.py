@@ -184,6 +184,10 @@ class TopK(Pairs):
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
 
+    @property
+    def by_scores(self) -> bool:
+        return True
+
     @classmethod
     def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> TopK:
         return cls(min(pairs, m))

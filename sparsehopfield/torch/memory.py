@@ -778,19 +778,23 @@ class HopfieldMemory:
 
     # --- operations -------------------------------------------------------------------------------
 
-    def update(self, queries: Tensor) -> Tensor:
+    def update(self, queries: Tensor, *, exclude: Any = None) -> Tensor:
         """Make one retrieval step; see `sparsehopfield.update`.
 
         Parameters
         ----------
         queries : Tensor, shape (..., d)
+        exclude : Tensor of int, shape (...), optional
+            As in `sparsehopfield.HopfieldMemory.update`.
 
         Returns
         -------
         Tensor, shape (..., v)
             In the queries' dtype.
         """
-        return _in_kind(self._ask("update", {"queries": queries}), queries)
+        return _in_kind(self._ask("update", {"queries": queries, "exclude": exclude}), queries)
+
+    leave_one_out = _taking_tensors(ArrayMemory.leave_one_out)
 
     def retrieve(
         self,
@@ -799,6 +803,7 @@ class HopfieldMemory:
         max_steps: int = 1000,
         tol: float | None = None,
         return_info: bool | Collection[str] = False,
+        exclude: Any = None,
     ) -> Any:
         """Make steps until nothing moves; see `sparsehopfield.retrieve`.
 
@@ -807,13 +812,15 @@ class HopfieldMemory:
         queries : Tensor, shape (..., d)
         max_steps, tol, return_info
             As in `sparsehopfield.retrieve`.
+        exclude : Tensor of int, shape (...), optional
+            As in `sparsehopfield.HopfieldMemory.retrieve`.
 
         Returns
         -------
         Tensor, shape (..., v), or (Tensor, RetrievalInfo)
             In the queries' dtype; the fields of RetrievalInfo are tensors.
         """
-        options = {"max_steps": max_steps, "tol": tol, "return_info": return_info}
+        options = {"max_steps": max_steps, "tol": tol, "return_info": return_info, "exclude": exclude}
         found = self._ask("retrieve", {"queries": queries} | options)
         if return_info is False:
             return _in_kind(found, queries)

@@ -119,6 +119,17 @@ def test_out():
         memory.update(queries[0], out=stored[7])
 
 
+def test_excluded_patterns():
+    for values in (None, np.arange(80.0).reshape(40, 2)):
+        images, rows = both((4, 6), values=values)
+        queries = FLAT[:5] + 0.01
+        shape = (-1, 4, 6) if values is None else (-1, 2)
+        expected = rows.update(queries, exclude=np.arange(5)).reshape(shape)
+        same(images.update(queries.reshape(5, 4, 6), exclude=np.arange(5)), expected)
+        same(images.leave_one_out(), rows.leave_one_out().reshape(shape))
+        same(images.leave_one_out([3, 7]), rows.leave_one_out([3, 7]).reshape(shape))
+
+
 # What is stored
 
 

@@ -592,7 +592,7 @@ def test_signatures_of_one_memory():
     for name in names.split():
         found, want = ([(p.name, p.kind, p.default) for p in inspect.signature(getattr(c, name)).parameters.values()]
                        for c in (ShardedMemory, sh.HopfieldMemory))  # fmt: skip
-        assert found == want, name
+        assert found == [parameter for parameter in want if parameter[0] != "exclude"], name  # of one memory alone
     found, want = (inspect.signature(c).parameters for c in (ShardedMemory, sh.HopfieldMemory))
     assert [name for name in want if name not in found] == ["patterns", "copy", "check_finite"]
     assert [name for name in found if name not in want] == ["source", "shards", "client"]

@@ -220,16 +220,15 @@ static void swap_entries(query_list *l, int64_t i, int64_t j) {
     l->lower[j] = lower;
 }
 
-/* Drops removed patterns from the entries that are not refined. */
-static void drop_removed(const search *s, query_list *l) {
-    const sh_memory *m = s->job->memory;
+/* Drops patterns that are hidden from the query from the entries that are not refined. */
+static void drop_hidden(const search *s, int64_t query, query_list *l) {
     sh_filter_query *f = &l->filter;
-    if (!m->removed) return;
+    if (!s->job->memory->removed && sh_excluded(s->job, query) < 0) return;
     int64_t kept = l->refined;
     for (int64_t i = l->refined; i < f->found; i++) {
         f->slot[kept] = f->slot[i];
         f->bound[kept] = f->bound[i];
-        kept += !sh_is_removed(m, s->index->order[f->slot[i]]);
+        kept += !sh_is_hidden(s->job, query, s->index->order[f->slot[i]]);
     }
     f->found = kept;
 }
@@ -328,7 +327,7 @@ static void seed_from_list(const search *s, int64_t query, query_list *l, const 
  * further. */
 static int refine_list(const search *s, int64_t query, sh_query_codes *codes, int64_t row, query_list *l,
                        item_scratch *v, sh_context *context) {
-    drop_removed(s, l);
+    drop_hidden(s, query, l);
     refine_entries(s, codes, row, l);
     if (s->job->goal == SH_GOAL_RADIUS) seed_from_list(s, query, l, v);
     if (!raise_threshold(s, query, &codes->query[row], l, 0, v, context)) return 0;
@@ -367,7 +366,7 @@ static int start_from_near_panels(const search *s, int64_t query, sh_query_codes
     if (!make_room(l, NEAR * SH_PANEL, v, context)) return 0;
     for (int i = 0; i < NEAR; i++)
         if (near[i] >= 0) s->k->filter(x->panels, x->scales, x->quads, near[i], near[i] + 1, &f, 1);
-    drop_removed(s, l);
+    drop_hidden(s, query, l);
     if (s->job->goal == SH_GOAL_RADIUS) {
         if (f->found) seed_from_list(s, query, l, v);
     } else if (f->found) {
@@ -398,6 +397,7 @@ static void start_list(const search *s, int64_t query, sh_query_codes *codes, in
         const int32_t position = s->job->hints[query * SH_HINTS + j];
         if (position < 0) continue;
         const int32_t pattern = (int32_t)sh_row_of(s->job->memory, position);
+        assert(pattern != sh_excluded(s->job, query)); /* it had no weight in the last update */
         add_seeds(s, query, l, &pattern, 1, v);
     }
     l->filter.threshold = sh_bound_threshold(x, q, l->min_score);
@@ -496,7 +496,7 @@ static int64_t move_seeds(const search *s, query_list *l, const item_scratch *v)
  * note 2). */
 static int takes_product(const search *s, int64_t query, int64_t scored, const item_scratch *v) {
     const sh_job *job = s->job;
-    int64_t most = sh_exact_support(job->memory);
+    int64_t most = sh_exact_support(job, query);
     return scored > most && sh_has_cutoff(job) && !job->plan.k_best && !sh_is_list(job) &&
            !sh_needs_canonical_scores(job, query) &&
            sh_count_support(job, query, v->scored.list, scored, v->scored.scratch.z) > most;
@@ -520,7 +520,7 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     if (f->found - l->refined > SHORT_LIST) {
         refine_list(s, query, codes, row, l, v, context);
     } else {
-        drop_removed(s, l);
+        drop_hidden(s, query, l);
         l->listed += f->found - l->refined;
         for (; l->refined < f->found; l->refined++) l->lower[l->refined] = -INFINITY;
         drop_below_threshold(l);
@@ -532,7 +532,7 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     if (!make_room_for_scores(s, l->seeds, 0, v, context)) goto leave;
     scored = move_seeds(s, l, v);
     /* of a map with full support: with more within reach the query is the stream's, which decides once more */
-    const int64_t most = job->plan.reach > 0 ? job->plan.most_in_reach + SEEDS : INT64_MAX;
+    const int64_t most = job->plan.reach > 0 ? sh_most_in_reach(job, query) + SEEDS : INT64_MAX;
     for (int64_t round = FIRST_ROUND; f->found > 0; round *= 2) {
         /* those of lower bounds that reach the threshold are scored whatever the others' scores are */
         int64_t certain = 0;
@@ -556,7 +556,7 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
         if (scored > most) goto leave;
     }
     scored = sh_keep_in_reach(job, query, v->scored.list, scored);
-    if (job->plan.reach > 0 && scored > job->plan.most_in_reach) goto leave;
+    if (job->plan.reach > 0 && scored > sh_most_in_reach(job, query)) goto leave;
     note_work(s, i, l, counts[SH_SCORED]);
     if (takes_product(s, query, scored, v)) {
         sh_leave_to_overflow(job, query);
