@@ -12,10 +12,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_whole, ignoring_float_errors, refusal, refuse_masks
 from sparsehopfield._engine.labels import as_labels
-from sparsehopfield._engine.separations import cutoff_of, row_of, separation_code, valid_separations
+from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.memory import HopfieldMemory
+from sparsehopfield.suggestion import storing_beta
 
 DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.int64, np.uint64)  # kept; all others become float64
 
@@ -149,7 +150,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
             copy=True,
         )
         if auto:
-            self.memory_.beta = _storing_beta(self.memory_)
+            self.memory_.beta = storing_beta(self.memory_)
         self.beta_ = self.memory_.beta
         return self
 
@@ -170,23 +171,6 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
-    """Return the least beta that stores this share of the patterns exactly, of those that any beta stores."""
-    cutoff = cutoff_of(separation_code(memory.separation))
-    if cutoff is None:
-        raise ValueError(
-            f"beta: 'auto' needs a separation that stores patterns exactly, {valid_separations(has_cutoff=True)}, got "
-            f"{short(memory.separation)}; give a number"
-        )
-    margins = memory.margin()
-    margins = np.sort(margins[(margins > 0) & np.isfinite(margins)])[::-1]
-    if len(margins) == 0:  # no finite positive margin: no beta is better than another
-        return 1.0
-    least = margins[int(np.ceil(share * len(margins))) - 1]
-    with ignoring_float_errors():
-        return float(cutoff / least)
 
 
 class HopfieldClassifier(ClassifierMixin, _Memory):

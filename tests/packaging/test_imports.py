@@ -19,7 +19,7 @@ functional structures
 theory
 inspect
 data layers memory
-optim distributed
+optim distributed suggestion
 estimators
 studies
 torch
