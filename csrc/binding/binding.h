@@ -28,20 +28,25 @@ extern PyMethodDef sh_test_operations[];
 #endif
 
 /* A call's context: its allocator, and interruption by signals. Python runs signal handlers in its main thread alone, so
- * calls of that thread alone check for them. Other threads never take the GIL: a thread that takes it after Python has
- * ended does not return. */
+ * calls of that thread alone check for them. Other threads never take the GIL, unless they were given a function to tell
+ * their progress: a thread that takes it after Python has ended does not return. */
 typedef struct {
     sh_context core;
     struct timespec asked; /* when signals were last checked; 0: never */
     int raised;            /* a Python exception is set */
+    PyObject *progress;    /* called with what is done and the total; NULL: nobody is told. Borrowed */
 } sh_call;
 sh_call sh_begin_call(int threads);
+/* sh_tell_progress: has a call tell a function its progress, unless that is None. What it raises ends the call. */
+void sh_tell_progress(sh_call *call, PyObject *function);
 #define SH_CALL(call) ((call).core.user = &(call), &(call).core)
 
 /* Declares a call and its status, and makes it: without the GIL, and whatever floating-point settings and flags the
  * thread has, which it has afterwards. */
-#define SH_RUN(call, status, EXPRESSION)                                                                               \
+#define SH_RUN(call, status, EXPRESSION) SH_RUN_AND_TELL(call, status, Py_None, EXPRESSION)
+#define SH_RUN_AND_TELL(call, status, progress, EXPRESSION)                                                            \
     sh_call call = sh_begin_call(sh_get_num_threads());                                                                \
+    sh_tell_progress(&call, progress);                                                                                 \
     sh_status status;                                                                                                  \
     Py_BEGIN_ALLOW_THREADS const sh_float_settings settings_before = sh_float_default();                               \
     status = EXPRESSION;                                                                                               \

@@ -38,6 +38,26 @@ static int interrupted(void *user) {
     return call->raised;
 }
 
+/* Calls the function that is told the progress. */
+static void progressed(void *user, int64_t done, int64_t total) {
+    sh_call *call = user;
+    if (call->raised) return;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    PyObject *result = PyObject_CallFunction(call->progress, "LL", (long long)done, (long long)total);
+    if (!result) call->raised = 1;
+    Py_XDECREF(result);
+    PyGILState_Release(gil);
+}
+
+static int has_raised(void *user) { return ((const sh_call *)user)->raised; }
+
+void sh_tell_progress(sh_call *call, PyObject *function) {
+    if (function == Py_None) return;
+    call->progress = function;
+    call->core.progress = progressed;
+    if (!call->core.interrupted) call->core.interrupted = has_raised; /* threads that no signal interrupts */
+}
+
 static _Atomic unsigned long main_thread;
 
 static void forked(void) { atomic_store(&main_thread, PyThread_get_thread_ident()); }

@@ -380,11 +380,22 @@ static PyObject *set_whole(PyObject *module, PyObject *const *args, Py_ssize_t n
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
 }
 
-static PyObject *build_index(PyObject *module, PyObject *capsule) {
+/* Reads a memory, and a function that is told the progress, or None. */
+static stored *as_told(PyObject *const *args, Py_ssize_t nargs, PyObject **progress) {
+    if (nargs < 1 || nargs > 2) {
+        PyErr_Format(PyExc_TypeError, "takes 1 or 2 arguments, got %zd", nargs);
+        return NULL;
+    }
+    *progress = nargs > 1 ? args[1] : Py_None;
+    return PyCapsule_GetPointer(args[0], MEMORY);
+}
+
+static PyObject *build_index(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
+    PyObject *progress;
+    stored *h = as_told(args, nargs, &progress);
     if (!h) return NULL;
-    SH_RUN(call, status, sh_memory_index(SH_CALL(call), h->memory))
+    SH_RUN_AND_TELL(call, status, progress, sh_memory_index(SH_CALL(call), h->memory))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
 }
 
@@ -494,13 +505,14 @@ static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t narg
     return returned(result, &call, status, b.h->type);
 }
 
-static PyObject *margins(PyObject *module, PyObject *capsule) {
+static PyObject *margins(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
+    PyObject *progress;
+    stored *h = as_told(args, nargs, &progress);
     if (!h) return NULL;
     PyObject *result = new_array(NPY_FLOAT64, h->n);
     if (!result) return NULL;
-    SH_RUN(call, status, sh_margins(SH_CALL(call), h->memory, data_of(result)))
+    SH_RUN_AND_TELL(call, status, progress, sh_margins(SH_CALL(call), h->memory, data_of(result)))
     return returned(result, &call, status, h->type);
 }
 
@@ -529,7 +541,8 @@ static PyObject *nearest(PyObject *module, PyObject *const *args, Py_ssize_t nar
 static PyObject *radii(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     stored *h;
-    if (sh_expect(nargs, 4) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    if ((nargs != 5 && sh_expect(nargs, 4) < 0) || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    PyObject *progress = nargs == 5 ? args[4] : Py_None;
     if (as_array(args[1], "which", NPY_INT64, 1) < 0 || as_array(args[2], "need", NPY_FLOAT64, 1) < 0) return NULL;
     int64_t n = PyArray_DIM((PyArrayObject *)args[1], 0);
     if (PyArray_DIM((PyArrayObject *)args[2], 0) != n) {
@@ -540,9 +553,9 @@ static PyObject *radii(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (PyErr_Occurred()) return NULL;
     PyObject *radius = new_array(NPY_FLOAT64, n), *rival = new_array(NPY_INT64, n), *result = NULL;
     if (radius && rival) {
-        SH_RUN(call, status,
-               sh_radii(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), slack, data_of(radius),
-                        data_of(rival)))
+        SH_RUN_AND_TELL(call, status, progress,
+                        sh_radii(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), slack,
+                                 data_of(radius), data_of(rival)))
         result = status == SH_OK ? PyTuple_Pack(2, radius, rival) : sh_raise(&call, status, h->type);
     }
     Py_XDECREF(radius);
@@ -790,7 +803,7 @@ PyMethodDef sh_operations[] = {
     {"max_norm", max_norm, METH_O, "max_norm(memory) -> float: the largest length of a pattern"},
     {"set_whole", FAST(set_whole),
      "set_whole(memory, count, max_norm): tells a new memory of the whole that its patterns are part of."},
-    {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
+    {"build_index", FAST(build_index), "build_index(memory, progress=None): now, if there is none."},
     {"share_index", FAST(share_index),
      "Gives a memory the indexes of another of the same patterns that it has none of."},
     {"index_nbytes", index_nbytes, METH_O, "Returns the bytes of a memory's indexes."},
@@ -810,9 +823,10 @@ PyMethodDef sh_operations[] = {
     {"_bounds", FAST(bounds),
      "_bounds(memory, queries, beta, separation, parameter) -> (N, M, 3): what scores cannot pass, "
      "twice, and cannot be below."},
-    {"margins", margins, METH_O, "margins(memory): own score less the best other, of every pattern."},
+    {"margins", FAST(margins), "margins(memory, progress=None): own score less the best other, of every pattern."},
     {"radii", FAST(radii),
-     "radii(memory, which, need, slack) -> radius, rival: the least (lead - need) / distance of each pattern, and "
+     "radii(memory, which, need, slack, progress=None) -> radius, rival: the least (lead - need) / distance of each "
+     "pattern, and "
      "whose"},
     {"nearest", FAST(nearest),
      "nearest(memory, queries, beta, separation, parameter, count[, exclude]) -> (N, count) position, score: the best, "

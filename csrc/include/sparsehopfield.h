@@ -100,6 +100,9 @@ typedef struct sh_context {
     sh_path path;
     const char *argument; /* set on failure: a constant, or NULL */
     int64_t row;
+    /* Told in the calling thread only, by sh_memory_index, sh_margins and sh_radii, how many patterns of a pass are done;
+     * NULL: nobody is. Results are the same. It may make other calls; to stop this one is for `interrupted`, asked next. */
+    void (*progress)(void *user, int64_t done, int64_t total);
 } sh_context;
 
 /* The model: how scores become weights. `parameter` is alpha of SH_ENTMAX and SH_NORMMAX, or the order of SH_POLYNOMIAL. */

@@ -18,7 +18,7 @@ static sh_status for_patterns(sh_context *context, const sh_memory *m, const int
     const sh_kernels *k = m->k;
     if (n == 0) return SH_OK;
     int64_t d = m->patterns.d, size = (int64_t)k->size;
-    int64_t count = sh_min(n, sh_max(SH_BLOCK, QUERY_BYTES / (d * size)));
+    int64_t count = sh_progress_step(context, sh_min(n, sh_max(SH_BLOCK, QUERY_BYTES / (d * size))), n, SH_BLOCK);
     char *rows = sh_allocate(context, count, (size_t)(d * size)), *widened_row = sh_allocate(context, d, (size_t)size);
     int64_t *self = sh_allocate(context, count, sizeof *self);
     double *self_score = sh_allocate(context, count, sizeof *self_score);
@@ -27,8 +27,10 @@ static sh_status for_patterns(sh_context *context, const sh_memory *m, const int
     sh_status status = SH_OK;
     if (!rows || !widened_row || !self || !self_score || !hints) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     atomic_fetch_add(&m->indexes->queries_asked, n); /* so that the index is built at once, if it will pay */
+    sh_context inner = *context;
+    inner.progress = NULL; /* which that of an index built on the way is not */
     for (int64_t first = 0; status == SH_OK && first < n; first += count) {
-        sh_job job = {.context = context,
+        sh_job job = {.context = &inner,
                       .memory = m,
                       .k = k,
                       .model = {SH_SPARSEMAX, 2},
@@ -46,7 +48,12 @@ static sh_status for_patterns(sh_context *context, const sh_memory *m, const int
             for (int l = 0; l < SH_HINTS; l++) hints[i * SH_HINTS + l] = l ? -1 : (int32_t)sh_min(self[i], INT32_MAX);
         }
         status = run(&job, self, self_score, first, results);
-        if (status != SH_OK && sh_is_query_failure(context)) sh_fail(context, status, "patterns", self[context->row]);
+        if (status != SH_OK && sh_is_query_failure(&inner))
+            sh_fail(context, status, "patterns", self[inner.row]);
+        else if (status != SH_OK)
+            sh_fail(context, status, inner.argument, inner.row);
+        else
+            status = sh_progress(context, first + job.queries.n, n);
     }
     sh_release(context, rows);
     sh_release(context, widened_row);

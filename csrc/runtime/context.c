@@ -177,6 +177,19 @@ static void run_part(void *job, int part) {
     current = outer;
 }
 
+sh_status sh_progress(sh_context *context, int64_t done, int64_t total) {
+    assert(!current);
+    if (!context->progress) return SH_OK;
+    context->progress(context->user, done, total);
+    const int interrupted = context->interrupted && context->interrupted(context->user);
+    return interrupted ? sh_fail(context, SH_INTERRUPTED, NULL, 0) : SH_OK;
+}
+
+int64_t sh_progress_step(const sh_context *context, int64_t most, int64_t n, int64_t least) {
+    enum { TIMES = 32 };
+    return context->progress ? sh_min(most, sh_max(sh_ceil_div(n, TIMES), least)) : most;
+}
+
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job) {
     if (items <= 0) return SH_OK;
     int threads = (int)sh_min(items, sh_threads_for(context->threads));

@@ -66,6 +66,12 @@ int sh_pass_stopped(int64_t numbers);
 typedef sh_status (*sh_work)(void *job, int64_t item, void *scratch, sh_context *context);
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job);
 
+/* sh_progress: between loops, tells the program how far a call has come, if it wants to know; SH_INTERRUPTED where it then
+ * asks to stop. sh_progress_step: returns how many of n items are done at a time, `most`, or fewer where the program is
+ * told, but at least `least`. */
+sh_status sh_progress(sh_context *context, int64_t done, int64_t total);
+int64_t sh_progress_step(const sh_context *context, int64_t most, int64_t n, int64_t least);
+
 /* sh_each: does the same for items of some `multiplications` in all; the caller does alone what takes less than to wake a
  * thread. */
 sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double multiplications, sh_work work, void *job);

@@ -849,6 +849,73 @@ static void use_of_indexes(void) {
     }
 }
 
+/* --- progress ---------------------------------------------------------------------------------------- */
+
+/* What was told, and when to stop. */
+typedef struct {
+    int64_t calls, done, total, stop_at;
+    int wrong;
+} told;
+
+static void note_progress(void *user, int64_t done, int64_t total) {
+    told *t = user;
+    t->wrong |= done <= t->done || done > total || (t->calls && total != t->total);
+    t->calls++;
+    t->done = done;
+    t->total = total;
+}
+
+static int stops(void *user) {
+    const told *t = user;
+    return t->stop_at && t->done >= t->stop_at;
+}
+
+/* Checks that progress is told step by step to the end, that results are those of a call that tells nobody, and that a
+ * call ends where it is asked to, and leaves nothing behind. */
+static void progress(void) {
+    enum { ALL = 40000, D = 8 };
+    static float patterns[ALL][D];
+    static double want[ALL], got[ALL], need[ALL], want_radius[ALL], radius[ALL];
+    static int64_t which[ALL], want_rival[ALL], rival[ALL];
+    for (int64_t i = 0; i < ALL; i++) {
+        for (int64_t j = 0; j < D; j++) patterns[i][j] = (float)normal(&seed);
+        which[i] = i;
+    }
+    const sh_rows stored = {.data = patterns, .n = ALL, .d = D, .stride = sizeof patterns[0], .type = SH_FLOAT32};
+    for (int threads = 1; threads <= 2; threads++) {
+        sh_context quiet = {.threads = threads};
+        sh_memory *memory[2] = {NULL, NULL};
+        for (int i = 0; i < 2; i++)
+            if (!CHECK_OK(sh_memory_new(&quiet, &stored, NULL, SH_DOT, SH_FLOAT32, &memory[i]))) return;
+        CHECK_OK(sh_memory_index(&quiet, memory[0]));
+        told t = {.stop_at = 20000};
+        sh_context context = {.threads = threads, .progress = note_progress, .interrupted = stops, .user = &t};
+        CHECK(sh_memory_index(&context, memory[1]) == SH_INTERRUPTED && sh_memory_index_bytes(memory[1]) == 0);
+        CHECK(t.done >= 20000 && t.done < ALL && !t.wrong);
+        t = (told){0};
+        CHECK_OK(sh_memory_index(&context, memory[1]));
+        CHECK(t.calls > 1 && t.done == ALL && t.total == ALL && !t.wrong);
+        CHECK(sh_memory_index_bytes(memory[1]) == sh_memory_index_bytes(memory[0]));
+
+        CHECK_OK(sh_margins(&quiet, memory[0], want));
+        t = (told){.stop_at = 1};
+        CHECK(sh_margins(&context, memory[1], got) == SH_INTERRUPTED && t.calls == 1);
+        t = (told){.stop_at = ALL}; /* when all is done */
+        CHECK(sh_margins(&context, memory[1], got) == SH_INTERRUPTED && t.done == ALL);
+        t = (told){0};
+        CHECK_OK(sh_margins(&context, memory[1], got));
+        CHECK(t.calls > 8 && t.done == ALL && t.total == ALL && !t.wrong);
+        CHECK(!memcmp(want, got, sizeof got));
+
+        CHECK_OK(sh_radii(&quiet, memory[0], ALL, which, need, 0, want_radius, want_rival));
+        t = (told){0};
+        CHECK_OK(sh_radii(&context, memory[1], ALL, which, need, 0, radius, rival));
+        CHECK(t.calls > 8 && t.done == ALL && t.total == ALL && !t.wrong);
+        CHECK(!memcmp(want_radius, radius, sizeof radius) && !memcmp(want_rival, rival, sizeof rival));
+        for (int i = 0; i < 2; i++) sh_memory_free(&quiet, memory[i]);
+    }
+}
+
 /* --- removed rows ------------------------------------------------------------------------------------ */
 
 enum { ASKED = 12, LISTS = ASKED * LARGE }; /* queries; entries of all their lists, at most */
@@ -1535,6 +1602,7 @@ int main(void) {
     if (slow) orders();
     shared_indexes();
     use_of_indexes();
+    if (slow) progress();
     if (slow) removals(all ? 3 : 1);
     if (all) removals_among_outliers();
     refused_removals();

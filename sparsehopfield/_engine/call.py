@@ -110,6 +110,7 @@ class Call:
     code: tuple[int, float]  # of the separation map: its number in the core's table, and its parameter
     structure: Structure | None  # None: all pairs
     executor: Executor
+    pattern_shape: tuple[int, ...] | None = None  # in which queries may come and patterns are returned; None: (d,)
 
     @classmethod
     def prepare(
@@ -120,9 +121,10 @@ class Call:
         code: tuple[int, float],
         structure: Structure | None = None,
         exclude: ArrayLike | None = None,
+        pattern_shape: tuple[int, ...] | None = None,
     ) -> Self:
         """Check queries (..., d), beta and exclude, and choose the executor; code and structure have been checked."""
-        given = as_queries(queries, pattern_set.shape[1])
+        given = as_queries(queries, pattern_set.shape[1], pattern_shape)
         dtype = FLOAT64 if FLOAT64 in (pattern_set.dtype, compute_dtype(given)) else FLOAT32
         rows = contiguous(given, dtype).reshape(-1, given.shape[-1])
         leading = given.shape[:-1]
@@ -135,7 +137,7 @@ class Call:
             if not isinstance(executor, CoreExecutor) or (structure is not None and not structure.by_scores):
                 raise ValueError(f"exclude: not under {type(structure).__name__}, but under none and TopK")
             executor.exclude = as_exclude(exclude, leading, len(pattern_set))
-        return cls(pattern_set, given, leading, rows, betas, code, structure, executor)
+        return cls(pattern_set, given, leading, rows, betas, code, structure, executor, pattern_shape)
 
     def core_executor(self, operation: str) -> CoreExecutor:
         """Return the executor, if it is the core's; else raise that the structure has no such operation."""
@@ -148,7 +150,8 @@ class Call:
         """Return the array (N, v) that the executor writes, and the caller's (..., v), which may be the same memory."""
         stored, dtype = self.pattern_set, self.rows.dtype
         width = stored.width
-        shape = *self.leading, width
+        mixes_patterns = stored.value_storage is None
+        shape = *self.leading, *((mixes_patterns and self.pattern_shape) or (width,))
         if out is None:
             out = np.empty(shape, dtype)
         else:
@@ -269,7 +272,7 @@ class Call:
             return out
         shape = self.leading
         counts = steps.reshape(shape), converged.reshape(shape), support.reshape(shape)
-        info = RetrievalInfo(*counts, states.reshape(*shape, states.shape[1]))
+        info = RetrievalInfo(*counts, states.reshape(*shape, *(self.pattern_shape or states.shape[1:])))
         if "weights" in extras and isinstance(executor, CoreExecutor) and before is not None:
             info.weights = self._sparse_weights(executor, before)
         if "energy" in extras:

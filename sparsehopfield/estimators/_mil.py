@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_array, as_number, as_whole, ignoring_float_errors
-from sparsehopfield._engine.optional import require
+from sparsehopfield._engine.progress import progress_bar
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
@@ -614,8 +614,8 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         """Return a progress bar, or a context without one."""
         if not self.verbose:
             return nullcontext()
-        tqdm = require("tqdm", purpose="the progress bar of HopfieldMILClassifier").tqdm
-        return tqdm(total=self.epochs, desc=f"{title}training", unit=" epochs")
+        purpose = "the progress bar of HopfieldMILClassifier"
+        return progress_bar(self.epochs, f"{title}training", "epochs", purpose=purpose)
 
 
 class _Examples(NamedTuple):

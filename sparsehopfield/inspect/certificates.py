@@ -23,6 +23,7 @@ from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.partial import threshold
 from sparsehopfield._engine.pattern_set import PatternSet
+from sparsehopfield._engine.progress import Passes, Tell
 from sparsehopfield._engine.separations import cutoff_of, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import QUANTILES, aligned, as_shown, count, quantiles
@@ -30,6 +31,7 @@ from sparsehopfield._engine.text import QUANTILES, aligned, as_shown, count, qua
 __all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "required_cutoff"]
 
 Floats = NDArray[np.float64]
+DUPLICATE_PASSES = 3  # over the patterns, of `Certificates.duplicates`
 LISTED = 5  # pairs of duplicates that are printed
 BLOCK = 1024  # most patterns at a time,
 NUMBERS = 2**21  # and most numbers of them: a step of NumPy's takes well below a second, and its arrays some MiB
@@ -331,6 +333,11 @@ class Certificates:
         """Compute the margins, (M,): each pattern's score with itself less the best other."""
         return _core.margins(self._core)
 
+    def make_margins(self, tell: Tell | None) -> None:
+        """Compute the margins, unless they are there, and tell the function how many are done."""
+        if "margins" not in self.__dict__:
+            self.__dict__.setdefault("margins", _core.margins(self._core, tell))  # as `cached` does
+
     @cached
     @ignoring_float_errors()
     def lengths(self) -> Floats:
@@ -438,7 +445,7 @@ class Certificates:
     # --- radii ------------------------------------------------------------------------------------------
 
     @ignoring_float_errors()
-    def radii(self, cutoff: float, beta: float) -> Floats:
+    def radii(self, cutoff: float, beta: float, tell: Tell | None = None) -> Floats:
         """Compute exact radii, (M,): the largest distance from which every query goes to the pattern; -inf where not
         even the pattern itself does.
 
@@ -461,7 +468,7 @@ class Certificates:
         elif self.pattern_set.similarity == "dot":
             # Four scores make a squared distance: it is never taken for too small.
             slack = rounding.bound(rounding.longest, 0.0)
-            radii[at] = _core.radii(self._core, at, required_gap[at], slack)[0]
+            radii[at] = _core.radii(self._core, at, required_gap[at], slack, tell)[0]
         else:  # the gap is D^2/2, so that the nearest pattern decides; and the quotient grows with D
             distance = np.sqrt(2 * self.lower_margins[at])
             radii[at] = distance / 2 - required_gap[at] / distance - rounding.unit_row_error
@@ -513,9 +520,20 @@ class Certificates:
     @cached
     def copies(self) -> list[NDArray[np.int64]]:
         """Return the positions of patterns whose rows are equal, in groups of two or more."""
+        return self._find_copies(None)
+
+    def make_copies(self, tell: Tell | None) -> None:
+        """Find the copies, unless they are there, and tell the function how many patterns are done."""
+        if "copies" not in self.__dict__:
+            self.__dict__.setdefault("copies", self._find_copies(tell))  # as `cached` does
+
+    def _find_copies(self, tell: Tell | None) -> list[NDArray[np.int64]]:
+        """Find the copies in a pass over the patterns, of which the function is told."""
         keys = np.empty(len(self.pattern_set), np.int64)
         for block in self._blocks():
             keys[block] = [hash(row.tobytes()) for row in self.rows(block) + 0.0]  # makes -0.0 and 0.0 the same bytes
+            if tell is not None:
+                tell(block.stop, len(keys))
         _, key, count = np.unique(keys, return_inverse=True, return_counts=True)
         shared = np.flatnonzero(count[key] > 1)
         groups: dict[bytes, list[int]] = {}
@@ -526,20 +544,23 @@ class Certificates:
         return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
 
     @ignoring_float_errors()
-    def duplicates(self, within: float, most: int) -> Duplicates:
-        """Find all pairs of patterns at most `within` apart.
+    def duplicates(self, within: float, most: int, passes: Passes | None = None) -> Duplicates:
+        """Find all pairs of patterns at most `within` apart, in up to DUPLICATE_PASSES passes over the patterns.
 
         Raises
         ------
         ValueError
             If they are more than `most`.
         """
+        passes = passes or Passes(None, DUPLICATE_PASSES, len(self.pattern_set))
+        self.make_copies(passes.begin())
         pairs, distance = [np.empty((0, 2), np.int64)], [np.empty(0)]
         count = sum(len(group) * (len(group) - 1) // 2 for group in self.copies)  # pairs at any distance
         if within > 0 and count <= most:
             count = 0
             by_distance = self.under("euclidean") if self.pattern_set.similarity == "dot" else self
-            for pair, apart in by_distance._near_pairs(within):
+            by_distance.make_margins(passes.begin())
+            for pair, apart in by_distance._near_pairs(within, passes.begin()):
                 pairs.append(pair)
                 distance.append(apart)
                 count += len(pair)
@@ -558,7 +579,7 @@ class Certificates:
         m = len(self.pattern_set)
         return Duplicates(within, m, found[order], np.concatenate(distance)[order], _connected_groups(found))
 
-    def _near_pairs(self, within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    def _near_pairs(self, within: float, tell: Tell | None) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """Yield pairs of patterns at most `within` apart, (n, 2), and their distances, (n,), in parts.
 
         With the row of one pattern as a query, another at distance D scores D^2/2 less (cosine: of unit rows, which are
@@ -584,6 +605,8 @@ class Certificates:
             step = max(1, PRODUCTS // (BLOCK * self.pattern_set.shape[1]))
             for some in range(0, len(crowded), step):
                 yield from self._near_pairs_of_crowded(crowded[some : some + step], within)
+            if tell is not None:
+                tell(first + len(firsts), len(near_others))
 
     def _near_pairs_of_crowded(
         self, firsts: NDArray[np.int64], within: float

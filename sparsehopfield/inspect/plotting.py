@@ -707,4 +707,4 @@ def _label_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
 def _image_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return a row of pixels as Matplotlib takes images: (height, width), or (height, width, 3)."""
     picture = np.clip(np.reshape(row, shape), 0, 1)
-    return np.moveaxis(picture, 0, -1) if picture.ndim == 3 else picture
+    return np.moveaxis(picture, 0, -1) if picture.ndim == 3 and len(picture) == 3 else picture

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from sparsehopfield import _core
 from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_image_shape, ignoring_float_errors
+from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, ignoring_float_errors, image_shape_of
+from sparsehopfield._engine.progress import Passes
 from sparsehopfield._engine.text import QUANTILES, aligned, quantiles
 from sparsehopfield.inspect.certificates import Capacity, Certificates
 
@@ -105,6 +106,8 @@ class Report:
         The patterns with the smallest margins and their rivals; empty for a single pattern.
     capacity : Capacity or None
         None where all patterns are the same.
+    pattern_shape : tuple of int or None
+        The memory's, in which `figure` draws.
     """
 
     description: str
@@ -118,6 +121,7 @@ class Report:
     exact_copies: int
     hardest: Hardest
     capacity: Capacity | None
+    pattern_shape: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         tables = [aligned(lines) for lines in self._tables()]
@@ -193,8 +197,9 @@ class Report:
         Parameters
         ----------
         shape : sequence of int, optional
-            Of a pattern that is an image: (height, width), or (3, height, width) for colours. The hardest pairs are
-            then drawn below, brightness from the smallest to the largest of their numbers.
+            Of a pattern that is an image: (height, width), or (3, height, width) or (height, width, 3) for colours; by
+            default the memory's `pattern_shape`, if it is one of these. The hardest pairs are then drawn below,
+            brightness from the smallest to the largest of their numbers; `()` leaves them out.
 
         Returns
         -------
@@ -211,7 +216,10 @@ class Report:
         from sparsehopfield.inspect.plotting import Pictures, certificates  # only for figures
 
         pairs = self.hardest
-        images = None if shape is None else as_image_shape(shape, pairs.patterns.shape[1])
+        if shape is None:
+            shape = image_shape_of(self.pattern_shape or ()) or ()
+        wanted = as_integers("shape", shape).size > 0
+        images = as_image_shape(shape, pairs.patterns.shape[1]) if wanted else None
         betas = self.beta * np.geomspace(1e-3, 1e3, 241)
         shares = {
             name: np.searchsorted(storage.critical, betas, side="right") / len(self.margins)
@@ -248,6 +256,16 @@ def _hardest(certificates: Certificates, ids: Array | None) -> Hardest:
     return Hardest(positions, rival, certificates.margins[positions], rows(positions), rows(rival), *names)
 
 
+def _similarities(own: str) -> list[str]:
+    """Return the similarities of a report: the memory's own, dot and euclidean."""
+    return list(dict.fromkeys([own, "dot", "euclidean"]))
+
+
+def passes_of(own: str) -> int:
+    """Return how many passes over the patterns a report makes: margins under each similarity, and the radii."""
+    return len(_similarities(own)) + 1
+
+
 @ignoring_float_errors()
 def report(
     certificates: Certificates,
@@ -256,12 +274,18 @@ def report(
     separation: Separation,
     cutoff: float,
     beta: float,
+    pattern_shape: tuple[int, ...] | None = None,
     p: float = 0.1,
+    passes: Passes | None = None,
 ) -> Report:
-    """Put a report together; cutoff: the map's, which is the gap that a certificate requires, in units of 1/beta."""
-    similarities = dict.fromkeys([certificates.pattern_set.similarity, "dot", "euclidean"])
+    """Put a report together, in `passes_of` passes over the patterns; cutoff: the map's, which is the gap that a
+    certificate requires, in units of 1/beta.
+    """
+    own = certificates.pattern_set.similarity
+    passes = passes or Passes(None, passes_of(own), len(certificates.pattern_set))
     storage = {}
-    for name in similarities:
+    for name in _similarities(own):
+        certificates.under(name).make_margins(passes.begin())
         critical = np.sort(certificates.under(name).critical_betas(cutoff))
         certified = int(np.searchsorted(critical, beta, side="right"))
         storage[name] = Storage(certified, int(np.count_nonzero(critical < np.inf)), critical)
@@ -269,6 +293,7 @@ def report(
         capacity = certificates.capacity(cutoff, beta, p)
     except ValueError:  # no spread
         capacity = None
+    radii = certificates.radii(cutoff, beta, passes.begin())
     nearest = certificates.under("euclidean")
     copies = int(np.count_nonzero(nearest.lower_margins <= 0))
     return Report(
@@ -278,9 +303,10 @@ def report(
         beta=beta,
         storage=storage,
         margins=certificates.margins.copy(),
-        radii=certificates.radii(cutoff, beta),
+        radii=radii,
         copies=copies,
         exact_copies=sum(map(len, nearest.copies)) if copies else 0,
         hardest=_hardest(certificates, ids),
         capacity=capacity,
+        pattern_shape=pattern_shape,
     )

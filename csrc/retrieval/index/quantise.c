@@ -175,6 +175,7 @@ typedef struct {
     sh_index *index;
     const sh_memory *m;
     int64_t first_panel; /* those before it have their codes */
+    int64_t first_item;  /* of a loop: others were before it */
 } encoding;
 
 /* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may
@@ -257,7 +258,8 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
     const encoding *e = pointer;
     sh_index *x = e->index;
     const sh_memory *m = e->m;
-    int64_t first_panel = e->first_panel + item * PANELS, panels = sh_min(PANELS, x->panel_count - first_panel);
+    int64_t first_panel = e->first_panel + (e->first_item + item) * PANELS,
+            panels = sh_min(PANELS, x->panel_count - first_panel);
     int64_t ahead = sh_prefetch_distance(&m->patterns), row = 0, first_row[PANELS + 1];
     encoding_scratch coding;
     lay_out(x, m, SH_ENCODED_ROWS, scratch, &coding);
@@ -308,11 +310,20 @@ static void clear_boxes(sh_index *x, int64_t first_panel) {
 }
 
 sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t first_panel) {
+    enum { LEAST = 64 }; /* items of a loop, so that many threads share them */
     assert(x->quads * 4 >= x->filter.columns && x->quads * 4 < x->filter.columns + 4);
     assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 3 * sizeof(float));
-    encoding e = {x, m, first_panel};
+    encoding e = {.index = x, .m = m, .first_panel = first_panel};
     if (!x->base) clear_boxes(x, first_panel);
     size_t scratch = lay_out(x, m, SH_ENCODED_ROWS, NULL, &(encoding_scratch){0});
     int64_t items = sh_ceil_div((x->panel_count - first_panel) * SH_PANEL, SH_ENCODED_ROWS);
-    return sh_for_each(context, items, scratch, encode_item, &e);
+    const int64_t step = sh_progress_step(context, items, items, LEAST);
+    sh_status status = SH_OK;
+    for (; status == SH_OK && e.first_item < items; e.first_item += step) {
+        const int64_t some = sh_min(step, items - e.first_item);
+        status = sh_for_each(context, some, scratch, encode_item, &e);
+        const int64_t slots = first_panel * SH_PANEL + (e.first_item + some) * SH_ENCODED_ROWS;
+        if (status == SH_OK) status = sh_progress(context, sh_min(slots, x->patterns), x->patterns);
+    }
+    return status;
 }

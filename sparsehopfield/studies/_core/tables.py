@@ -21,6 +21,7 @@ from typing import Any
 
 from sparsehopfield._engine.atomic_files import as_path, atomic_write
 from sparsehopfield._engine.optional import require
+from sparsehopfield._engine.progress import progress_bar
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 from sparsehopfield.data._content import first_line
 from sparsehopfield.errors import FileFormatError
@@ -289,7 +290,5 @@ def _key(setting: Setting, columns: Sequence[str]) -> tuple[str, ...]:
 
 def _bar(study: str, total: int, initial: int, progress: bool) -> Any:
     """Return a progress bar."""
-    tqdm = require("tqdm", purpose="the progress bar of the studies").tqdm
-    return tqdm(
-        total=total, initial=initial, desc=study, unit=" settings", disable=None if progress else True
-    )  # None: shown on terminals only
+    purpose, hidden = "the progress bar of the studies", None if progress else True
+    return progress_bar(total, study, "settings", purpose=purpose, initial=initial, disable=hidden)
