@@ -60,7 +60,7 @@ def energy_path(
     memory: Any,
     queries: ArrayLike,
     *,
-    max_steps: int = 100,
+    max_steps: int = 20,
     tol: float | None = None,
     labels: Sequence[str] | None = None,
     ax: Axes | None = None,
@@ -110,7 +110,7 @@ def energy_path(
     >>> import sparsehopfield as sh
     >>> ax = energy_path(sh.HopfieldMemory(np.eye(3), beta=4.0), [[0.5, 0.4, 0.0], [0.0, 0.3, 0.6]])
     >>> [line.get_ydata().round(3).tolist() for line in ax.lines]
-    [[-0.317, -0.41, -0.5], [-0.375, -0.5]]
+    [[-0.317, -0.41, -0.5, -0.5], [-0.375, -0.5, -0.5]]
     """
     _check_memory(memory, "retrieve", "energy")
     most = as_whole("max_steps", max_steps, 1)
@@ -532,7 +532,8 @@ def calibration(
     ax = _reliability_axes(ax, multiclass)
     if with_counts:
         _draw_counts(ax, found)
-    _draw_reliability(ax, found, f"{name}: " if name else "", options)
+    label = f"expected calibration error {found.error:.3f}"
+    _draw_reliability(ax, found, f"{name}: {label}" if name else label, options)
     return _finish(ax, legend=True)
 
 
@@ -570,7 +571,7 @@ def calibration_by_beta(
     Returns
     -------
     matplotlib.axes.Axes
-        Behind the diagonal one line for each beta, ascending.
+        Behind the diagonal one line for each beta, ascending, whose label has the expected calibration error.
 
     Raises
     ------
@@ -587,8 +588,8 @@ def calibration_by_beta(
     >>> classifier = HopfieldClassifier().fit(X[::2], y[::2])
     >>> for line in calibration_by_beta(classifier, X[1::2], y[1::2], [0.1, 1.0]).lines[1:]:
     ...     print(line.get_label())
-    beta 0.1: expected calibration error 0.068
-    beta 1: expected calibration error 0.038
+    beta 0.1: 0.068
+    beta 1: 0.038
     """
     if not callable(getattr(classifier, "predict_proba", None)):
         raise TypeError(f"classifier: must be a HopfieldClassifier, got {type(classifier).__name__}")
@@ -606,8 +607,10 @@ def calibration_by_beta(
     ax = _reliability_axes(ax, True)
     for i, (beta, found) in enumerate(zip(chosen, curves, strict=True)):
         colour = colours(0.9 * i / max(len(chosen) - 1, 1))
-        _draw_reliability(ax, found, f"beta {beta:.3g}: ", {"color": colour} | options)
-    return _finish(ax, legend=True)
+        _draw_reliability(ax, found, f"beta {beta:.3g}: {found.error:.3f}", {"color": colour} | options)
+    ax = _finish(ax, legend=True)
+    ax.get_legend().set_title("expected calibration error", {"size": 8})
+    return ax
 
 
 def _right_and_sure(
@@ -664,9 +667,8 @@ def _reliability_axes(ax: Any, multiclass: bool) -> Any:
     return ax
 
 
-def _draw_reliability(ax: Any, found: _Reliability, name: str, options: dict[str, Any]) -> None:
+def _draw_reliability(ax: Any, found: _Reliability, label: str, options: dict[str, Any]) -> None:
     """Draw one curve."""
-    label = f"{name}expected calibration error {found.error:.3f}"
     style = {"marker": "o", "markersize": 4, "linewidth": 1.6, "label": label}
     if "color" not in options and "c" not in options:
         style["color"] = STYLES["sparse"]["color"]
