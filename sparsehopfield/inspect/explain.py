@@ -170,7 +170,7 @@ class Explanation:
         from sparsehopfield.inspect import plotting  # Matplotlib is only needed here
 
         d = self.query.size
-        shape = _guess_image_shape(d) if shape is None else shape
+        shape = guess_image_shape(d) if shape is None else shape
         if as_integers("shape", shape).size == 0:
             missed = None if self.miss is None else self.miss.score
             return plotting.weights(self.scores, self.weights, self.threshold, missed)
@@ -368,7 +368,7 @@ def pattern_rows(pattern_set: PatternSet, dtype: np.dtype[Any], position: NDArra
     return (rows * np.float32(pattern_set.scale)).astype(dtype, copy=False) if pattern_set.scale != 1 else rows
 
 
-def _guess_image_shape(d: int) -> tuple[int, ...]:
+def guess_image_shape(d: int) -> tuple[int, ...]:
     """Return the shape of a square image of d features, grey or of three colours; () if there is none."""
     for shape in ((isqrt(d), isqrt(d)), (3, isqrt(d // 3), isqrt(d // 3))):
         if np.prod(shape) == d and shape[-1] >= 4:

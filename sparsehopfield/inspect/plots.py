@@ -10,7 +10,6 @@ They need Matplotlib: the extra "sparsehopfield[notebook]".
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield._engine.checks import (
-    Array,
     as_flag,
     as_list,
     as_numbers,
@@ -32,7 +30,7 @@ from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.optional import require
 from sparsehopfield._engine.separations import as_choice, has_cutoff, separation_code, valid_separations
 from sparsehopfield._engine.text import short
-from sparsehopfield.errors import RetrievalWarning
+from sparsehopfield.inspect.paths import check_memory, one_step, retrieval_path
 from sparsehopfield.inspect.plotting import GREYS, STYLES, empty_figure
 
 if TYPE_CHECKING:
@@ -96,7 +94,7 @@ def energy_path(
     Raises
     ------
     ValueError, TypeError
-        Naming the argument at fault; `separation` or `structure` if the memory's has no energy.
+        Naming the argument at fault; `memory` or `structure` where there is no energy.
     ImportError
         If Matplotlib is not installed.
 
@@ -112,30 +110,15 @@ def energy_path(
     >>> [line.get_ydata().round(3).tolist() for line in ax.lines]
     [[-0.317, -0.41, -0.5, -0.5], [-0.375, -0.5, -0.5]]
     """
-    _check_memory(memory, "retrieve", "energy")
-    most = as_whole("max_steps", max_steps, 1)
-    states = as_numbers("queries", queries)
-    energies = [np.asarray(memory.energy(states))]
-    count = energies[0].size
-    if count == 0:
-        raise ValueError("queries: there is nothing to draw")
-    names = None if labels is None else _as_texts("labels", labels, count)
-    steps = np.zeros(count, np.int64)  # until each query rests
-    moving = np.ones(count, bool)
-    for step in range(1, most + 1):
-        info = _one_step(memory, states, tol)
-        states = info.states
-        energies.append(np.asarray(memory.energy(states)))
-        steps[moving] = step
-        moving &= ~np.ravel(info.converged)
-        if not moving.any():
-            break
-    paths = np.stack([e.reshape(count) for e in energies])
+    path = retrieval_path(memory, queries, max_steps=max_steps, tol=tol)
+    if path.energies is None:
+        raise ValueError(f"memory: its separation must have an energy, got {short(memory.separation)}")
+    names = None if labels is None else _as_texts("labels", labels, len(path.steps))
     ax = _axes(ax)
     style: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.4} | options
-    for i, last in enumerate(steps):
+    for i, last in enumerate(path.steps):
         named: dict[str, Any] = {} if names is None else {"label": names[i]}
-        ax.plot(np.arange(last + 1), paths[: last + 1, i], **style | named)
+        ax.plot(np.arange(last + 1), path.energies[: last + 1, i], **style | named)
     ax.set(xlabel="steps", ylabel="energy")
     _tick_whole_numbers(ax.xaxis)
     return _finish(ax, legend=names is not None)
@@ -195,7 +178,7 @@ def support_by_beta(
     >>> support_by_beta(memory, [0.5, 0.4, 0.0], [0.1, 4.0, 40.0]).lines[0].get_ydata().tolist()
     [3.0, 2.0, 1.0]
     """
-    _check_memory(memory, "retrieve", "separation", "beta")
+    check_memory(memory, "retrieve", "separation", "beta")
     if not has_cutoff(separation_code(memory.separation)):
         raise ValueError(
             f"memory: its separation must be {valid_separations(has_cutoff=True)}, as others give weight to all "
@@ -206,7 +189,7 @@ def support_by_beta(
         raise ValueError("queries: there is nothing to draw")
     chosen = _as_betas(betas, memory.beta, np.geomspace(0.01, 100, 33))
     low, high = _as_quantiles(quantiles)
-    sizes = np.stack([np.ravel(_one_step(_at_beta(memory, beta), rows).support_size) for beta in chosen])
+    sizes = np.stack([np.ravel(one_step(_at_beta(memory, beta), rows).support_size) for beta in chosen])
     ax = _axes(ax)
     style = {"color": STYLES["sparse"]["color"], "linewidth": 1.6, "label": "median"} | options
     (line,) = ax.plot(chosen, np.median(sizes, axis=1), **style)
@@ -608,9 +591,7 @@ def calibration_by_beta(
     for i, (beta, found) in enumerate(zip(chosen, curves, strict=True)):
         colour = colours(0.9 * i / max(len(chosen) - 1, 1))
         _draw_reliability(ax, found, f"beta {beta:.3g}: {found.error:.3f}", {"color": colour} | options)
-    ax = _finish(ax, legend=True)
-    ax.get_legend().set_title("expected calibration error", {"size": 8})
-    return ax
+    return _finish(ax, legend=True, title="expected calibration error")
 
 
 def _right_and_sure(
@@ -689,19 +670,6 @@ def _draw_counts(ax: Any, found: _Reliability) -> None:
 # --- what they share ----------------------------------------------------------------------------------------------
 
 
-def _check_memory(memory: Any, *needed: str) -> None:
-    """Raise unless an argument has what a plot needs of a memory."""
-    if isinstance(memory, type) or not all(hasattr(memory, name) for name in needed):
-        raise TypeError(f"memory: must be a HopfieldMemory, got {short(memory)}")
-
-
-def _one_step(memory: Any, queries: Array, tol: Any = None) -> Any:
-    """Return the RetrievalInfo of one step, without a warning of queries that do not rest after it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetrievalWarning)
-        return memory.retrieve(queries, max_steps=1, tol=tol, return_info=True)[1]
-
-
 def _at_beta(memory: Any, beta: float) -> Any:
     """Return a memory of the same patterns, in place, with another inverse temperature."""
     other = copy.copy(memory)
@@ -759,9 +727,9 @@ def _tick_whole_numbers(ruler: Any) -> None:
         locator.set_params(integer=True)
 
 
-def _finish(ax: Any, *, legend: bool) -> Any:
+def _finish(ax: Any, *, legend: bool, title: str = "") -> Any:
     """Draw the grid, and the legend if there is one, and return the axes."""
     ax.grid(alpha=0.25, linewidth=0.6)
     if legend:
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, title=title, title_fontsize=8)
     return ax

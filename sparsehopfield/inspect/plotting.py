@@ -35,6 +35,7 @@ __all__ = [
     "heat_map",
     "histograms",
     "image_grid",
+    "image_of_row",
     "intervals",
     "landscapes",
     "member_style",
@@ -671,7 +672,7 @@ def _draw_images(figure: Any, pictures: Pictures) -> None:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, image in zip(line, images, strict=False):
-            axis.imshow(_image_of_row(image, pictures.shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(image_of_row(image, pictures.shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         for axis, text in zip(line, (pictures.captions or {}).get(name, ()), strict=False):
             axis.set_xlabel(text, fontsize=8)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
@@ -705,7 +706,7 @@ def _label_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
     axis.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 6 else 0)
 
 
-def _image_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def image_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return a row of pixels as Matplotlib takes images: (height, width), or (height, width, 3)."""
     picture = np.clip(np.reshape(row, shape), 0, 1)
     return np.moveaxis(picture, 0, -1) if picture.ndim == 3 else picture

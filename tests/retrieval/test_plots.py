@@ -97,7 +97,7 @@ def test_energy_path_refuses(X, queries):
         (ValueError, "labels", (memory, queries), {"labels": ["a"]}),
         (TypeError, "labels", (memory, queries), {"labels": 3}),
         (TypeError, "ax", (memory, queries), {"ax": Figure()}),
-        (ValueError, "separation", (sh.HopfieldMemory(X, separation=sh.Polynomial(3)), queries), {}),
+        (ValueError, "memory", (sh.HopfieldMemory(X, separation=sh.Polynomial(3)), queries), {}),
     ):
         with pytest.raises(error, match=f"^{name}: "):
             plots.energy_path(*arguments, **options)
