@@ -440,21 +440,11 @@ def _draw(trial: Trial, chosen: Settings, shape: tuple[int, ...], low: float, sp
     states = path.states[:, 0]
     if chosen.similarity == "cosine":  # whose states are mixtures of rows of length 1
         states = np.concatenate([states[:1], states[1:] * np.linalg.norm(trial.image)])
-    shown = _spread(steps, SHOWN - 2)
-    first = [(f"image {chosen.image}", trial.image), ("query", trial.query)]
-    rows = [
-        ("path", 0.7, GREY, [*first, *((f"step {k}", states[k]) for k in shown)]),
-        (
-            "patterns\nwith weight",
-            0.42,
-            BLUE,
-            [
-                (f"image {i}: {weight:.2g}", pattern)
-                for i, weight, pattern in zip(trial.positions, trial.weights, trial.patterns, strict=True)
-                if weight != 0
-            ],
-        ),
-    ]
+    seen = [(f"image {chosen.image}", trial.image), ("query", trial.query)]
+    seen += [(f"step {k}", states[k]) for k in _spread(steps, SHOWN - 2)]
+    carried = zip(trial.positions, trial.weights, trial.patterns, strict=True)
+    weighted = [(f"image {i}\n{weight:.2g}", row) for i, weight, row in carried if weight != 0]
+    rows = [("path", 0.71, GREY, seen), ("patterns\nwith weight", 0.43, BLUE, weighted)]
     figure.text(0.5, 0.965, f"{chosen.separation}, beta {chosen.beta:.3g}, {chosen.similarity}", ha="center")
     figure.text(0.5, 0.925, trial.outcome, ha="center", color=BLUE, weight="bold")
     width = 0.88 / SHOWN
@@ -465,7 +455,7 @@ def _draw(trial: Trial, chosen: Settings, shape: tuple[int, ...], low: float, sp
             aspect: Any = "auto" if shape[-2] == 1 else "equal"
             picture = image_of_row((row - low) / span, shape)
             axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect=aspect)
-            axes.set_title(title, fontsize=9, color=colour)
+            axes.set_title(title, fontsize=8, color=colour, pad=3)
             axes.set(xticks=[], yticks=[])
     left, right = figure.add_axes((0.11, 0.09, 0.37, 0.24)), figure.add_axes((0.6, 0.09, 0.37, 0.24))
     if path.energies is None:

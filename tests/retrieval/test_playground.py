@@ -91,7 +91,7 @@ def test_the_picture_holds_the_trial(images):
     assert 1 <= steps <= 5
     pictures = [axes for axes in figure.axes if axes.images]
     titles = [axes.get_title() for axes in pictures]
-    weights = [f"image {i}: {w:.2g}" for i, w in zip(trial.positions, trial.weights, strict=True)]
+    weights = [f"image {i}\n{w:.2g}" for i, w in zip(trial.positions, trial.weights, strict=True)]
     assert titles == ["image 4", "query", *(f"step {k}" for k in range(1, steps + 1)), *weights]
     shown = [trial.image, trial.query, *trial.path.states[1:, 0], *trial.patterns]
     for axes, row in zip(pictures, shown, strict=True):
