@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from sparsehopfield._engine.checks import (
     as_flag,
     as_list,
+    as_ndarray,
     as_numbers,
     as_positive_numbers,
     as_whole,
@@ -409,7 +410,7 @@ def _axes_of_maps(ax: Any, leading: tuple[int, ...], shape: tuple[int, ...]) -> 
         height, width = (min(4.2, max(1.6, 0.22 * side)) for side in shape)
         figure = empty_figure((1.5 + columns * (width + 0.4), 0.7 + rows * (height + 0.4)), extra=EXTRA)
         return figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).reshape(leading)
-    given = np.array(ax, dtype=object)
+    given = as_ndarray("ax", ax, object)
     if given.shape != leading:
         wanted = f"an array of {leading} axes" if leading else "one axes"
         raise ValueError(f"ax: must be {wanted} for such weights, got {short(ax) if leading == () else given.shape}")
@@ -459,7 +460,7 @@ def calibration(
         The positive class's, the greater of two; the curve then has the share of that class. Or one column a class, as
         `predict_proba` returns them; then it has the share of right answers against the probability of the class that
         is answered, the likeliest.
-    bins : int, at least 1
+    bins : int from 1 to 1000
         Bins of the probabilities.
     strategy : {"uniform", "quantile"}
         Bins of one width, or of as many samples each as equal probabilities allow; as in scikit-learn.
@@ -511,6 +512,8 @@ def calibration(
     """
     found = _reliability(*_right_and_sure(y_true, probabilities, labels), bins, strategy)
     with_counts = as_flag("counts", counts)
+    if not isinstance(name, str):
+        raise TypeError(f"name: must be text, got {short(name)}")
     multiclass = axes_of(probabilities) == 2
     ax = _reliability_axes(ax, multiclass)
     if with_counts:
@@ -613,7 +616,11 @@ def _right_and_sure(
     if classes.shape != (wanted,):
         where = f"{name}: has {len(classes)} classes" if labels is None else f"labels: has shape {classes.shape}"
         raise ValueError(f"{where}, but probabilities are of {wanted}; give as many labels")
-    if unknown := set(y.tolist()) - set(classes.tolist()):
+    try:
+        unknown = set(y.tolist()) - set(classes.tolist())
+    except TypeError:  # of lists, which as labels have an order
+        raise TypeError(f"{name}: must be numbers, text or dates, and so must labels") from None
+    if unknown:
         raise ValueError(f"{name}: {short(unknown.pop())} is not among the labels, {short(classes.tolist())}")
     if p.ndim == 1:
         return y == classes[1], p
@@ -624,7 +631,7 @@ def _right_and_sure(
 @ignoring_float_errors()
 def _reliability(right: NDArray[np.bool_], sure: NDArray[np.float64], bins: Any, strategy: Any) -> _Reliability:
     """Return the reliability of probabilities; bins are those of `sklearn.calibration.calibration_curve`."""
-    count = as_whole("bins", bins, 1, most=2**20)
+    count = as_whole("bins", bins, 1, most=1000)
     if as_choice("strategy", strategy, STRATEGIES) == "uniform":
         edges = np.linspace(0.0, 1.0, count + 1)
     else:

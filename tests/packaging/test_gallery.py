@@ -49,3 +49,11 @@ def test_program_is_in_the_form_of_sphinx_gallery(program):
 
 def test_the_gallery_has_a_title():
     assert (ROOT / "docs" / "gallery" / "README.txt").read_text(encoding="utf-8").startswith("Gallery\n=======\n")
+
+
+def test_the_animation_is_small_and_moves():
+    image = pytest.importorskip("PIL.Image", reason="Pillow comes with Matplotlib")
+    path = ROOT / "docs" / "figures" / "playground.gif"
+    assert path.stat().st_size < 400_000
+    with image.open(path) as animation:
+        assert animation.n_frames >= 10

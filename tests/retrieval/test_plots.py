@@ -357,9 +357,12 @@ def test_calibration_refuses():
         (ValueError, "probabilities", (y, [0.1, 0.2, np.nan]), {}),
         (TypeError, "probabilities", (y, ["a", "b", "c"]), {}),
         (ValueError, "bins", (y, p, 0), {}),
+        (ValueError, "bins", (y, p, 1001), {}),
         (TypeError, "bins", (y, p, 2.0), {}),
         (ValueError, "strategy", (y, p), {"strategy": "width"}),
         (TypeError, "counts", (y, p), {"counts": np.ones(2)}),
+        (TypeError, "name", (y, p), {"name": 3}),
+        (TypeError, "y_true", (y, p), {"labels": [[0], [1, 2]]}),
         (TypeError, "ax", (y, p), {"ax": 3}),
     ):
         with pytest.raises(error, match=f"^{name}: "):
