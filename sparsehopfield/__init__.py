@@ -7,6 +7,8 @@
 True
 """
 
+import typing as _typing
+
 try:
     from sparsehopfield._core import __version__ as __version__
 except ModuleNotFoundError as error:
@@ -18,6 +20,7 @@ except ModuleNotFoundError as error:
 from sparsehopfield import _moved as _moved
 from sparsehopfield import functional as functional
 from sparsehopfield._engine import threadpools as threadpools
+from sparsehopfield._engine.lazy import lazy_attributes as _lazy_attributes
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 from sparsehopfield.errors import FileFormatError, FileFormatWarning, RetrievalWarning
 from sparsehopfield.functional import *  # noqa: F403
@@ -33,3 +36,39 @@ __all__ = [
     "show_config",
 ]
 __all__ += functional.__all__
+
+#: What is imported when it is first asked for: of each name the module that has it, itself for a module.
+_LAZY = {
+    name: name
+    for name in (
+        "data",
+        "distributed",
+        "estimators",
+        "inspect",
+        "layers",
+        "optim",
+        "playground",
+        "reference",
+        "structures",
+        "studies",
+        "theory",
+        "torch",
+    )
+}
+__all__ += [name for name, module in _LAZY.items() if name != module]
+
+if _typing.TYPE_CHECKING:  # for type checkers and editors
+    from sparsehopfield import data as data
+    from sparsehopfield import distributed as distributed
+    from sparsehopfield import estimators as estimators
+    from sparsehopfield import inspect as inspect
+    from sparsehopfield import layers as layers
+    from sparsehopfield import optim as optim
+    from sparsehopfield import playground as playground
+    from sparsehopfield import reference as reference
+    from sparsehopfield import structures as structures
+    from sparsehopfield import studies as studies
+    from sparsehopfield import theory as theory
+    from sparsehopfield import torch as torch
+else:  # unseen by type checkers, which would take any name for an attribute
+    __getattr__, __dir__ = _lazy_attributes(__name__, _LAZY, {"estimators": "sklearn", "torch": "torch"})

@@ -1,4 +1,4 @@
-"""The command line: `python -m sparsehopfield`."""
+"""The command line: `sparsehopfield`, or `python -m sparsehopfield`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import PurePath
 from types import ModuleType
-from typing import TextIO
+from typing import Any, TextIO
 
 from sparsehopfield._core import __version__
+from sparsehopfield._engine.optional import require
 from sparsehopfield.config import show_config
 from sparsehopfield.studies import STUDIES
 from sparsehopfield.studies._core.cli import command as run_study
@@ -48,18 +50,59 @@ def _plain(stream: TextIO | None) -> Iterator[None]:
         reconfigure(errors=before)
 
 
-def _parser() -> argparse.ArgumentParser:
+SCRIPT, MODULE = "sparsehopfield", "python -m sparsehopfield"  # the two ways to call this
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def _program() -> str:
+    """Return how this was called: as the script that an installation has, or as a module."""
+    return SCRIPT if PurePath(sys.argv[0]).stem.removesuffix("-script") == SCRIPT else MODULE
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints what a shell completes commands and options by, and leaves."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        shtab = require("shtab", purpose="completion by a shell", extra="cli")
+        described = _parser(SCRIPT)
+        _complete_folders(described, shtab)
+        print(shtab.complete(described, shell=values))
+        parser.exit()
+
+
+def _complete_folders(parser: argparse.ArgumentParser, shtab: ModuleType) -> None:
+    """Have options that take a folder completed by the names of folders."""
+    for action in parser._actions:
+        if action.metavar == "FOLDER":
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_folders(command, shtab)
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sparsehopfield",
+        prog=program,
         description="Sparse modern Hopfield networks: the studies of the paper, run again, and what this "
         "installation consists of.",
-        epilog="'python -m sparsehopfield COMMAND --help' explains a command. A study writes its table as it "
+        epilog=f"'{program} COMMAND --help' explains a command. A study writes its table as it "
         "goes: interrupt it, and the same command continues it.",
     )
     parser.add_argument("--version", action="version", version=f"sparsehopfield {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=SHELLS,
+        dest=argparse.SUPPRESS,
+        default=argparse.SUPPRESS,
+        help="print what this shell completes commands and options by; the documentation of studies says where to put "
+        "it. Needs the extra 'cli'",
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, study in STUDIES.items():
-        _add_study(commands, name, study)
+        _add_study(commands, program, name, study)
     info = commands.add_parser(
         "info",
         help="print what this installation consists of",
@@ -80,13 +123,15 @@ class _Help(argparse.HelpFormatter):
         )
 
 
-def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, study: ModuleType) -> None:
+def _add_study(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], program: str, name: str, study: ModuleType
+) -> None:
     summary = (study.__doc__ or "").partition("\n\n")[0]
     command = commands.add_parser(
         name,
         help=summary[0].lower() + summary[1:].rstrip(".\n"),
         description=study.__doc__,
-        epilog=study.EXAMPLES,
+        epilog=study.EXAMPLES.replace(MODULE, program),
         formatter_class=_Help,
     )
     study.add_options(command)
@@ -114,8 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as streams:
         for stream in (sys.stdout, sys.stderr):
             streams.enter_context(_plain(stream))
-        arguments = _parser().parse_args(argv)
         try:
+            arguments = _parser(_program()).parse_args(argv)
             return int(arguments.main(arguments))
         except KeyboardInterrupt as interrupt:
             print(f"\ninterrupted: {interrupt}" if str(interrupt) else "\ninterrupted", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparsehopfield import _core
+from sparsehopfield._engine import html
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.text import short
 
@@ -68,7 +69,29 @@ def set_num_threads(n: int) -> int:
     return _core.set_num_threads(n)
 
 
-def show_config(mode: str = "stdout") -> dict[str, Any] | None:
+class Configuration(dict[str, Any]):
+    """What was built and chosen, a dictionary that a notebook shows as a table."""
+
+    def rows(self) -> dict[str, str]:
+        """Return the table: names and what they stand for, in words."""
+        blas, simd, shared = self["blas"], self["simd"], ", shared with OpenMP" if self["shares_openmp"] else ""
+        return {
+            "sparsehopfield": self["version"],
+            "Python": self["python"],
+            "NumPy": self["numpy"],
+            "platform": self["platform"],
+            "BLAS": blas["library"],
+            "BLAS version": blas["version"],
+            "BLAS kernels": f"{blas['core']}, {blas['threads']} thread a product",
+            "instruction set": f"{simd['chosen']} (this machine has {', '.join(simd['available'])})",
+            "threads": f"{self['threads']}{shared}",
+        }
+
+    def _repr_html_(self) -> str:
+        return html.facts(self.rows())
+
+
+def show_config(mode: str = "stdout") -> Configuration | None:
     """Show what was built and chosen: versions, BLAS and its kernels, instruction set, threads.
 
     Parameters
@@ -78,7 +101,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
     Returns
     -------
-    dict or None
+    Configuration or None
+        A dict, which a notebook shows as the table.
 
     Raises
     ------
@@ -92,34 +116,25 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """
     as_choice("mode", mode, ("stdout", "dict"))
     core = _core.config()
-    info: dict[str, Any] = {
-        "version": core["version"],
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "blas": {
-            "library": core["blas_library"],
-            "version": core["blas_version"],
-            "core": core["blas_core"],
-            "threads": core["blas_threads"],
-        },
-        "simd": {"chosen": core["simd"], "available": core["simd_available"].split()},
-        "threads": get_num_threads(),
-        "shares_openmp": core["shares_openmp"],
-    }
+    info = Configuration(
+        {
+            "version": core["version"],
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "blas": {
+                "library": core["blas_library"],
+                "version": core["blas_version"],
+                "core": core["blas_core"],
+                "threads": core["blas_threads"],
+            },
+            "simd": {"chosen": core["simd"], "available": core["simd_available"].split()},
+            "threads": get_num_threads(),
+            "shares_openmp": core["shares_openmp"],
+        }
+    )
     if mode == "dict":
         return info
-    rows = [
-        ("sparsehopfield", info["version"]),
-        ("Python", info["python"]),
-        ("NumPy", info["numpy"]),
-        ("platform", info["platform"]),
-        ("BLAS", info["blas"]["library"]),
-        ("BLAS version", info["blas"]["version"]),
-        ("BLAS kernels", f"{info['blas']['core']}, {info['blas']['threads']} thread a product"),
-        ("instruction set", f"{info['simd']['chosen']} (this machine has {', '.join(info['simd']['available'])})"),
-        ("threads", f"{info['threads']}{', shared with OpenMP' if info['shares_openmp'] else ''}"),
-    ]
-    for name, value in rows:
+    for name, value in info.rows().items():
         print(f"{name:<16} {value}")
     return None

@@ -7,7 +7,7 @@ assignment, and every operation reads it once: it sees the old patterns or the n
 import copy as copying
 import os
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,16 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
+from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
     as_flag,
+    as_flat,
     as_ids,
     as_more_rows,
     as_number,
     as_numbers,
     as_one_beta,
+    as_pattern_shape,
     as_positive_numbers,
     as_whole,
     ignoring_float_errors,
@@ -35,6 +38,7 @@ from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.snapshot import Snapshot
 from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield._engine.text import count, in_bytes, short
 from sparsehopfield.errors import FileFormatError, FileFormatWarning
 from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, required_cutoff
 
@@ -69,7 +73,7 @@ class HopfieldMemory:
 
     Parameters
     ----------
-    patterns : array_like, shape (M, d)
+    patterns : array_like, shape (M, d), or (M, *pattern_shape)
         One row a pattern: float32, float64, float16, integers; data frames of numbers, too, where a missing value is
         NaN. uint8 and float16 stay what they are and are widened tile by tile, and so are float32 patterns that are
         queried in float64. NaN, infinity and masked entries (`numpy.ma`) are refused, as in queries and values.
@@ -102,6 +106,11 @@ class HopfieldMemory:
         of its limits, its control groups (containers) and the machine. True: it is built at once, also where `remove`
         copies what is left, and what `add` brings is coded where that pays, however little is left. False: there is
         none, and calls scan. Results are the same bits. May be changed later; see `build_index` for its size.
+    pattern_shape : sequence of int, optional
+        Shape of one pattern, as (height, width) of images, of d numbers in all. Wherever patterns or queries come in,
+        their last axes may then be these in the place of one axis of d, and patterns come out so, however queries came
+        in: `update`, `retrieve` (unless there are values), `RetrievalInfo.states`, `patterns`. Arrays that end in these
+        axes are taken so, whatever else they might be. Figures of explanations and reports draw images of this shape.
 
     Raises
     ------
@@ -125,6 +134,13 @@ class HopfieldMemory:
     >>> x = X[7] + 0.5 * rng.standard_normal(64)
     >>> np.array_equal(memory.retrieve(x), X[7])
     True
+
+    Images go in, and come out as images:
+
+    >>> images = rng.standard_normal((1000, 8, 8))
+    >>> memory = HopfieldMemory(images, pattern_shape=(8, 8))
+    >>> np.array_equal(memory.retrieve(images[7] + 0.1), images[7])
+    True
     """
 
     def __init__(
@@ -141,15 +157,21 @@ class HopfieldMemory:
         check_finite: bool = True,
         scale: float | None = None,
         index: IndexUse = "auto",
+        pattern_shape: Sequence[int] | None = None,
     ) -> None:
+        shape, given = as_pattern_shape(pattern_shape), patterns
+        if shape is not None:
+            given = as_numbers("patterns", patterns)
+            patterns = as_flat("patterns", given, shape)
         s = PatternSet(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
-        borrowed = s.storage is s.sources[0], s.value_storage is s.sources[1]
+        in_place = shape is None or np.may_share_memory(s.sources[0], given)  # what was laid out anew is a copy
+        borrowed = s.storage is s.sources[0] and in_place, s.value_storage is s.sources[1]
         if copy is False and not all(borrowed):
             raise ValueError(
                 f"copy: cannot be avoided: {s.dtype}, float16 or uint8 rows, each contiguous in memory, are needed"
             )
         borrows = borrowed[0] or (borrowed[1] and s.value_storage is not None)
-        self._begin(s, ids, beta, separation, structure, borrows=borrows)
+        self._begin(s, ids, beta, separation, structure, borrows=borrows, pattern_shape=shape)
 
     def _begin(
         self,
@@ -160,8 +182,10 @@ class HopfieldMemory:
         structure: Structure | None,
         *,
         borrows: bool,
+        pattern_shape: tuple[int, ...] | None = None,
     ) -> None:
         """Set all attributes of a new memory; borrows: others can change the arrays that are stored."""
+        self._pattern_shape = pattern_shape
         self.beta = beta
         self.separation = separation
         self._structure = as_structure(structure), 0
@@ -178,15 +202,49 @@ class HopfieldMemory:
         m, d = self.shape
         structure = "" if self.structure is None else f", structure={self.structure!r}"
         index = "" if self.index == "auto" else f", index={self.index!r}"
+        shape = "" if self.pattern_shape is None else f", pattern_shape={self.pattern_shape}"
         return (
-            f"HopfieldMemory({m} patterns of {d} features, {self.dtype}, beta={self.beta}, "
-            f"similarity={self.similarity!r}, separation={self.separation!r}{structure}{index})"
+            f"HopfieldMemory({m} patterns of {d} features, {self.dtype}, beta={short(self.beta, quote=False)}, "
+            f"similarity={self.similarity!r}, separation={self.separation!r}{structure}{index}{shape})"
         )
+
+    def _repr_html_(self) -> str:
+        snapshot = self._snapshot
+        stored = snapshot.pattern_set
+        (m, d), index_bytes = stored.shape, self.index_nbytes
+        scale = f", times {stored.scale:g}" if stored.scale != 1 else ""
+        known = {"patterns": f"{m:,} of {count(d, 'feature')}, {stored.storage.dtype}{scale}"}
+        if self.pattern_shape is not None:
+            known["pattern shape"] = " x ".join(map(str, self.pattern_shape))
+        if stored.value_storage is not None:
+            known["values"] = f"{stored.width:,} a pattern, {stored.value_storage.dtype}"
+        if snapshot.given_ids is not None:
+            known["ids"] = "other than the positions"
+        index = {"auto": "built when it pays", True: "always", False: "none"}[stored.index]
+        known |= {
+            "similarity": stored.similarity,
+            "separation": str(self.separation),
+            "beta": short(self.beta, quote=False),
+            "structure": "all pairs" if self.structure is None else short(self.structure),
+            "results": str(stored.dtype),
+            "memory": in_bytes(self.nbytes),
+            "index": f"{in_bytes(index_bytes)} ({index})" if index_bytes else f"not built ({index})",
+        }
+        return html.facts(known, type(self).__name__)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Return (M, d)."""
         return self._snapshot.pattern_set.shape
+
+    @property
+    def pattern_shape(self) -> tuple[int, ...] | None:
+        """Return the shape in which patterns come in and out; None: one axis."""
+        return self._pattern_shape
+
+    def _shaped(self, rows: Array) -> Array:
+        """Return rows (n, d) of patterns in the shape in which they come out, a view."""
+        return rows if self._pattern_shape is None else rows.reshape(len(rows), *self._pattern_shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -201,14 +259,14 @@ class HopfieldMemory:
 
     @property
     def patterns(self) -> Array:
-        """Return the patterns as they are stored, read-only: to be multiplied with `scale`."""
-        return _read_only(self._snapshot.pattern_set.patterns)
+        """Return the patterns as they are stored, read-only: to be multiplied with `scale`; in `pattern_shape`."""
+        return _read_only(self._shaped(self._snapshot.pattern_set.patterns))
 
     @property
     def values(self) -> Array:
         """Return what is mixed, read-only: the patterns if no values were given."""
         stored = self._snapshot.pattern_set
-        return _read_only(stored.patterns if stored.values is None else stored.values)
+        return _read_only(self._shaped(stored.patterns) if stored.values is None else stored.values)
 
     @property
     def ids(self) -> Array:
@@ -313,14 +371,22 @@ class HopfieldMemory:
             "check_finite": stored.check_finite,
             "scale": None if stored.scale == 1 else stored.scale,
             "index": stored.index,
-        }
+        } | ({} if self._pattern_shape is None else {"pattern_shape": self._pattern_shape})
         return _rebuild, (patterns, self.beta, options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         snapshot, structure = self._current()
         memory = type(self).__new__(type(self))
         stored, beta = snapshot.pattern_set.copied(), copying.deepcopy(self.beta, memo)
-        memory._begin(stored, snapshot.given_ids, beta, self.separation, structure, borrows=False)
+        memory._begin(
+            stored,
+            snapshot.given_ids,
+            beta,
+            self.separation,
+            structure,
+            borrows=False,
+            pattern_shape=self._pattern_shape,
+        )
         return memory
 
     # --- adding, removing, files ------------------------------------------------------------------------------------
@@ -330,7 +396,7 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        patterns : array_like, shape (n, d)
+        patterns : array_like, shape (n, d), or (n, *pattern_shape)
             They become numbers of the dtype that is stored. Floats are rounded to float32 or float64; what uint8 and
             float16 memories store must be given as such, not yet multiplied with `scale`.
         values : array_like, shape (n, v), optional
@@ -367,6 +433,8 @@ class HopfieldMemory:
         array([0., 0., 1.])
         """
         snapshot = self._snapshot  # any one: their widths and dtypes are the same
+        if self._pattern_shape is not None:
+            patterns = as_flat("patterns", patterns, self._pattern_shape)
         rows = as_more_rows("patterns", patterns, snapshot.patterns.rows)
         if (values is None) != (snapshot.values is None):
             has = "mixes values: give one row of them per pattern" if values is None else "has no values"
@@ -439,7 +507,8 @@ class HopfieldMemory:
         index : bool, optional
             Whether the file holds the index, for `load` to use it in place of building it. By default it does if the
             memory has one now, whether a call or `build_index` has built it; True builds it first. False leaves it out:
-            the file is smaller, the same whatever was called before, and read by earlier versions of this package.
+            the file is smaller, the same whatever was called before, and read by earlier versions of this package,
+            unless it has a `pattern_shape`.
 
         Raises
         ------
@@ -457,7 +526,8 @@ class HopfieldMemory:
         1. Written to a temporary file beside it, brought to the disk, then renamed: whenever the program or the machine
            stops, `path` is the old file or the new one. A killed program leaves `.sparsehopfield-*.tmp` behind.
         2. Patterns, values, ids, similarity, separation, structure, beta and scale are kept, each to the bit, with
-           checksums; so is `index` where it is not "auto". To write the index takes as much memory as it has.
+           checksums; so are `pattern_shape`, and `index` where it is not "auto". To write the index takes as much
+           memory as it has.
 
         Examples
         --------
@@ -473,7 +543,9 @@ class HopfieldMemory:
             index = as_flag("index", index)
         snapshot, structure = self._current()
         stored = snapshot.pattern_set
-        model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
+        model = files.Model(
+            stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index, self._pattern_shape
+        )
         if stored.removed and index is not False and (index or _core.index_nbytes(stored.core(stored.dtype))):
             stored = stored.copied()
         if index:
@@ -568,7 +640,8 @@ class HopfieldMemory:
                 index=model.index if use is None else use,
             )
             wrong = stored.take_index(arrays[files.INDEX]) if files.INDEX in arrays else None
-            memory._begin(stored, ids, model.beta, model.separation, model.structure, borrows=False)
+            parts = stored, ids, model.beta, model.separation, model.structure
+            memory._begin(*parts, borrows=False, pattern_shape=model.pattern_shape)
         except (ValueError, TypeError, OverflowError) as error:
             raise FileFormatError(f"{os.fspath(path)}: {error}") from None
         if wrong is not None:
@@ -583,12 +656,12 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        queries : array_like, shape (..., d)
-        out : ndarray, shape (..., v), optional
+        queries : array_like, shape (..., d), or (..., *pattern_shape)
+        out : ndarray, of the result's shape, optional
 
         Returns
         -------
-        ndarray, shape (..., v)
+        ndarray, shape (..., v), or (..., *pattern_shape)
 
         Examples
         --------
@@ -611,13 +684,13 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        queries : array_like, shape (..., d)
+        queries : array_like, shape (..., d), or (..., *pattern_shape)
         max_steps, tol, return_info, out
             As in `sparsehopfield.retrieve`.
 
         Returns
         -------
-        ndarray, shape (..., v), or (ndarray, RetrievalInfo)
+        ndarray, shape (..., v), or (..., *pattern_shape); or (ndarray, RetrievalInfo)
 
         Examples
         --------
@@ -632,7 +705,7 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        queries : array_like, shape (..., d)
+        queries : array_like, shape (..., d), or (..., *pattern_shape)
         top, min_weight
             As in `sparsehopfield.associate`.
 
@@ -653,7 +726,7 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        queries : array_like, shape (..., d)
+        queries : array_like, shape (..., d), or (..., *pattern_shape)
 
         Returns
         -------
@@ -672,7 +745,7 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        queries : array_like, shape (..., d)
+        queries : array_like, shape (..., d), or (..., *pattern_shape)
         offset : int
             Position of the first pattern in the whole.
 
@@ -761,7 +834,8 @@ class HopfieldMemory:
     def _call(self, queries: ArrayLike) -> Call:
         """Return the call of some queries under the memory's model."""
         snapshot, structure = self._current()
-        return Call.prepare(snapshot.pattern_set, queries, self.beta, self._separation[1], structure)
+        model = self.beta, self._separation[1], structure
+        return Call.prepare(snapshot.pattern_set, queries, *model, pattern_shape=self._pattern_shape)
 
     # --- certificates ---------------------------------------------------------------------------------
 
@@ -983,7 +1057,7 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        queries : array_like, shape (..., d)
+        queries : array_like, shape (..., d), or (..., *pattern_shape)
         beta : float or array_like, positive, optional
             The memory's by default; an array broadcasts to the queries' leading axes.
 
@@ -1011,7 +1085,8 @@ class HopfieldMemory:
         (array([ 0, -1]), array([0. , 0.3]))
         """
         certificates = self._certifiable_snapshot().certificates
-        call = Call.prepare(certificates.pattern_set, queries, self.beta if beta is None else beta, self._separation[1])
+        model = self.beta if beta is None else beta, self._separation[1]
+        call = Call.prepare(certificates.pattern_set, queries, *model, pattern_shape=self._pattern_shape)
         return certificates.certify(call, required_cutoff(call.code))
 
     def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -1147,7 +1222,7 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        query : array_like, shape (d,)
+        query : array_like, shape (d,), or pattern_shape
             One query.
         top : int
             How many patterns to list.
@@ -1192,7 +1267,8 @@ class HopfieldMemory:
         from sparsehopfield.inspect.explain import explain  # of people's time, not of every import
 
         snapshot, structure = self._current()
-        return explain(snapshot.pattern_set, snapshot.all_ids, query, self.beta, self.separation, structure, top)
+        model = self.beta, self.separation, structure
+        return explain(snapshot.pattern_set, snapshot.all_ids, query, *model, top, self._pattern_shape)
 
     def report(self, beta: ArrayLike | None = None) -> "Report":
         """Report on one page what the memory stores, under its own similarity and under dot and euclidean.
@@ -1205,7 +1281,8 @@ class HopfieldMemory:
         Returns
         -------
         Report
-            Prints as text. `figure()` draws it, `figure(shape)` with the hardest pairs as images. "Certified" is what
+            Prints as text. `figure()` draws it, with `pattern_shape` or `figure(shape)` the hardest pairs as images.
+            "Certified" is what
             `is_certified` says: each such pattern is retrieved exactly from itself in one step, and from all queries
             within its `exact_radius`.
 
@@ -1239,7 +1316,8 @@ class HopfieldMemory:
         snapshot = self._certifiable_snapshot()
         cutoff = required_cutoff(self._separation[1])
         b = self._one_beta(beta)
-        return report(snapshot.certificates, snapshot.given_ids, repr(self), self.separation, cutoff, b)
+        model = repr(self), self.separation, cutoff, b
+        return report(snapshot.certificates, snapshot.given_ids, *model, self._pattern_shape)
 
 
 def _read_only(a: Array) -> Array:

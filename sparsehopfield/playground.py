@@ -32,6 +32,7 @@ from sparsehopfield._engine.checks import (
     as_patterns,
     as_whole,
     ignoring_float_errors,
+    image_shape_of,
 )
 from sparsehopfield._engine.optional import require
 from sparsehopfield._engine.separations import SIMILARITIES, as_choice, separation_code
@@ -39,7 +40,7 @@ from sparsehopfield._engine.text import short
 from sparsehopfield.data.datasets import ImageSet, load_digits
 from sparsehopfield.inspect.explain import guess_image_shape
 from sparsehopfield.inspect.paths import RetrievalPath, retrieval_path
-from sparsehopfield.inspect.plotting import STYLES, empty_figure, image_of_row
+from sparsehopfield.inspect.plotting import STYLES, empty_figure, image_of_row, pixels_of_row
 from sparsehopfield.memory import HopfieldMemory
 
 if TYPE_CHECKING:
@@ -219,9 +220,9 @@ class Playground:
         """Return an image with noise on every pixel and the last ones hidden: they are as the lowest number stored."""
         noise = np.random.default_rng(chosen.seed).standard_normal(len(image))
         query = np.clip(image + chosen.noise * self._range * noise, self._low, self._low + self._range)
-        pixels = prod(self._shape[-2:])
-        left = pixels - round(chosen.hidden * pixels)
-        query.reshape(-1, pixels)[:, left:] = self._low
+        seen = pixels_of_row(np.arange(len(image)), self._shape)
+        pixels = seen.reshape(seen.shape[0] * seen.shape[1], -1)  # where the colours of each are
+        query[pixels[len(pixels) - round(chosen.hidden * len(pixels)) :]] = self._low
         return query
 
     def _memory(self, chosen: Settings) -> HopfieldMemory:
@@ -364,10 +365,10 @@ def playground(
     ----------
     memory_or_images : HopfieldMemory, ImageSet or array_like, optional
         What is stored: the patterns of a memory, whose map, beta and similarity are chosen at first; or images, shape
-        (M, d), (M, height, width) or (M, 3, height, width). By default scikit-learn's digits.
+        (M, d), or (M, *shape). By default scikit-learn's digits.
     shape : sequence of int, optional
-        Shape of one image, (height, width) or (3, height, width), where the argument before does not say it; by default
-        square ones, grey or of three colours, or else one row of pixels.
+        Shape of one image, (height, width), (3, height, width) or (height, width, 3), where the argument before does
+        not say it; by default square ones, grey or of three colours, or else one row of pixels.
     **settings
         What is chosen at first, by the names of `Settings`. Unless a memory says it, beta is 10 over the variance of
         the images, summed over the pixels.
@@ -400,6 +401,9 @@ def playground(
             raise ValueError(f"memory_or_images: a memory must see all patterns, got {short(chosen.structure)}")
         own = {"separation": chosen.separation, "similarity": chosen.similarity, "beta": as_one_beta(chosen.beta)}
         settings, patterns = own | settings, chosen.patterns
+        if chosen.pattern_shape is not None:
+            shape = image_shape_of(chosen.pattern_shape) if shape is None else shape
+            patterns = patterns.reshape(len(patterns), -1)
         if chosen.scale != 1:
             patterns = patterns.astype(np.float32) * np.float32(chosen.scale)
     elif isinstance(chosen, ImageSet):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsehopfield._engine import html
 from sparsehopfield._engine.checks import (
     FLOAT32,
     FLOAT64,
@@ -28,7 +29,7 @@ from sparsehopfield._engine.partial import Candidates, sparse_rows
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import SeparationMap, has_cutoff, row_of
 from sparsehopfield._engine.structure import Structure
-from sparsehopfield._engine.text import short
+from sparsehopfield._engine.text import QUANTILES, as_shown, count, quantiles, short
 from sparsehopfield.errors import RetrievalWarning
 
 if TYPE_CHECKING:
@@ -67,6 +68,31 @@ class RetrievalInfo:
     weights: "csr_array | None" = None
     energy: Array | None = None
 
+    def __repr__(self) -> str:
+        steps, support, converged = map(as_shown, (self.steps, self.support_size, self.converged))
+        said = [f"{count(converged.size, 'query')}, {np.count_nonzero(converged):,} converged"]
+        for name, numbers in (("steps", steps), ("support size", support)):
+            if numbers.size:
+                least, most = int(numbers.min()), int(numbers.max())
+                said.append(f"{name} {least}" if least == most else f"{name} {least} to {most}")
+        return f"RetrievalInfo({', '.join(said)})"
+
+    def _repr_html_(self) -> str:
+        converged = as_shown(self.converged)
+        share = f" ({np.count_nonzero(converged) / converged.size:.1%})" if converged.size else ""
+        known = {
+            "queries": f"{converged.size:,}" + (f", of shape {converged.shape}" if converged.ndim > 1 else ""),
+            "converged": f"{np.count_nonzero(converged):,}{share}",
+            "states": f"{' x '.join(map(str, self.states.shape))}, {self.states.dtype}",
+        }
+        if self.weights is not None:
+            known["weights"] = f"{' x '.join(map(str, self.weights.shape))}, sparse"
+        lines = [["of the queries", *QUANTILES]]
+        for name in ("steps", "support_size", "energy"):
+            if (given := getattr(self, name)) is not None and (numbers := as_shown(given)).size:
+                lines.append([name.replace("_", " "), *quantiles(numbers)])
+        return html.facts(known, "Retrieval") + (f"\n{html.table(lines)}" if len(lines) > 1 else "")
+
 
 @dataclass(slots=True)
 class Call:
@@ -80,6 +106,7 @@ class Call:
     code: tuple[int, float]  # of the separation map: its number in the core's table, and its parameter
     structure: Structure | None  # None: all pairs
     executor: Executor
+    pattern_shape: tuple[int, ...] | None = None  # in which queries may come and patterns are returned; None: (d,)
 
     @classmethod
     def prepare(
@@ -89,9 +116,10 @@ class Call:
         beta: ArrayLike,
         code: tuple[int, float],
         structure: Structure | None = None,
+        pattern_shape: tuple[int, ...] | None = None,
     ) -> Self:
         """Check queries (..., d) and beta, and choose the executor; a code and a structure have been checked."""
-        given = as_queries(queries, pattern_set.shape[1])
+        given = as_queries(queries, pattern_set.shape[1], pattern_shape)
         dtype = FLOAT64 if FLOAT64 in (pattern_set.dtype, compute_dtype(given)) else FLOAT32
         rows = contiguous(given, dtype).reshape(-1, given.shape[-1])
         leading = given.shape[:-1]
@@ -100,7 +128,7 @@ class Call:
             executor: Executor = CoreExecutor(pattern_set.core(dtype), betas, code)
         else:
             executor = structure.executor(pattern_set, rows, betas, code)
-        return cls(pattern_set, given, leading, rows, betas, code, structure, executor)
+        return cls(pattern_set, given, leading, rows, betas, code, structure, executor, pattern_shape)
 
     def core_executor(self, operation: str) -> CoreExecutor:
         """Return the executor, if it is the core's; else raise that the structure has no such operation."""
@@ -113,7 +141,8 @@ class Call:
         """Return the array (N, v) that the executor writes, and the caller's (..., v), which may be the same memory."""
         stored, dtype = self.pattern_set, self.rows.dtype
         width = stored.width
-        shape = *self.leading, width
+        mixes_patterns = stored.value_storage is None
+        shape = *self.leading, *((mixes_patterns and self.pattern_shape) or (width,))
         if out is None:
             out = np.empty(shape, dtype)
         else:
@@ -234,7 +263,7 @@ class Call:
             return out
         shape = self.leading
         counts = steps.reshape(shape), converged.reshape(shape), support.reshape(shape)
-        info = RetrievalInfo(*counts, states.reshape(*shape, states.shape[1]))
+        info = RetrievalInfo(*counts, states.reshape(*shape, *(self.pattern_shape or states.shape[1:])))
         if "weights" in extras and isinstance(executor, CoreExecutor) and before is not None:
             info.weights = self._sparse_weights(executor, before)
         if "energy" in extras:

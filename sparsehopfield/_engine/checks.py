@@ -207,12 +207,48 @@ def as_float_dtype(dtype: Any) -> np.dtype[Any]:
 def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
     """Return the shape of images of d numbers as a tuple, checked."""
     sides = as_integers("shape", shape)
-    fits = sides.ndim == 1 and (len(sides) == 2 or (len(sides) == 3 and sides[0] == 3)) and (sides > 0).all()
-    if not fits or prod(sides.tolist()) != d:
+    image = image_shape_of(tuple(sides.tolist())) if sides.ndim == 1 and (sides > 0).all() else None
+    if image is None or prod(image) != d:
         raise ValueError(
-            f"shape: must be (height, width) or (3, height, width) of {d} features in all, got {short(shape)}"
+            f"shape: must be (height, width), (3, height, width) or (height, width, 3) of {d} features in all, got "
+            f"{short(shape)}"
         )
+    return image
+
+
+def image_shape_of(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of an image that can be drawn: (height, width), or 3 of these first or last; None of others."""
+    if len(shape) == 3 and 1 in (shape[0], shape[-1]):  # of one channel
+        return shape[1:] if shape[0] == 1 else shape[:-1]
+    return shape if len(shape) == 2 or (len(shape) == 3 and 3 in (shape[0], shape[-1])) else None
+
+
+def as_pattern_shape(shape: Any) -> tuple[int, ...] | None:
+    """Return the shape of one pattern as a tuple of at least one side, or None."""
+    if shape is None:
+        return None
+    sides = as_integers("pattern_shape", shape)
+    if sides.ndim != 1 or len(sides) == 0 or (sides < 1).any():
+        raise ValueError(f"pattern_shape: must list at least one side, all of at least 1, got {short(shape)}")
     return tuple(sides.tolist())
+
+
+def as_flat(name: str, array: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return an array whose last axes are `shape` with one axis in their place; one that ends in as many numbers stays.
+
+    A view, where the numbers lie so that there can be one.
+    """
+    a, d = as_numbers(name, array), prod(shape)
+    if a.shape[-len(shape) :] == shape:
+        leading = a.shape[: a.ndim - len(shape)]
+        is_view = a.size == 0 or a[(0,) * len(leading)].flags.c_contiguous
+        return (a if is_view else contiguous(a)).reshape(*leading, d)
+    if a.ndim == 0 or a.shape[-1] != d:
+        raise ValueError(
+            f"{name}: the last axes must be those of a pattern, {shape}, or the last one its {d} numbers, got shape "
+            f"{a.shape}"
+        )
+    return a
 
 
 def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
@@ -365,9 +401,9 @@ def as_scale(scale: Any, patterns: Array) -> float:
     return float(np.float32(x))
 
 
-def as_queries(array: ArrayLike, d: int) -> Array:
-    """Return queries of d features along the last axis."""
-    a = as_numbers("queries", array)
+def as_queries(array: ArrayLike, d: int, shape: tuple[int, ...] | None = None) -> Array:
+    """Return queries of d features along the last axis; `shape`: of a pattern, in which they may come instead."""
+    a = as_numbers("queries", array) if shape is None else as_flat("queries", array, shape)
     if a.ndim == 0 or a.shape[-1] != d:
         raise ValueError(f"queries: the last axis must have the patterns' {d} features, got shape {a.shape}")
     return a

@@ -5,11 +5,13 @@ the strings
 
 | field | meaning |
 |---|---|
-| format, version | "sparsehopfield.memory", "1"; "2" with `index_codes`, which readers of version 1 do not know |
+| format, version | "sparsehopfield.memory", "1"; "2" with `index_codes`, "3" with `pattern_shape`: for readers that |
+| | know neither |
 | similarity | its name |
 | separation | its name, and its parameter where it has one: "entmax", "normmax" and alpha, "polynomial" and order |
 | structure | where it is not all pairs: what `structure.described` says of it, in JSON |
 | index | where it is not "auto": "true" or "false" |
+| pattern_shape | in version 3: the sides of a pattern, a list in JSON |
 | beta, scale | numbers in hexadecimal, so that every bit is kept |
 | data | SHA-256 of all bytes behind the header |
 | header | SHA-256 of the fields above and of the tensors' names, dtypes and shapes in their order |
@@ -36,7 +38,7 @@ from numpy.typing import ArrayLike
 
 from sparsehopfield import _core
 from sparsehopfield._engine.atomic_files import as_path, atomic_write, open_regular
-from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.checks import Array, as_pattern_shape
 from sparsehopfield._engine.pattern_set import IndexUse
 from sparsehopfield._engine.separations import FAMILIES, SEPARATIONS, SeparationMap
 from sparsehopfield._engine.structure import Structure, described, parsed, restored
@@ -58,12 +60,12 @@ __all__ = [
 Meaning = TypeVar("Meaning")
 Number = TypeVar("Number", int, float)
 
-VERSION, WITH_INDEX = "1", "2"
+VERSION, WITH_INDEX, WITH_SHAPE = VERSIONS = "1", "2", "3"
 INDEX = "index_codes"  # the tensor that is an index
 FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
 DTYPE_NAMES = {np.dtype(d): name for name, d in DTYPES.items()} | {np.dtype("<i8"): "I64"}
-OPTIONAL = {"structure", "index"}
+OPTIONAL = {"structure", "index", "pattern_shape"}
 HEADER_LIMIT = 1024 * 1024  # ours have about 1,000 bytes, and the lists of a structure
 SLICE = 16 * 1024 * 1024  # bytes read or written at a time
 SYNCED = 8 * SLICE  # bytes written before the disk must have them
@@ -80,6 +82,7 @@ class Model:
     scale: float
     structure: Structure | None = None
     index: IndexUse = "auto"
+    pattern_shape: tuple[int, ...] | None = None
 
 
 # --- the header -----------------------------------------------------------------------------------------
@@ -123,13 +126,14 @@ def _fields_of(model: Model) -> dict[str, str]:
     structure = described(model.structure)
     return {
         "format": "sparsehopfield.memory",
-        "version": VERSION,
+        "version": VERSION if model.pattern_shape is None else WITH_SHAPE,
         "similarity": model.similarity,
         "separation": separation,
         "beta": float(np.asarray(model.beta)).hex(),
         "scale": model.scale.hex(),
         **({} if structure is None else {"structure": json.dumps(structure)}),
         **({} if model.index == "auto" else {"index": json.dumps(model.index)}),
+        **({} if model.pattern_shape is None else {"pattern_shape": json.dumps(model.pattern_shape)}),
     }
 
 
@@ -158,7 +162,14 @@ def _model_of(fields: dict[str, str]) -> Model:
     uses: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
     if (use := fields.get("index", "auto")) not in uses:
         raise ValueError(f"index: unknown {use!r}")
-    return Model(fields["similarity"], separation, beta, scale, structure, uses[use])
+    try:
+        sides = parsed(fields.get("pattern_shape", "null"))
+        pattern_shape = as_pattern_shape(sides)
+        if pattern_shape is None and "pattern_shape" in fields:
+            raise ValueError("is missing")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"pattern_shape: {str(error).removeprefix('pattern_shape: ')}") from None
+    return Model(fields["similarity"], separation, beta, scale, structure, uses[use], pattern_shape)
 
 
 # --- writing --------------------------------------------------------------------------------------------
@@ -174,7 +185,10 @@ def _slices(a: Array) -> Iterator[memoryview]:
 
 def write(path: str | os.PathLike[str], model: Model, arrays: dict[str, Array]) -> None:
     """Write a file as a whole or not at all; arrays: "patterns", and "values", "ids", `INDEX` where there are any."""
-    write_tensors(path, _fields_of(model) | ({"version": WITH_INDEX} if INDEX in arrays else {}), arrays)
+    fields = _fields_of(model)
+    if INDEX in arrays and fields["version"] == VERSION:
+        fields["version"] = WITH_INDEX
+    write_tensors(path, fields, arrays)
 
 
 def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: dict[str, Array]) -> None:
@@ -249,10 +263,13 @@ def _checked_model(path: str, fields: dict[str, str], tensors: Tensors) -> Model
     def format_error(what: str) -> FileFormatError:
         return FileFormatError(f"{path}: {what}")
 
-    check_header(path, fields, tensors, kind="memory", versions=(VERSION, WITH_INDEX), names=FIELDS, optional=OPTIONAL)
+    check_header(path, fields, tensors, kind="memory", versions=VERSIONS, names=FIELDS, optional=OPTIONAL)
+    if ("pattern_shape" in fields) != (fields["version"] == WITH_SHAPE):
+        raise format_error(f"pattern_shape: belongs to version {WITH_SHAPE!r}, and to no other")
     shapes = {name: shape for name, _, shape in tensors}
     needed = {"patterns"} | ({INDEX} if fields["version"] == WITH_INDEX else set())
-    if not needed <= shapes.keys() <= needed | {"values", "ids"}:
+    others = {"values", "ids"} | ({INDEX} if fields["version"] == WITH_SHAPE else set())
+    if not needed <= shapes.keys() <= needed | others:
         raise format_error(
             f"must hold {' and '.join(sorted(needed))}, and may hold values and ids; has {sorted(shapes)}"
         )
@@ -266,9 +283,12 @@ def _checked_model(path: str, fields: dict[str, str], tensors: Tensors) -> Model
         if len(shape) != (1 if name == "ids" else 2) or min(shape) < 1 or shape[:1] != shapes["patterns"][:1]:
             raise format_error(f"{name}: cannot have shape {shape} for {shapes['patterns'][:1]} patterns")
     try:
-        return _model_of(fields)
+        model = _model_of(fields)
     except (ValueError, OverflowError) as error:
         raise format_error(str(error)) from None
+    if model.pattern_shape is not None and math.prod(model.pattern_shape) != shapes["patterns"][1]:
+        raise format_error(f"pattern_shape: {model.pattern_shape} is not that of {shapes['patterns'][1]} features")
+    return model
 
 
 def read_model(path: str | os.PathLike[str]) -> Model:

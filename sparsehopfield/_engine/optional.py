@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from types import ModuleType
+
+
+def is_installed(module: str) -> bool:
+    """Return whether there is a module to import, without importing it."""
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    return importlib.util.find_spec(module) is not None
 
 
 def require(module: str, *, purpose: str, extra: str = "studies") -> ModuleType:

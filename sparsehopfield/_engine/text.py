@@ -1,7 +1,13 @@
-"""Text for people: columns that line up, and quotations of bounded length."""
+"""Text for people: columns that line up, quantiles in a few words, and quotations of bounded length."""
 
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+#: The quantiles of a summary: their names, and the shares.
+QUANTILES = {"least": 0.0, "10%": 0.1, "half": 0.5, "90%": 0.9, "most": 1.0}
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -9,6 +15,32 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(map(str.rstrip, padded))  # empty cells at the end leave nothing
+
+
+def as_shown(numbers: Any) -> NDArray[Any]:
+    """Return the numbers of an array, or of a tensor of PyTorch on any device, as an array."""
+    return np.asarray(numbers.cpu() if hasattr(numbers, "cpu") else numbers)
+
+
+def quantiles(numbers: ArrayLike) -> list[str]:
+    """Return the QUANTILES of some numbers, at least one, as text: each one of the numbers."""
+    found = np.quantile(np.asarray(numbers), list(QUANTILES.values()), method="lower") + 0.0  # makes -0.0 0.0
+    return [f"{x:.4g}" for x in found]
+
+
+def count(number: int, name: str) -> str:
+    """Return a number of things in words, as "1 query" or "1,000 queries"."""
+    plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+    return f"{number:,} {name if number == 1 else plural}"
+
+
+def in_bytes(number: int) -> str:
+    """Return a number of bytes in words, as "12 bytes" or "1.5 MiB"."""
+    size, units = float(number), iter(("bytes", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while size >= 1024 and unit != "TiB":
+        size, unit = size / 1024, next(units)
+    return f"{number} bytes" if unit == "bytes" else f"{size:.3g} {unit}"
 
 
 def short(value: Any, *, quote: bool = True) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import _core
+from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Call
 from sparsehopfield._engine.checks import Array, ignoring_float_errors
 from sparsehopfield._engine.concurrency import cached
@@ -23,11 +24,12 @@ from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import cutoff_of, valid_separations
 from sparsehopfield._engine.structure import Structure
-from sparsehopfield._engine.text import aligned
+from sparsehopfield._engine.text import QUANTILES, aligned, as_shown, count, quantiles
 
 __all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "required_cutoff"]
 
 Floats = NDArray[np.float64]
+LISTED = 5  # pairs of duplicates that are printed
 BLOCK = 1024  # most patterns at a time,
 NUMBERS = 2**21  # and most numbers of them: a step of NumPy's takes well below a second, and its arrays some MiB
 PRODUCTS = 2**27  # most multiplications of distances in such a step
@@ -83,6 +85,18 @@ class Certified:
     gap: Floats
     lacks: Floats
 
+    def _repr_html_(self) -> str:
+        index, gap, lacks = (as_shown(a).reshape(-1) for a in (self.index, self.gap, self.lacks))
+        certified = index >= 0
+        n = int(np.count_nonzero(certified))
+        share = f" ({n / len(index):.1%})" if len(index) else ""
+        lines = [["of the queries", *QUANTILES]]
+        for name, numbers in (("gap", gap), ("lacks, where not certified", lacks[~certified])):
+            if len(numbers):
+                lines.append([name, *quantiles(numbers)])
+        heading = f"{n:,} of {count(len(index), 'query')} certified{share}"
+        return html.table(lines, heading) if len(lines) > 1 else html.paragraphs(heading)
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -114,6 +128,9 @@ class Capacity:
     p: float
     M: float
     log_M: float
+
+    def _repr_html_(self) -> str:
+        return html.paragraphs(str(self))
 
     def __str__(self) -> str:
         most = f"{int(self.M)}" if self.M < 1e6 else f"{self.M:.3g}" if self.M < np.inf else f"exp({self.log_M:.4g})"
@@ -152,20 +169,40 @@ class Duplicates:
     ids: NDArray[np.int64] | None = None
 
     def __str__(self) -> str:
+        lines, more = self._nearest(), self._more()
+        return self._heading() + (f"\n\n{aligned(lines)}" if lines else "") + (f"\n{more}" if more else "")
+
+    def __repr__(self) -> str:
+        return f"Duplicates({self._heading()})"
+
+    def _repr_html_(self) -> str:
+        lines, more = self._nearest(), self._more()
+        shown = html.table(lines, self._heading()) if lines else html.paragraphs(self._heading())
+        return shown + (f"\n{html.paragraphs(more)}" if more else "")
+
+    def _heading(self) -> str:
+        """Return in words how many pairs and groups there are."""
         within = f"within {self.within:g} of each other" if self.within else "that are exact copies"
         n = len(self.pairs)
         if n == 0:
             return f"of {self.stored} patterns none are {within.removeprefix('that are ')}"
         linked, count = sum(map(len, self.groups)), len(self.groups)
         text = f"{n} {'pair' if n == 1 else 'pairs'} of patterns {within}: {linked} of {self.stored} patterns, in "
-        text += f"{count} {'group' if count == 1 else 'groups'} of at most {max(map(len, self.groups))}"
+        return text + f"{count} {'group' if count == 1 else 'groups'} of at most {max(map(len, self.groups))}"
+
+    def _nearest(self) -> list[list[str]]:
+        """Return the lines of a table of the nearest pairs; none if there are no pairs."""
+        if not len(self.pairs):
+            return []
         lines = [["pattern", "and", *(["id", "and"] if self.ids is not None else []), "distance"]]
-        nearest = np.argsort(self.distance, kind="stable")[:5]
-        for k in nearest:
+        for k in np.argsort(as_shown(self.distance), kind="stable")[:LISTED]:
             names = [*self.pairs[k].tolist(), *([] if self.ids is None else self.ids[k].tolist())]
             lines.append([*map(str, names), f"{float(self.distance[k]):.4g}"])
-        table = aligned(lines)
-        return f"{text}\n\n{table}" + (f"\nand {n - len(nearest)} more" if n > len(nearest) else "")
+        return lines
+
+    def _more(self) -> str:
+        """Return in words how many pairs the table leaves out."""
+        return f"and {len(self.pairs) - LISTED} more" if len(self.pairs) > LISTED else ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Nothing here is fast or needs to be: an explanation is of one query, for a perso
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -16,14 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core, reference
+from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import (
     Array,
+    as_flat,
     as_image_shape,
     as_integers,
     as_numbers,
     as_whole,
     ignoring_float_errors,
+    image_shape_of,
 )
 from sparsehopfield._engine.partial import threshold
 from sparsehopfield._engine.pattern_set import PatternSet
@@ -98,6 +100,8 @@ class Explanation:
         The patterns at `positions`.
     structure : Structure or None
         The structure that selected patterns; None for all. `gaps`, `threshold` and `miss` are among these.
+    pattern_shape : tuple of int or None
+        The memory's, in which `plot` draws.
     """
 
     positions: NDArray[np.int64]
@@ -117,6 +121,7 @@ class Explanation:
     state: Array = field(repr=False)
     patterns: Array = field(repr=False)
     structure: Structure | None = None
+    pattern_shape: tuple[int, ...] | None = None
 
     @property
     def mass(self) -> float:
@@ -134,9 +139,10 @@ class Explanation:
         return "\n\n".join(filter(None, parts))
 
     def _repr_html_(self) -> str:
-        paragraphs = [f"<p>{html.escape(text)}</p>" for text in (self._heading(), *self._notes())]
-        patterns, stages = map(_html_table, self._tables())
-        return "\n".join([paragraphs[0], patterns, *paragraphs[1:], stages])
+        patterns, stages = self._tables()
+        return "\n".join(
+            [html.table(patterns, self._heading()), html.paragraphs("\n".join(self._notes())), html.table(stages)]
+        )
 
     def plot(self, shape: Sequence[int] | None = None) -> Figure:
         """Draw the query, the state and the patterns that carry it, or bars where patterns are no images.
@@ -144,8 +150,9 @@ class Explanation:
         Parameters
         ----------
         shape : sequence of int, optional
-            Shape of one pattern as an image, (height, width) or (3, height, width); `()` draws bars. By default
-            d features are taken for a square image, grey or of three colours, if they can be one of 4 x 4 or more.
+            Shape of one pattern as an image, (height, width), (3, height, width) or (height, width, 3); `()` draws
+            bars. By default the memory's `pattern_shape`, bars where that is no image; without one d features are taken
+            for a square image, grey or of three colours, if they can be one of 4 x 4 or more.
 
         Returns
         -------
@@ -170,7 +177,8 @@ class Explanation:
         from sparsehopfield.inspect import plotting  # Matplotlib is only needed here
 
         d = self.query.size
-        shape = guess_image_shape(d) if shape is None else shape
+        if shape is None:
+            shape = guess_image_shape(d) if self.pattern_shape is None else image_shape_of(self.pattern_shape) or ()
         if as_integers("shape", shape).size == 0:
             missed = None if self.miss is None else self.miss.score
             return plotting.weights(self.scores, self.weights, self.threshold, missed)
@@ -223,9 +231,9 @@ class Explanation:
         return patterns, stages
 
 
-def as_single_query(query: ArrayLike, d: int) -> Array:
-    """Return the one query (d,) that is to be explained."""
-    given = as_numbers("query", query)
+def as_single_query(query: ArrayLike, d: int, shape: tuple[int, ...] | None = None) -> Array:
+    """Return the one query (d,) that is to be explained; `shape`: of a pattern, in which it may come instead."""
+    given = as_numbers("query", query) if shape is None else as_flat("query", query, shape)
     if given.shape != (d,):
         raise ValueError(
             f"query: must be a single vector of {d} features, got shape {given.shape}; explain the rows one by one"
@@ -244,6 +252,7 @@ def explain(
     separation: Separation,
     structure: Structure | None,
     top: Any,
+    pattern_shape: tuple[int, ...] | None = None,
 ) -> Explanation:
     """Explain one retrieval; see `HopfieldMemory.explain`.
 
@@ -259,6 +268,8 @@ def explain(
         The model.
     top : int
         How many patterns to list.
+    pattern_shape : tuple of int, optional
+        Of one pattern.
 
     Returns
     -------
@@ -271,7 +282,7 @@ def explain(
         no pattern.
     """
     top = as_whole("top", top, 1)
-    given = as_single_query(query, pattern_set.shape[1])
+    given = as_single_query(query, pattern_set.shape[1], pattern_shape)
     call = Call.prepare(pattern_set, given, beta, separation_code(separation), structure)
     visible = _count_visible(call)
     position, score, weight, score_threshold, size = _weighted_patterns(call, top, visible)
@@ -301,6 +312,7 @@ def explain(
         state=call.update(),
         patterns=pattern_rows(pattern_set, call.rows.dtype, position[listed]),
         structure=structure,
+        pattern_shape=pattern_shape,
     )
 
 
@@ -380,12 +392,3 @@ def _scale_to_unit(image: Array) -> Array:
     """Scale an image so that its numbers go from 0 to 1."""
     low, high = float(image.min()), float(image.max())
     return (image - low) / (high - low or 1.0)
-
-
-def _html_table(lines: Sequence[Sequence[str]]) -> str:
-    """Format lines of cells as an HTML table, the first as its head."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return "\n".join(["<table>", row(lines[0], "th"), *(row(line, "td") for line in lines[1:]), "</table>"])

@@ -92,7 +92,7 @@ def retrieval_path(memory: Any, queries: ArrayLike, *, max_steps: int = 20, tol:
         moving &= ~info.converged.ravel()
     energies = [np.ravel(memory.energy(state)) for state in states] if has_energy else None
     return RetrievalPath(
-        np.stack(states).reshape(len(states), count, -1),
+        np.stack([state.reshape(count, -1) for state in states]),
         None if energies is None else np.stack(energies),
         np.stack(supports).reshape(len(supports), count),
         steps,

@@ -39,6 +39,7 @@ __all__ = [
     "intervals",
     "landscapes",
     "member_style",
+    "pixels_of_row",
     "save",
     "scatter",
     "trade_offs",
@@ -708,5 +709,10 @@ def _label_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
 
 def image_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return a row of pixels as Matplotlib takes images: (height, width), or (height, width, 3)."""
-    picture = np.clip(np.reshape(row, shape), 0, 1)
-    return np.moveaxis(picture, 0, -1) if picture.ndim == 3 else picture
+    return np.clip(pixels_of_row(row, shape), 0, 1)
+
+
+def pixels_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the numbers of a row at their places in the image, (height, width), or (height, width, 3)."""
+    picture = np.reshape(row, shape)
+    return np.moveaxis(picture, 0, -1) if picture.ndim == 3 and len(picture) == 3 else picture

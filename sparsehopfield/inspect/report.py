@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import _core
+from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_image_shape, ignoring_float_errors
-from sparsehopfield._engine.text import aligned
+from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, ignoring_float_errors, image_shape_of
+from sparsehopfield._engine.text import QUANTILES, aligned, quantiles
 from sparsehopfield.inspect.certificates import Capacity, Certificates
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Report:
         The patterns with the smallest margins and their rivals; empty for a single pattern.
     capacity : Capacity or None
         None where all patterns are the same.
+    pattern_shape : tuple of int or None
+        The memory's, in which `figure` draws.
     """
 
     description: str
@@ -117,23 +120,45 @@ class Report:
     exact_copies: int
     hardest: Hardest
     capacity: Capacity | None
+    pattern_shape: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
+        tables = [aligned(lines) for lines in self._tables()]
+        return "\n\n".join([self.description, "\n".join(self._stored()), *tables, "\n".join(self._notes())])
+
+    def __repr__(self) -> str:
+        certified, m = self.storage[self.similarity].certified, len(self.margins)
+        return f"Report(at beta {self.beta:.6g} {certified} of {m} patterns are certified; print it for the page)"
+
+    def _repr_html_(self) -> str:
+        tables = [html.table(lines) for lines in self._tables()]
+        stored, notes = "\n".join(self._stored()), "\n".join(self._notes())
+        return "\n".join([html.paragraphs(self.description, stored), *tables, html.paragraphs(notes)])
+
+    def _stored(self) -> list[str]:
+        """Return in a line for each similarity how many patterns are stored."""
         m = len(self.margins)
         storage_lines = [
             f"{name}: {storage.certified} of {m} patterns ({storage.certified / m:.1%}) are certified to be stored"
             for name, storage in self.storage.items()
         ]
+        return [f"at beta {self.beta:.6g}", *storage_lines]
+
+    def _tables(self) -> list[list[list[str]]]:
+        """Return the lines of the tables that have any."""
+        tables = self._betas(), self._quantiles(), self._smallest_margins()
+        return [lines for lines in tables if len(lines) > 1]
+
+    def _notes(self) -> list[str]:
+        """Return sentences about what the tables leave out."""
+        m = len(self.margins)
         impossible = m - self.storage[self.similarity].possible
         notes = [f"without a margin under {self.similarity}, so that no beta certifies them: {impossible}"]
         exact = f", of which {self.exact_copies} are exact copies" if self.copies else ""
         notes += [f"within rounding of another: {self.copies}{exact}"]
         if self.capacity:
             notes.append(str(self.capacity))
-        parts = [self.description, "\n".join([f"at beta {self.beta:.6g}", *storage_lines])]
-        tables = self._betas(), self._quantiles(), self._smallest_margins()
-        parts += [aligned(lines) for lines in tables if len(lines) > 1]
-        return "\n\n".join([*parts, "\n".join(notes)])
+        return notes
 
     def _betas(self) -> list[list[str]]:
         """Return the lines of a table: the smallest beta that certifies a share of the patterns, by similarity."""
@@ -146,12 +171,11 @@ class Report:
 
     def _quantiles(self) -> list[list[str]]:
         """Return the lines of a table: quantiles of margins and radii."""
-        lines = [["of the patterns", "least", "10%", "half", "90%", "most"]]
+        lines = [["of the patterns", *QUANTILES]]
         reached = self.radii[self.radii >= 0]
         for name, numbers in (("margin", self.margins), ("radius, where certified", reached)):
             if len(numbers):
-                quantiles = np.quantile(numbers, (0, 0.1, 0.5, 0.9, 1), method="lower")
-                lines.append([name, *(f"{x:.4g}" for x in quantiles)])
+                lines.append([name, *quantiles(numbers)])
         return lines
 
     def _smallest_margins(self) -> list[list[str]]:
@@ -172,8 +196,9 @@ class Report:
         Parameters
         ----------
         shape : sequence of int, optional
-            Of a pattern that is an image: (height, width), or (3, height, width) for colours. The hardest pairs are
-            then drawn below, brightness from the smallest to the largest of their numbers.
+            Of a pattern that is an image: (height, width), or (3, height, width) or (height, width, 3) for colours; by
+            default the memory's `pattern_shape`, if it is one of these. The hardest pairs are then drawn below,
+            brightness from the smallest to the largest of their numbers; `()` leaves them out.
 
         Returns
         -------
@@ -190,7 +215,10 @@ class Report:
         from sparsehopfield.inspect.plotting import Pictures, certificates  # only for figures
 
         pairs = self.hardest
-        images = None if shape is None else as_image_shape(shape, pairs.patterns.shape[1])
+        if shape is None:
+            shape = image_shape_of(self.pattern_shape or ()) or ()
+        wanted = as_integers("shape", shape).size > 0
+        images = as_image_shape(shape, pairs.patterns.shape[1]) if wanted else None
         betas = self.beta * np.geomspace(1e-3, 1e3, 241)
         shares = {
             name: np.searchsorted(storage.critical, betas, side="right") / len(self.margins)
@@ -235,6 +263,7 @@ def report(
     separation: Separation,
     cutoff: float,
     beta: float,
+    pattern_shape: tuple[int, ...] | None = None,
     p: float = 0.1,
 ) -> Report:
     """Put a report together; cutoff: the map's, which is the gap that a certificate requires, in units of 1/beta."""
@@ -262,4 +291,5 @@ def report(
         exact_copies=sum(map(len, nearest.copies)) if copies else 0,
         hardest=_hardest(certificates, ids),
         capacity=capacity,
+        pattern_shape=pattern_shape,
     )

@@ -42,6 +42,10 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
     def _arguments(self) -> dict[str, Any]:
         return {**self.hopfield._arguments(), **self._config}
 
+    def _settings(self) -> dict[str, Any]:
+        own = {name: value for name, value in super()._settings().items() if name in self._config}
+        return {**self.hopfield._settings(), **own}
+
     def _learned_patterns(self, shapes: dict[str, tuple[int, ...]], name: str, trainable: bool) -> Parameter:
         """Make learned patterns, shaped as in hflayers."""
         return self._parameter(name, shapes[name], self._normal(self.hopfield._spec.initial_std), trainable)

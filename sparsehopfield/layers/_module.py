@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsehopfield._engine import files
+from sparsehopfield._engine import files, html
 from sparsehopfield._engine.checks import (
     FLOATS,
     Array,
@@ -146,6 +147,35 @@ class Module:
     def _arguments(self) -> dict[str, Any]:
         """Return the arguments that make the layer again, but for its state."""
         return self._config
+
+    # --- for people -------------------------------------------------------------------------------
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments that are not the defaults, but for inner layers and the random state."""
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        return {
+            name: value
+            for name, value in self._arguments().items()
+            if name not in ("layers", "random_state") and repr(value) != repr(defaults.get(name))
+        }
+
+    def __repr__(self) -> str:
+        inner = [repr(layer) for layer in self._inner.values()] if "layers" in self._config else []
+        settings = [f"{name}={short(value)}" for name, value in self._settings().items()]
+        return f"{type(self).__name__}({', '.join([*inner, *settings])})"
+
+    def _repr_html_(self) -> str:
+        lines = [["parameter", "shape", "numbers", "dtype", "trained"]]
+        for name, p in self.parameters().items():
+            shape = " x ".join(map(str, p.value.shape)) or "one number"
+            lines.append([name, shape, f"{p.value.size}", str(p.value.dtype), "yes" if p.trainable else "no"])
+        sizes = [p.value.size for p in self.parameters().values()]
+        inner = self._inner if "layers" in self._config else {}  # of others, the settings say all
+        known = {name: short(layer) for name, layer in inner.items()}
+        known |= {name: short(value, quote=not isinstance(value, str)) for name, value in self._settings().items()}
+        known["parameters"] = f"{sum(sizes):,} numbers" if sizes else "none"
+        table = f"\n{html.table(lines)}" if sizes else ""
+        return html.facts(known, type(self).__name__) + table
 
     def _parameter(
         self, name: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array], trainable: bool = True

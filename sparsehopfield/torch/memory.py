@@ -6,7 +6,7 @@ import copy as copying
 import functools
 import inspect
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Self
 
@@ -609,7 +609,7 @@ class HopfieldMemory:
 
     Parameters
     ----------
-    patterns : Tensor, shape (M, d)
+    patterns : Tensor, shape (M, d), or (M, *pattern_shape)
         One row a pattern: float32, float64, float16, uint8, integers; bfloat16 is widened to float32.
     beta : float or Tensor, positive
     values : Tensor, shape (M, v), optional
@@ -619,7 +619,7 @@ class HopfieldMemory:
         inference mode, whose changes nobody counts. A tensor that is read in place must not be changed while the memory
         lives, and cannot be resized: methods, attributes and copies of the memory raise then (not `len`, `repr` and
         `dtype`), but for changes through `.data` or NumPy, which only `verify` finds.
-    similarity, separation, structure, ids, check_finite, scale, index
+    similarity, separation, structure, ids, check_finite, scale, index, pattern_shape
         As in `sparsehopfield.HopfieldMemory`.
 
     Raises
@@ -669,6 +669,7 @@ class HopfieldMemory:
         check_finite: bool = True,
         scale: float | None = None,
         index: IndexUse = "auto",
+        pattern_shape: Sequence[int] | None = None,
     ) -> None:
         self._memory = ArrayMemory(
             _stored_array("patterns", patterns, copy),
@@ -682,6 +683,7 @@ class HopfieldMemory:
             check_finite=check_finite,
             scale=scale,
             index=index,
+            pattern_shape=pattern_shape,
         )
         tensors = [given for given in (patterns, values) if isinstance(given, Tensor) and self._reads(given)]
         self._lent = tuple((tensor, tensor._version) for tensor in tensors)
@@ -726,6 +728,9 @@ class HopfieldMemory:
     def __repr__(self) -> str:
         return repr(self._memory)
 
+    def _repr_html_(self) -> str:
+        return self._memory._repr_html_()
+
     # --- what is stored ---------------------------------------------------------------------------
 
     @property
@@ -734,6 +739,7 @@ class HopfieldMemory:
         return torch.from_numpy(np.empty(0, self._memory.dtype)).dtype
 
     shape = _Attribute()
+    pattern_shape = _Attribute()
     nbytes = _Attribute()
     patterns = _Attribute()
     values = _Attribute()

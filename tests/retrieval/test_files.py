@@ -283,7 +283,7 @@ def field(name, text):
 SEALED = {  # headers with the right checksum, so that every other check has to do its work
     "another format": (field("format", "sparsehopfield.index"), "holds no memory"),
     "no format": (field("format", None), "holds no memory"),
-    "a later version": (field("version", "3"), "version '3'"),
+    "a later version": (field("version", "4"), "version '4'"),
     "no version": (field("version", None), "version None"),
     "one field too many": (field("more", "x"), "damaged"),
     "no beta": (field("beta", None), "damaged"),

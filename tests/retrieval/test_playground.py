@@ -59,9 +59,11 @@ def test_damage(images, rows):
     wanted = rows[0] + 0.1 * np.ptp(images) * np.random.default_rng(1).standard_normal(30)
     np.testing.assert_allclose(noisy, np.clip(wanted, images.min(), images.max()))
     colour = np.random.default_rng(0).random((5, 3, 4, 4))
-    lower = playground(colour).trial(Settings(hidden=0.5, noise=0.0)).query.reshape(3, 4, 4)
-    np.testing.assert_array_equal(lower[:, :2], colour[0, :, :2])
-    np.testing.assert_array_equal(lower[:, 2:], colour.min())
+    for stored in (colour, np.moveaxis(colour, 1, -1)):
+        lower = playground(stored).trial(Settings(hidden=0.5, noise=0.0)).query.reshape(stored.shape[1:])
+        first = lower if stored is colour else np.moveaxis(lower, -1, 0)
+        np.testing.assert_array_equal(first[:, :2], colour[0, :, :2])
+        np.testing.assert_array_equal(first[:, 2:], colour.min())
 
 
 def test_outcomes(rows):
@@ -149,8 +151,11 @@ def test_kinds_of_images(images, rows):
         (rows.tolist(), [6, 5]),
         (ImageSet("any", rows, (6, 5), ""), None),
         (sh.HopfieldMemory(rows, values=np.ones((60, 2))), (6, 5)),
+        (sh.HopfieldMemory(images, pattern_shape=(6, 5)), None),
     ):
         np.testing.assert_array_equal(playground(given, shape).trial(settings).path.states, wanted)
+    shaped = sh.HopfieldMemory(rows.reshape(60, 2, 3, 5), pattern_shape=(2, 3, 5))  # which is no image's
+    assert playground(shaped).draw().axes[0].images[0].get_array().shape == (1, 30)
     whole = np.arange(4 * 16, dtype=np.uint8).reshape(4, 16)
     scaled = playground(sh.HopfieldMemory(whole, scale=0.5))
     np.testing.assert_array_equal(scaled.trial(Settings(1, 0.0, 0.0)).image, whole[1] * 0.5)
@@ -186,7 +191,7 @@ def test_refuses(images, rows):
         (ValueError, "memory_or_images", (rows[:0],), {}),
         (ValueError, "memory_or_images", (np.nan * rows,), {}),
         (ValueError, "shape", (rows, (5, 5)), {}),
-        (ValueError, "shape", (np.ones((2, 4, 4, 3)),), {}),
+        (ValueError, "shape", (np.ones((2, 4, 4, 2)),), {}),
         (TypeError, "beta", (sh.HopfieldMemory(rows, np.ones(2)),), {}),
         (TypeError, "settings", (rows,), {"betas": 1}),
         (ValueError, "image", (rows,), {"image": 60}),

@@ -64,6 +64,15 @@ def test_energy_path_of_one_vector_and_with_values(X, queries):
     plain = sh.HopfieldMemory(X, 0.6)
     with_values = sh.HopfieldMemory(X, 0.6, values=np.ones((200, 2)))
     (one,) = plots.energy_path(plain, queries[2]).lines
+    images = sh.HopfieldMemory(X.reshape(200, 4, 4), 0.6, pattern_shape=(4, 4))
+    for given in (queries[2], queries[2].reshape(4, 4)):
+        (line,) = plots.energy_path(images, given).lines
+        np.testing.assert_array_equal(line.get_ydata(), one.get_ydata())
+        sizes, wanted = (
+            plots.support_by_beta(memory, query, [0.1, 1.0]).lines[0].get_ydata()
+            for memory, query in ((images, given), (plain, queries[2]))
+        )
+        np.testing.assert_array_equal(sizes, wanted)
     every = plots.energy_path(with_values, queries.reshape(2, 3, 16), labels="abcdef", color="red")
     np.testing.assert_array_equal(every.lines[2].get_ydata(), one.get_ydata())
     assert [line.get_label() for line in every.lines] == list("abcdef")

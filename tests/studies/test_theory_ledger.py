@@ -1,6 +1,7 @@
 """The ledger of claims: how each is evaluated, its verdict, the counterexamples, and what the reports say."""
 
 import math
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -14,7 +15,7 @@ from sparsehopfield.studies.theory_ledger import report as reports
 from sparsehopfield.studies.theory_ledger.claims import CLAIMS
 from sparsehopfield.studies.theory_ledger.trials import METRICS, Claim, Evidence, Trials, verdict
 
-for module in ("sklearn", "matplotlib", "tqdm"):
+for module in ("sklearn", "matplotlib", "tqdm", "jinja2"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
 SMALL = {
@@ -405,6 +406,30 @@ def test_text_is_no_markup():
     assert "&lt;b&gt;|*x*" in reports.page(summary, b"")
     assert "a &lt; b &amp; c | d" in reports.page(summary, b"")
     assert "\\<b\\>\\|\\*x\\*" in reports.markdown(summary, "x.png")
+
+
+def test_the_page_has_all_that_the_report_says(found):
+    """Text, tables and lists of the report, in their order, and the verdicts in their colours."""
+    summary = summary_of(found.rows)
+    text = reports.page(summary, b"\x89PNG")
+    assert 'src="data:image/png;base64,iVBORw=="' in text
+    page = Page()
+    page.feed(text)
+    expected = [line for part in reports.parts(summary) if isinstance(part, reports.Table) for line in part.lines]
+    assert [len(row) for row in page.rows] == [sum(map(bool, line)) for line in expected]  # no data for empty cells
+    assert next(row for row in page.rows if row[0] == CLAIMS[0].name)[1] == summary.verdict(CLAIMS[0])
+    places = [text.index(f"<h2>{part.title}</h2>") for part in reports.parts(summary) if not isinstance(part, str)]
+    assert places == sorted(places)
+    for word, colour in reports.COLOURS.items():
+        assert (f'<td style="color: {colour}; font-weight: bold">{word}</td>' in text) == (word in found.report)
+    assert "<script" not in text
+
+
+def test_a_page_without_jinja2(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    summary = reports.Summary([], study.Options(**SMALL).as_settings(), [])
+    with pytest.raises(ImportError, match=r'a report as a page needs jinja2.*"sparsehopfield\[studies\]"'):
+        reports.page(summary, b"")
 
 
 @pytest.mark.parametrize(

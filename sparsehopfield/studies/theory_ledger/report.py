@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsehopfield._engine import html
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import families, tables
@@ -331,58 +330,18 @@ def markdown(summary: Summary, picture: str) -> str:
     return "\n\n".join(laid) + "\n"
 
 
-STYLE = """\
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h2 { margin-top: 2.2rem; font-size: 1.2rem; }
-table { border-collapse: collapse; font-size: 0.87rem; }
-th, td { border-bottom: 1px solid #ddd; padding: 0.25rem 0.6rem; text-align: right; vertical-align: top; }
-th:first-child, td:first-child, .wide td, .wide th { text-align: left; }
-img { max-width: 100%; }
-"""
-
-
 def page(summary: Summary, png: bytes) -> str:
     """Write the report as one HTML page that needs no other file."""
-    laid: list[str] = []
+    sections = []
     for part in parts(summary):
         if isinstance(part, str):
-            source = base64.b64encode(png).decode("ascii")
-            laid += [
-                f"<p>{html.escape(part)}</p>",
-                f'<p><img alt="Violations of each statement on each family" src="data:image/png;base64,{source}"></p>',
-            ]
-            continue
-        laid.append(f"<h2>{html.escape(part.title)}</h2>")
-        if isinstance(part, Items):
-            laid += ["<ul>", *(f"<li>{html.escape(item)}</li>" for item in part.items), "</ul>"]
-            continue
-        laid.append(f'<table class="{"wide" if part.wide else "numbers"}">')
-        for kind, line in zip(["th", *["td"] * len(part.lines)], part.lines, strict=False):
-            laid.append("<tr>" + "".join(_cell(kind, text) for text in line) + "</tr>")
-        laid.append("</table>")
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{html.escape(TITLE)}</title>",
-            f"<style>\n{STYLE}</style>",
-            "</head>",
-            "<body>",
-            f"<h1>{html.escape(TITLE)}</h1>",
-            *laid,
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
-
-
-def _cell(kind: str, text: str) -> str:
-    colour = f' style="color: {COLOURS[text]}; font-weight: bold"' if text in COLOURS else ""
-    return f"<{kind}{colour}>{html.escape(text)}</{kind}>"
+            described = "Violations of each statement on each family"
+            sections.append(html.Section(paragraphs=[part], picture=png, described=described))
+        elif isinstance(part, Items):
+            sections.append(html.Section(part.title, items=part.items))
+        else:
+            sections.append(html.Section(part.title, lines=part.lines, wide=part.wide))
+    return html.page(TITLE, sections, colours=COLOURS)
 
 
 def write(summary: Summary, folder: str | os.PathLike[str], picture: Path) -> list[Path]:
