@@ -107,6 +107,16 @@ def test_the_picture_holds_the_trial(images):
     assert trial.outcome in [text.get_text() for text in figure.texts]
 
 
+def test_states_of_length_one_are_drawn_at_the_length_of_the_image(images):
+    ground = playground(images)
+    settings = Settings(4, 0.2, 0.0, similarity="cosine", beta=200.0)
+    trial = ground.trial(settings)
+    assert trial.outcome.endswith(": the stored image")
+    assert np.linalg.norm(trial.path.states[-1]) == pytest.approx(1)
+    pictures = [axes.images[0].get_array() for axes in ground.draw(settings).axes if axes.images]
+    np.testing.assert_allclose(pictures[1 + int(trial.path.steps[0])], pictures[0], atol=1e-12)
+
+
 def test_what_does_not_fit_is_left_out(images):
     figure = playground(images).draw(Settings(separation="softmax", beta=2.0, max_steps=30))
     titles = [axes.get_title() for axes in figure.axes if axes.images]
