@@ -49,6 +49,7 @@ _LAZY = {
         "inspect",
         "layers",
         "optim",
+        "playground",
         "reference",
         "structures",
         "studies",
@@ -67,6 +68,7 @@ if _typing.TYPE_CHECKING:  # for type checkers and editors
     from sparsehopfield import inspect as inspect
     from sparsehopfield import layers as layers
     from sparsehopfield import optim as optim
+    from sparsehopfield import playground as playground
     from sparsehopfield import reference as reference
     from sparsehopfield import structures as structures
     from sparsehopfield import studies as studies

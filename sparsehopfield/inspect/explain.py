@@ -178,7 +178,7 @@ class Explanation:
 
         d = self.query.size
         if shape is None:
-            shape = _guess_image_shape(d) if self.pattern_shape is None else image_shape_of(self.pattern_shape) or ()
+            shape = guess_image_shape(d) if self.pattern_shape is None else image_shape_of(self.pattern_shape) or ()
         if as_integers("shape", shape).size == 0:
             missed = None if self.miss is None else self.miss.score
             return plotting.weights(self.scores, self.weights, self.threshold, missed)
@@ -374,7 +374,7 @@ def _stages(call: Call, support: int, visible: int) -> tuple[dict[str, int], int
     return {"stored": call.pattern_set.whole_count, **between, "support": support}, scored if scored >= 0 else None
 
 
-def _guess_image_shape(d: int) -> tuple[int, ...]:
+def guess_image_shape(d: int) -> tuple[int, ...]:
     """Return the shape of a square image of d features, grey or of three colours; () if there is none."""
     for shape in ((isqrt(d), isqrt(d)), (3, isqrt(d // 3), isqrt(d // 3))):
         if np.prod(shape) == d and shape[-1] >= 4:

@@ -31,12 +31,15 @@ __all__ = [
     "Points",
     "certificates",
     "curves",
+    "empty_figure",
     "heat_map",
     "histograms",
     "image_grid",
+    "image_of_row",
     "intervals",
     "landscapes",
     "member_style",
+    "pixels_of_row",
     "save",
     "scatter",
     "trade_offs",
@@ -172,7 +175,7 @@ def curves(
         The figure.
     """
     height, width = _grid_shape("panels", panels)
-    figure = _figure((max(4.6, 1.0 + 3.6 * width), 1.2 + 2.5 * height))
+    figure = empty_figure((max(4.6, 1.0 + 3.6 * width), 1.2 + 2.5 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey="row")
     handles: dict[str, Any] = {}
     positions = [line.x for row in panels for panel in row for line in panel.lines]  # the axes share them
@@ -218,7 +221,7 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
         The figure.
     """
     height, width = _grid_shape("panels", panels)
-    figure = _figure((max(4.6, 1.4 + 2.4 * width), 1.4 + 1.6 * height))
+    figure = empty_figure((max(4.6, 1.4 + 2.4 * width), 1.4 + 1.6 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
     labels = max((list(bars.heights) for row in panels for bars in row), key=len)
     _check_not_empty("panels", labels)
@@ -271,7 +274,7 @@ def heat_map(
     colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#eeeeee")
     norm = require("matplotlib.colors", purpose="drawing figures").PowerNorm(0.5, 0, 1)  # so that 1 % can be seen
     heights = [len(rows) for rows in blocks.values()]
-    figure = _figure((4.6 + 0.95 * len(columns), 1.6 + 0.24 * sum(heights) + 0.3 * len(heights)))
+    figure = empty_figure((4.6 + 0.95 * len(columns), 1.6 + 0.24 * sum(heights) + 0.3 * len(heights)))
     axes = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (heading, rows) in zip(axes, blocks.items(), strict=True):
         shares = np.ma.masked_invalid(np.array(list(rows.values()), np.float64))
@@ -320,7 +323,7 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
         The figure.
     """
     _check_not_empty("panels", panels)
-    figure = _figure((max(4.6, 3.5 * len(panels)), 3.6), gap=0.08)
+    figure = empty_figure((max(4.6, 3.5 * len(panels)), 3.6), gap=0.08)
     axes = figure.subplots(1, len(panels), squeeze=False)
     names = dict.fromkeys(name for panel in panels for name in panel.series)
     styles = dict(zip(names, ("sparse", "dense", "polynomial", "entmax15"), strict=False))
@@ -365,7 +368,7 @@ def trade_offs(
         The figure.
     """
     _check_not_empty("panels", panels, *panels.values())
-    figure = _figure((max(4.6, 4.5 * len(panels)), 4.4), gap=0.06)
+    figure = empty_figure((max(4.6, 4.5 * len(panels)), 4.4), gap=0.06)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
     handles: dict[str, Any] = {}
     for axis, (heading, series) in zip(axes[0], panels.items(), strict=True):
@@ -403,7 +406,7 @@ def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> 
     tints, greys = (np.array([to_rgb(colour) for colour in colours]) for colours in (TINTS, GREYS))
     circle = np.exp(2j * np.pi * np.linspace(0, 1, 181))
     height, width = _grid_shape("panels", panels)
-    figure = _figure((max(4.6, 0.4 + 2.5 * width), 1.0 + 2.6 * height), gap=0.03)
+    figure = empty_figure((max(4.6, 0.4 + 2.5 * width), 1.0 + 2.6 * height), gap=0.03)
     axes = figure.subplots(height, width, squeeze=False)
     handles: dict[str, Any] = {}
     for axis, plane in zip(axes.flat, (plane for row in panels for plane in row), strict=True):
@@ -465,7 +468,7 @@ def intervals(
     """
     _check_not_empty("panels", panels, *panels.values())
     names = list(dict.fromkeys(name for points in panels.values() for name in points))
-    figure = _figure((max(4.6, 2.2 + 2.6 * len(panels)), 1.2 + 0.25 * len(names)))
+    figure = empty_figure((max(4.6, 2.2 + 2.6 * len(panels)), 1.2 + 0.25 * len(names)))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
     for axis, (heading, points) in zip(axes[0], panels.items(), strict=True):
         for name, (mean, spread) in points.items():
@@ -497,7 +500,7 @@ def weights(
     matplotlib.figure.Figure
         The figure.
     """
-    figure = _figure((5.2, 3.0))
+    figure = empty_figure((5.2, 3.0))
     axis = figure.subplots()
     axis.vlines(scores, 0, heights, color=STYLES["sparse"]["color"], linewidth=3, label="patterns with weight")
     axis.plot(scores, heights, "o", color=STYLES["sparse"]["color"], markersize=5)
@@ -541,10 +544,10 @@ def certificates(
     width, height = 3.4 * (len(numbers) + 1), 3.2
     above: Any  # a figure, or a part of one
     if pictures is None:
-        figure = above = _figure((width, height))
+        figure = above = empty_figure((width, height))
     else:
         below = _size_in_inches(pictures)[1] + 0.3
-        figure = _figure((width, height + below))
+        figure = empty_figure((width, height + below))
         parts: Any = figure.subfigures(2, 1, height_ratios=(height, below))
         above = parts[0]
         _draw_images(parts[1], pictures)
@@ -592,7 +595,7 @@ def image_grid(
     """
     _check_not_empty("rows", rows, *rows.values())
     pictures = Pictures(rows, shape, columns, captions, title)
-    figure = _figure(_size_in_inches(pictures), gap=0.02)
+    figure = empty_figure(_size_in_inches(pictures), gap=0.02)
     _draw_images(figure, pictures)
     return figure
 
@@ -646,10 +649,10 @@ def _grid_shape(name: str, rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
     return len(rows), len(rows[0])
 
 
-def _figure(size: tuple[float, float], gap: float = 0.04) -> Figure:
+def empty_figure(size: tuple[float, float], gap: float = 0.04, extra: str = "studies") -> Figure:
     """Return an empty figure; its size (width, height), and the gap between its parts, are in inches."""
-    module = require("matplotlib.figure", purpose="drawing figures")
-    engine = require("matplotlib.layout_engine", purpose="drawing figures").ConstrainedLayoutEngine
+    module = require("matplotlib.figure", purpose="drawing figures", extra=extra)
+    engine = require("matplotlib.layout_engine", purpose="drawing figures", extra=extra).ConstrainedLayoutEngine
     figure: Figure = module.Figure(figsize=size, layout=engine(w_pad=gap, h_pad=gap))
     return figure
 
@@ -670,7 +673,7 @@ def _draw_images(figure: Any, pictures: Pictures) -> None:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, image in zip(line, images, strict=False):
-            axis.imshow(_image_of_row(image, pictures.shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(image_of_row(image, pictures.shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         for axis, text in zip(line, (pictures.captions or {}).get(name, ()), strict=False):
             axis.set_xlabel(text, fontsize=8)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
@@ -704,7 +707,12 @@ def _label_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
     axis.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 6 else 0)
 
 
-def _image_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def image_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return a row of pixels as Matplotlib takes images: (height, width), or (height, width, 3)."""
-    picture = np.clip(np.reshape(row, shape), 0, 1)
+    return np.clip(pixels_of_row(row, shape), 0, 1)
+
+
+def pixels_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the numbers of a row at their places in the image, (height, width), or (height, width, 3)."""
+    picture = np.reshape(row, shape)
     return np.moveaxis(picture, 0, -1) if picture.ndim == 3 and len(picture) == 3 else picture

@@ -442,6 +442,46 @@ def _retriever(s: Sound) -> Any:
     return fit, {**rows, "structure": None, **options}
 
 
+def _plot(name: str) -> Callable[[Sound], Any]:
+    """A plot, or what is drawn from; Matplotlib, which sanitizers' runs lack, is imported when one is made."""
+
+    def made(s: Sound) -> Any:
+        from sparsehopfield.inspect import paths, plots
+
+        function = getattr(plots, name, None) or getattr(paths, name)
+        own: dict[str, Any] = {"memory": s.memory(), "queries": s.q, "max_steps": 5, "tol": 1e-3, "betas": [0.5, 2.0]}
+        own |= {"quantiles": (0.1, 0.9), "labels": ["a", "b", "c"], "weights": s.p, "keys": [*"abcdef"], "bags": None}
+        own |= {"colorbar": False, "ax": None, "y_true": [0, 1, 1], "probabilities": s.p[:, 0], "bins": 4, "name": "a"}
+        own |= {"strategy": "uniform", "counts": True, "X": s.q, "y": [0, 1, 0]}
+        if name == "attention_map":
+            own["queries"] = [*"abc"]
+        if name == "calibration":
+            own["labels"] = [0, 1]
+        if name == "calibration_by_beta":
+            from sparsehopfield.estimators import HopfieldClassifier
+
+            own["classifier"] = HopfieldClassifier().fit(s.x, [0, 1, 0, 1, 1, 0])
+        return function, {n: own[n] for n in inspect.signature(function).parameters if n in own}
+
+    return made
+
+
+def _playground(s: Sound) -> Any:
+    from sparsehopfield.playground import playground
+
+    def draw(**given: Any) -> Any:
+        return playground(**given).draw()
+
+    options = {"image": 1, "hidden": 0.5, "noise": 0.1, "beta": 2.0, "max_steps": 3, "seed": 0}
+    return draw, {
+        "memory_or_images": s.random.choice((s.x, s.memory())),
+        "shape": (2, 2),
+        "separation": s.separation,
+        "similarity": s.similarity,
+        **options,
+    }
+
+
 def _mil(s: Sound) -> Any:
     from sparsehopfield.estimators import HopfieldMILClassifier
 
@@ -771,6 +811,19 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "estimators.HopfieldRegressor": _regressor,
     "estimators.HopfieldRetriever": _retriever,
     "estimators.HopfieldMILClassifier": _mil,
+    **{
+        f"plots.{name}": _plot(name)
+        for name in (
+            "attention_map",
+            "bag_map",
+            "calibration",
+            "calibration_by_beta",
+            "energy_path",
+            "retrieval_path",
+            "support_by_beta",
+        )
+    },
+    "playground.playground": _playground,
 }
 
 # What layers are made of, and what a caller has no business in: these take arrays, of whatever kind, and their errors
@@ -794,6 +847,8 @@ ALIASES = {
     "TopK": ("k",),
     "RandomMask": ("k",),
     "layers.load": ("input_size",),
+    "plots": ("queries", "patterns", "beta", "separation", "structure"),
+    "playground": ("patterns", "queries"),
 }
 
 # Public names that are not called on their own, and why.
@@ -809,6 +864,8 @@ MODULES = (
     "estimators",
     "distributed",
     "suggestion",
+    "inspect.plots",
+    "playground",
 )
 LEFT_OUT = {
     **dict.fromkeys(("FileFormatError", "FileFormatWarning", "RetrievalWarning"), "are raised, not called"),
@@ -817,7 +874,8 @@ LEFT_OUT = {
     ),
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
     **dict.fromkeys(("Suggestion", "SuggestionRow"), "results"),
-    **dict.fromkeys(("ImageSet",), "a record; what it is given to is called"),
+    **dict.fromkeys(("ImageSet", "Settings", "Trial"), "records; what they are given to is called"),
+    **dict.fromkeys(("Playground",), "made by what is called"),
     **dict.fromkeys(("Structure", "Pairs"), "base classes"),
     **dict.fromkeys(("Engine",), "a protocol"),
     **dict.fromkeys(("Request", "Whole"), "records; those who make them have checked what they hold"),

@@ -21,7 +21,7 @@ inspect
 data layers memory
 optim distributed suggestion
 estimators
-studies
+playground studies
 torch
 __main__
 """

@@ -185,7 +185,7 @@ def test_text():
     ],
 )
 def test_guessed_shape(d, shape):
-    assert module._guess_image_shape(d) == shape
+    assert module.guess_image_shape(d) == shape
 
 
 def test_pictures():
