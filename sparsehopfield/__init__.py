@@ -50,10 +50,12 @@ _LAZY = {
         "reference",
         "structures",
         "studies",
+        "suggestion",
         "theory",
         "torch",
     )
 }
+_LAZY |= {"Suggestion": "suggestion", "suggest": "suggestion"}
 __all__ += [name for name, module in _LAZY.items() if name != module]
 
 if _typing.TYPE_CHECKING:  # for type checkers and editors
@@ -66,7 +68,10 @@ if _typing.TYPE_CHECKING:  # for type checkers and editors
     from sparsehopfield import reference as reference
     from sparsehopfield import structures as structures
     from sparsehopfield import studies as studies
+    from sparsehopfield import suggestion as suggestion
     from sparsehopfield import theory as theory
     from sparsehopfield import torch as torch
+    from sparsehopfield.suggestion import Suggestion as Suggestion
+    from sparsehopfield.suggestion import suggest as suggest
 else:  # unseen by type checkers, which would take any name for an attribute
     __getattr__, __dir__ = _lazy_attributes(__name__, _LAZY, {"estimators": "sklearn", "torch": "torch"})

@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import (
     Array,
     as_generator,
+    as_number,
     as_numbers,
+    as_patterns,
+    as_queries,
+    as_whole,
+    compute_dtype,
     ignoring_float_errors,
 )
-from sparsehopfield._engine.separations import as_choice, cutoff_of, separation_code, valid_separations
-from sparsehopfield._engine.text import short
+from sparsehopfield._engine.html import paragraphs, table
+from sparsehopfield._engine.labels import as_labels
+from sparsehopfield._engine.separations import (
+    as_choice,
+    cutoff_of,
+    row_of,
+    separation_code,
+    similarity_code,
+    valid_separations,
+)
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.text import aligned, in_bytes, short
+from sparsehopfield.errors import RetrievalWarning
+from sparsehopfield.inspect.certificates import Certified
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.structures import TopK
 
-__all__ = ["best_beta", "storing_beta"]
+__all__ = ["Suggestion", "SuggestionRow", "best_beta", "storing_beta", "suggest"]
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
 TASKS = ("classification", "regression")
-PRODUCTS = 2**39  # multiplications that a search for beta may take, about: some seconds
-BETAS = 24  # updates of a search, about
-LEAST_ROWS = 128  # that are left out in turn, where the memory has so many
+SETTINGS = ("similarity", "beta", "separation", "structure", "index")
+LOOKED_AT = 2**34  # most multiplications of the scores of the rows that are looked at,
+LEFT_OUT = 2**35  # and of one update of those that are left out, where these are more than 256
+PART = 8192  # rows by which models are compared, and near whose best beta that of all is looked for
 COMPARED = 1024  # rows by whose scores the range of the search is found
 OCTAVES = 40  # most octaves that a search takes, in either direction, where the best beta lies at its edge
+EQUAL_LENGTHS = 1e-3  # the spread of lengths, over their mean, up to which they count as equal
+ANOTHER_SCALE = 0.2  # how far the usual query's length may be from that of the row it is like, as a share
+QUERIES = 256  # that are retrieved, at most
+STEPS = 100  # of their retrieval, at most
+SHARE = 0.99  # of the rows that are to be stored, and of the queries that go to a row, relative to what is possible
+WEIGHED = 64  # rows whose weights under maps with full support are looked at
 
 
-def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats | None = None) -> float:
+def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayLike | None = None) -> float:
     """Return the least beta that stores a share of the patterns exactly, of those that any beta stores.
 
     Parameters
@@ -40,7 +68,7 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats
     memory : HopfieldMemory
     share : float
         Above 0, at most 1.
-    margins : ndarray of float64, shape (M,), optional
+    margins : array_like, shape (M,), optional
         `memory.margin()` by default; others where patterns do not all count the same.
 
     Returns
@@ -52,7 +80,9 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats
     Raises
     ------
     ValueError
-        If the separation map gives weight to all patterns, as softmax, and so stores none exactly.
+        If the separation map gives weight to all patterns, as softmax, and so stores none exactly; or naming `share`.
+    TypeError
+        Naming the argument at fault.
 
     See Also
     --------
@@ -71,13 +101,28 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats
     >>> storing_beta(memory), memory.margin()
     (2.0, array([0.5, 0.5, 0. , 0. ]))
     """
-    cutoff = cutoff_of(separation_code(memory.separation))
+    cutoff = cutoff_of(separation_code(_as_memory(memory).separation))
     if cutoff is None:
         raise ValueError(
             f"beta: 'auto' needs a separation that stores patterns exactly, {valid_separations(has_cutoff=True)}, got "
             f"{short(memory.separation)}; give a number"
         )
-    return _deciding_beta(memory.margin() if margins is None else margins, cutoff, share)
+    wanted = as_number("share", share, least=0.0)
+    if not 0 < wanted <= 1:
+        raise ValueError(f"share: must be above 0 and at most 1, got {short(share)}")
+    if margins is None:
+        return _deciding_beta(memory.margin(), cutoff, wanted)
+    given = as_numbers("margins", margins).astype(np.float64)
+    if given.shape != (len(memory),):
+        raise ValueError(f"margins: must have shape ({len(memory)},), got {given.shape}")
+    return _deciding_beta(given, cutoff, wanted)
+
+
+def _as_memory(memory: Any) -> HopfieldMemory:
+    """Return the argument, if it is a memory."""
+    if not isinstance(memory, HopfieldMemory):
+        raise TypeError(f"memory: must be a HopfieldMemory, got {short(memory)}")
+    return memory
 
 
 def _deciding_beta(gaps: Floats, gap: float, share: float = 0.99) -> float:
@@ -107,7 +152,8 @@ def best_beta(
     """Return the inverse temperature at which the memory best predicts rows that it does not see.
 
     Each of some stored rows is predicted by all others, at powers of 2 over the range in which beta matters, and at
-    steps of sqrt(2) beside the best.
+    steps of sqrt(2) beside the best. Of more than 16,384 rows the best power of 2 is found among 8192, and the best of
+    all from there on, since beta grows with the number of rows.
 
     Parameters
     ----------
@@ -123,7 +169,7 @@ def best_beta(
     sample_weight : array_like, shape (M,), optional
         Weights of the rows' scores, at least 0; 1 by default. Rows of weight 0 are not left out.
     random_state : int, Generator or None
-        Draws the rows that are left out, if not all are: at most 1024, fewer where M d is large, at least 128.
+        Draws the rows that are left out, if not all are: at most 1024, fewer where M d is large, at least 256.
 
     Returns
     -------
@@ -137,8 +183,8 @@ def best_beta(
 
     Notes
     -----
-    Costs some 20 updates of the rows that are left out. No row of these sees itself, so that the score is the one of as
-    many memories without it.
+    Costs some 20 updates of the rows that are left out, or 6 where there are more than 16,384 rows. None of these sees
+    itself, so that the score is the one of as many memories, each without one row.
 
     Examples
     --------
@@ -151,11 +197,15 @@ def best_beta(
     >>> beta > 100  # without noise: only the nearest rows count
     True
     """
-    m, d = memory.shape
+    m, d = _as_memory(memory).shape
     weight = np.ones(m) if sample_weight is None else _as_weight(sample_weight, m)
-    most = int(np.clip(PRODUCTS / (BETAS * m * d), LEAST_ROWS, COMPARED))
-    positions = _drawn(as_generator("random_state", random_state), np.flatnonzero(weight), most)
+    positions = _drawn(as_generator("random_state", random_state), np.flatnonzero(weight), _most_left_out(m, d))
     return _Search.begin(memory, y, task, weight, positions).best()[0]
+
+
+def _most_left_out(m: int, d: int) -> int:
+    """Return how many of m rows of d features a search leaves out, at most."""
+    return int(np.clip(LEFT_OUT / (m * d), 256, COMPARED))
 
 
 def _drawn(rng: np.random.Generator, among: Positions, most: int) -> Positions:
@@ -214,7 +264,7 @@ class _Search:
             with ignoring_float_errors():
                 scale = np.maximum(np.abs(truth).max(axis=0), np.finfo(np.float64).tiny)
                 spread = ((truth / scale - (truth / scale).mean(axis=0)) ** 2).mean(axis=0) * scale**2
-        if memory.structure is not None and not isinstance(memory.structure, TopK):
+        if memory.structure is not None and not memory.structure.by_scores:
             raise ValueError(
                 "structure: rows can be left out of all pairs and of TopK, got "
                 f"{short(memory.structure)}; give beta as a number"
@@ -224,7 +274,7 @@ class _Search:
 
     def predicted(self, beta: float) -> Array:
         """Return what one update makes of the rows where none sees itself, (n, v)."""
-        return _at(self.memory, beta).update(self.rows, exclude=self.positions)
+        return _at(self.memory, beta).leave_one_out(self.positions)
 
     @ignoring_float_errors()
     def losses(self, beta: float) -> tuple[Floats, Floats]:
@@ -246,19 +296,26 @@ class _Search:
         means = float(first @ self.weight), float(second @ self.weight)
         return tuple(x if np.isfinite(x) else np.inf for x in means)  # type: ignore[return-value]
 
-    def best(self) -> tuple[float, float]:
-        """Return the beta of the smallest loss, of several the smallest, and this loss."""
-        if len(self.memory) == 1:
+    def best(self, start: float | None = None) -> tuple[float, float]:
+        """Return the beta of the smallest loss, of several the smallest, and this loss.
+
+        It is looked for from `start` on, by default over the whole range; of many rows from the best beta of PART of
+        them on: it grows with the number of rows, so that most of the range, where supports are large, is left out.
+        """
+        m = len(self.memory)
+        if m == 1:
             return 1.0, np.inf
-        low, high = _octaves(self.memory, self.rows)
-        loss = {float(k): self.loss(2.0**k) for k in range(low, high + 1)}
+        if start is None and m > 2 * PART:
+            start = self._of_part().best()[0]
+        octaves = _octaves(self.memory, self.rows) if start is None else (round(np.log2(start)),) * 2
+        loss = {float(k): self.loss(2.0**k) for k in range(octaves[0], octaves[1] + 1)}
 
         def best() -> float:
             return min(loss, key=lambda k: (loss[k], k))
 
-        for step in (-1, 1):
+        for step in (1, -1):
             for _ in range(OCTAVES):
-                edge = min(loss) if step < 0 else max(loss)
+                edge = max(loss) if step > 0 else min(loss)
                 # A loss that no longer changes is at its limit: that of the mean, or of the nearest row.
                 if best() != edge or loss[edge] == loss.get(edge - step) or not -1000 < edge < 1000:
                     break
@@ -266,9 +323,28 @@ class _Search:
         if len(set(loss.values())) == 1:
             return 1.0, loss[best()][0]
         middle = best()
-        for k in (middle - 0.5, middle + 0.5):
-            loss[k] = self.loss(2.0**k)
+        loss |= {k: self.loss(2.0**k) for k in (middle - 0.5, middle + 0.5)}
         return 2.0 ** best(), loss[best()][0]
+
+    def _of_part(self) -> _Search:
+        """Return the search for the same rows among PART of the rows."""
+        memory, part = self.memory, _part(len(self.memory), self.positions)
+        few = HopfieldMemory(
+            memory.patterns[part],
+            values=memory.values[part],
+            similarity=memory.similarity,
+            separation=memory.separation,
+            structure=memory.structure,
+            scale=None if memory.scale == 1 else memory.scale,
+        )
+        return replace(self, memory=few, positions=np.searchsorted(part, self.positions))
+
+
+def _part(m: int, positions: Positions) -> Positions:
+    """Return the positions of about PART of m rows, evenly spaced, and these; all if m is at most twice PART."""
+    if m <= 2 * PART:
+        return np.arange(m)
+    return np.union1d(np.linspace(0, m - 1, PART).astype(np.int64), positions)
 
 
 def _rows_of(memory: HopfieldMemory, positions: Positions) -> Array:
@@ -307,3 +383,720 @@ def _octaves(memory: HopfieldMemory, rows: Array) -> tuple[int, int]:
     closest = float(np.quantile(gaps, 0.1)) * len(others) / m
     low, high = (np.log2(np.maximum(cutoff / x, 1e-300)) for x in (4 * widest, closest))
     return int(np.clip(np.floor(low), -990, 990)), int(np.clip(np.ceil(high), -990, 990))
+
+
+# --- what suits the data ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SuggestionRow:
+    """One line of a suggestion: what it says, why, and how to measure that.
+
+    Attributes
+    ----------
+    setting : str
+        "similarity", "beta", "separation", "structure", or "index", which results do not depend on.
+    value : str
+        What is suggested for it.
+    reason : str
+        Why, in a sentence.
+    evidence : float
+        What was measured.
+    call : str
+        The expression that gives it, of `np`, `sh` (this package), `X`, `y` and `queries` as arrays, and `s`, the
+        suggestion.
+    """
+
+    setting: str
+    value: str
+    reason: str
+    evidence: float
+    call: str
+
+
+@dataclass(frozen=True, eq=False)
+class Suggestion:
+    """Settings that fit some data; printed, a table of them with their reasons, and of how to measure these.
+
+    Attributes
+    ----------
+    similarity : str
+    beta : float
+    separation : str, Entmax or Normmax
+    structure : Structure or None
+    rows : tuple of SuggestionRow
+        The table.
+    sample : ndarray of int64
+        Positions of the rows of X that were looked at, ascending.
+    queried : ndarray of int64
+        Positions of the queries that were looked at.
+    part : ndarray of int64
+        Positions of the rows of X, all if there are at most 16,384, among which models were compared.
+    shape : tuple of int
+        (M, d), of X.
+    task : {"classification", "regression"} or None
+        What `y` was taken for; None without it.
+    """
+
+    similarity: str
+    beta: float
+    separation: Separation
+    structure: Structure | None
+    rows: tuple[SuggestionRow, ...] = field(repr=False)
+    sample: Positions = field(repr=False)
+    queried: Positions = field(repr=False)
+    part: Positions = field(repr=False)
+    shape: tuple[int, int]
+    task: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the four settings by name, as constructors of memories and estimators take them.
+
+        Returns
+        -------
+        dict
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield import suggest
+        >>> suggest(np.array([[0.0], [1.0], [3.0]])).settings()
+        {'similarity': 'euclidean', 'beta': 2.0, 'separation': 'sparsemax', 'structure': None}
+        """
+        return {
+            "similarity": self.similarity,
+            "beta": self.beta,
+            "separation": self.separation,
+            "structure": self.structure,
+        }
+
+    def memory(self, X: ArrayLike, y: Any = None, **options: Any) -> HopfieldMemory:
+        """Store rows under these settings.
+
+        Parameters
+        ----------
+        X : array_like, shape (M, d)
+        y : array_like, optional
+            Classes or targets of the rows, as the suggestion was made from: the memory's values are their votes, one
+            column each of `numpy.unique(y)`, or these targets.
+        **options
+            Of `HopfieldMemory`; they come before the suggested ones.
+
+        Returns
+        -------
+        HopfieldMemory
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield import suggest
+        >>> X = np.array([[0.0], [1.0], [3.0]])
+        >>> suggest(X).memory(X).retrieve([[0.9]])
+        array([[1.]])
+        """
+        with _naming_rows():
+            rows = as_patterns("X", X)
+            if y is not None:
+                options = {"values": _as_targets(y, rows, self.task)[1], **options}
+            return HopfieldMemory(rows, **{**self.settings(), **options})
+
+    def _heading(self) -> str:
+        m, d = self.shape
+        looked = f", of which {len(self.sample)} were looked at" if len(self.sample) < m else ""
+        return f"suggested for {m} rows of {d} features{looked}"
+
+    def _tables(self) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the lines of both tables, each with its head."""
+        numbers = [f"{row.evidence:.4g}" for row in self.rows]
+        reasons = [["setting", "value", "measured", "reason"]]
+        calls = [["measured", "by"]]
+        before = None
+        for row, number in zip(self.rows, numbers, strict=True):
+            new = row.setting != before
+            reasons.append([row.setting if new else "", row.value if new else "", number, row.reason])
+            calls.append([number, row.call])
+            before = row.setting
+        return reasons, calls
+
+    def __str__(self) -> str:
+        reasons, calls = self._tables()
+        return f"{self._heading()}\n\n{aligned(reasons, left=[3])}\n\n{aligned(calls, left=[1])}"
+
+    def _repr_html_(self) -> str:
+        reasons, calls = self._tables()
+        return "\n".join([paragraphs(self._heading()), table(reasons), table(calls)])
+
+
+@contextmanager
+def _naming_rows() -> Iterator[None]:
+    """Have errors of memories name `X`, the argument that their patterns are."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        text = str(error)
+        if not text.startswith("patterns:"):
+            raise
+        raise type(error)("X:" + text.removeprefix("patterns:")) from None
+
+
+def _as_targets(y: Any, X: Array, task: str | None) -> tuple[Array, Array, str]:
+    """Return y as `best_beta` takes it, the values of a memory of X, and what it is: `task`, or what its dtype says."""
+    m, dtype = len(X), compute_dtype(X)
+    if task is not None:
+        as_choice("task", task, TASKS)
+    if task != "classification":
+        try:
+            targets = as_numbers("y", y)
+        except (TypeError, ValueError):
+            targets = None
+        if targets is not None and (task is not None or targets.ndim == 2 or targets.dtype.kind == "f"):
+            if targets.ndim not in (1, 2) or len(targets) != m or targets.size == 0:
+                raise ValueError(f"y: must be one row of targets for each of the {m} rows of X, got {targets.shape}")
+            if not np.isfinite(targets).all():
+                raise ValueError("y: contains NaN or infinity; every entry must be finite")
+            return targets, targets.reshape(m, -1).astype(dtype), "regression"
+        if task is not None:
+            as_numbers("y", y)  # raises
+    labels = as_labels("y", y)
+    if labels.shape != (m,):
+        raise ValueError(f"y: must be one class for each of the {m} rows of X, got shape {labels.shape}")
+    names, classes = np.unique(labels, return_inverse=True)
+    return classes, np.eye(len(names), dtype=dtype)[classes], "classification"
+
+
+class _Study:
+    """The rows, what is asked of them, and the lines of the table as they are found."""
+
+    def __init__(self, X: Array, values: Array | None, sample: Positions, queries: Array) -> None:
+        self.X, self.values, self.sample, self.queries = X, values, sample, queries
+        self.lines: list[SuggestionRow] = []
+        self._memories: dict[str, HopfieldMemory] = {}
+        self._found: dict[str, Certified] = {}
+
+    def memory(
+        self, similarity: str, beta: float = 1.0, separation: Separation = "sparsemax", k: int | None = None
+    ) -> HopfieldMemory:
+        """Return a memory of the rows, under TopK(k) if that is given; of one similarity all share their index."""
+        if similarity not in self._memories:
+            with _naming_rows():
+                self._memories[similarity] = HopfieldMemory(self.X, values=self.values, similarity=similarity)
+        memory = _at(self._memories[similarity], beta)
+        memory.separation = separation
+        memory.structure = None if k is None else TopK(k)
+        return memory
+
+    def add(self, setting: str, value: Any, reason: str, evidence: Any, call: str) -> None:
+        """Add a line."""
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        self.lines.append(SuggestionRow(setting, text, reason, float(evidence), call))
+
+    def name_value(self, setting: str, value: str, *, given: bool) -> None:
+        """Fill in what a setting's lines suggest, now that it is decided."""
+        text = f"{value} (given)" if given else value
+        self.lines = [replace(row, value=text) if row.setting == setting else row for row in self.lines]
+
+    @property
+    def rows(self) -> Array:
+        """Return the rows that are looked at."""
+        return self.X[self.sample]
+
+    def states(self, similarity: str) -> tuple[Array, str]:
+        """Return the rows that are looked at as the memory stores them, and the expression that gives them."""
+        return (_unit_rows(self.rows), UNIT_ROWS) if similarity == "cosine" else (self.rows, ROWS)
+
+    def typical(self, similarity: str) -> tuple[Array, str]:
+        """Return the queries that are looked at, or these rows where there are none; and their expression."""
+        return (self.queries, ASKED) if len(self.queries) else self.states(similarity)
+
+    def found(self, similarity: str) -> Certified:
+        """Return which rows these rows go to."""
+        if similarity not in self._found:
+            self._found[similarity] = self.memory(similarity).certify(self.states(similarity)[0])
+        return self._found[similarity]
+
+    def gaps(self, similarity: str) -> Floats:
+        """Compute by how much each of these rows, at its own place, scores above all others; 0 where it does not."""
+        found = self.found(similarity)
+        return np.where(found.nearest == self.sample, np.maximum(found.gap, 0.0), 0.0)
+
+    def can_be_cosine(self) -> bool:
+        """Return whether no row has length 0."""
+        try:
+            self.memory("cosine")
+        except (ValueError, OverflowError):
+            return False
+        return True
+
+
+# Expressions: of the rows that are looked at, of their directions, and of the queries that are.
+ROWS = "X[s.sample]"
+UNIT_ROWS = "X[s.sample] / np.linalg.norm(X[s.sample], axis=1, keepdims=True)"
+ASKED = "queries.reshape(-1, X.shape[1])[s.queried]"
+
+
+@ignoring_float_errors()
+def _unit_rows(rows: Array) -> Array:
+    """Return rows scaled to length 1."""
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _percent(share: Any) -> str:
+    """Return a share in percent."""
+    return f"{100 * share:.3g} %"
+
+
+def _as_expression(separation: Separation) -> str:
+    """Return the expression that gives a separation map."""
+    return repr(separation) if isinstance(separation, str) else f"sh.{separation!r}"
+
+
+def _has_full_support(separation: Separation) -> bool:
+    """Return whether a map gives weight to all rows."""
+    return cutoff_of(separation_code(separation)) is None
+
+
+# --- similarity -------------------------------------------------------------------------------------------------------
+
+
+def _choose_similarity(study: _Study, predictions: _Predictions | None, given: str | None, tried: Separation) -> str:
+    """Decide the similarity; add its lines."""
+    equal = _has_equal_lengths(study)
+    similarity = ("dot" if equal else "euclidean") if given is None else given
+    if given is None and not equal:
+        if len(study.queries):
+            if study.can_be_cosine() and _scale_of_queries(study) > ANOTHER_SCALE:
+                similarity = "cosine"
+        elif predictions is not None:
+            names = ("euclidean", "cosine", "dot") if study.can_be_cosine() else ("euclidean", "dot")
+            similarity = predictions.choose("similarity", [(name, tried) for name in names])[0]
+    if predictions is None:
+        _add_stored_shares(study, similarity)
+    study.name_value("similarity", similarity, given=given is not None)
+    return similarity
+
+
+@ignoring_float_errors()
+def _has_equal_lengths(study: _Study) -> bool:
+    """Return whether all rows are equally long, or nearly; add lines about lengths and about the mean."""
+    rows = study.rows.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1)
+    if not lengths.any():
+        return True
+    spread = lengths.std() / lengths.mean()
+    equal = bool(spread <= EQUAL_LENGTHS)
+    reason = "All rows are equally long, so that all similarities rank them alike; 'dot' is the plainest."
+    if not equal:
+        reason = f"Lengths vary by {_percent(spread)} of their mean, and longer rows have larger dot products."
+    call = "(lambda r: r.std() / r.mean())(np.linalg.norm(X[s.sample].astype(float), axis=1))"
+    study.add("similarity", "", reason, spread, call)
+    common = (rows.mean(axis=0) ** 2).sum() / (lengths**2).mean()
+    reason = f"The mean of all rows has {_percent(common)} of their squared length"
+    reason += ": cosines are much alike." if common > 0.25 else ", too little to make cosines alike."
+    call = "(lambda x: (x.mean(axis=0) ** 2).sum() / (x**2).sum(axis=1).mean())(X[s.sample].astype(float))"
+    study.add("similarity", "", reason, common, call)
+    return equal
+
+
+def _add_stored_shares(study: _Study, chosen: str) -> None:
+    """Add lines about which share of the rows some beta stores, under dot similarity and under the chosen one."""
+    for similarity in dict.fromkeys(("dot", chosen)):
+        share = (study.gaps(similarity) > 0).mean()
+        states = study.states(similarity)[1]
+        call = (
+            f"(sh.HopfieldMemory(X, similarity={similarity!r}).certify({states}, beta=1e300).index == s.sample).mean()"
+        )
+        reason = f"Under {similarity!r} {_percent(share)} of the rows score best at their place: a beta stores them."
+        study.add("similarity", "", reason, share, call)
+
+
+@ignoring_float_errors()
+def _scale_of_queries(study: _Study) -> float:
+    """Compute by which share the usual query is longer or shorter than the row that it is like; add the line."""
+    nearest = study.memory("cosine").certify(study.queries).nearest
+    q, x = study.queries.astype(np.float64), study.X[nearest].astype(np.float64)
+    off = float(np.median(np.abs((q * x).sum(axis=1) / (x * x).sum(axis=1) - 1)))
+    reason = f"The usual query is off the scale of the row it is like by {_percent(off)}: "
+    reason += "distances mislead, directions do not." if off > ANOTHER_SCALE else "distances compare them."
+    call = (
+        "(lambda q, x: np.median(np.abs((q * x).sum(axis=1) / (x * x).sum(axis=1) - 1)))"
+        f"({ASKED}.astype(float), X[sh.HopfieldMemory(X, similarity='cosine').certify({ASKED}).nearest].astype(float))"
+    )
+    study.add("similarity", "", reason, off, call)
+    return off
+
+
+# --- beta -------------------------------------------------------------------------------------------------------------
+
+
+def _rounded_up(beta: float) -> float:
+    """Return a beta of four digits that is no smaller, where there is one."""
+    with ignoring_float_errors():
+        unit = 10.0 ** (np.floor(np.log10(beta)) - 3)
+        rounded = float(f"{np.ceil(beta / unit) * unit:.3e}") if unit > 0 else beta
+    return rounded if beta <= rounded < np.inf else beta
+
+
+def _required_gap(separation: Separation, m: int) -> float:
+    """Return by how much a row must lead to get all the weight, in units of 1/beta; or 99 % of it, of m rows."""
+    cutoff = cutoff_of(separation_code(separation))
+    return float(np.log(99.0 * max(1, m - 1))) if cutoff is None else cutoff
+
+
+def _add_spacing(study: _Study, beta: float) -> None:
+    """Add lines about copies and about rows that are much closer than others."""
+    gaps = study.found("euclidean").gap
+    copies = (gaps <= 0).mean()
+    call = "sh.HopfieldMemory(X, similarity='euclidean').certify(X[s.sample]).gap"
+    reason = f"{_percent(copies)} of the rows are copies of others, which no beta stores: see memory.duplicates()."
+    study.add("beta", beta, reason if copies else "No row is a copy of another.", copies, f"({call} <= 0).mean()")
+    apart = np.sqrt(gaps[(gaps > 0) & np.isfinite(gaps)])
+    if len(apart):
+        skew = np.median(apart) / np.quantile(apart, 0.01)
+        reason = f"The closest neighbours are {skew:.3g} times nearer than the usual ones"
+        reason += ": one beta suits all." if skew < 3 else ", and decide beta; take less to average such rows."
+        call = f"(lambda r: np.median(r) / np.quantile(r, 0.01))(np.sqrt((g := {call})[(g > 0) & np.isfinite(g)]))"
+        study.add("beta", beta, reason, skew, call)
+
+
+def _storing(study: _Study, similarity: str, separation: Separation) -> float:
+    """Find the beta that stores the rows; add the lines about it."""
+    states, call = study.states(similarity)
+    gaps = study.gaps(similarity)
+    beta = _rounded_up(_deciding_beta(gaps, _required_gap(separation, len(study.X)), SHARE))
+    if _has_full_support(separation):
+        weights = study.memory(similarity, beta, separation).associate(states[:WEIGHED], top=1)
+        share = (weights.max(axis=1).toarray() >= SHARE).mean()
+        reason = f"{_percent(share)} of the rows have 99 % of the weight at their own place."
+        found = f"s.memory(X, structure=None).associate(({call})[:{WEIGHED}], top=1)"
+        call = f"({found}.max(axis=1).toarray() >= {SHARE}).mean()"
+    else:
+        share = (study.memory(similarity, beta, separation).certify(states).index == study.sample).mean()
+        reason = f"{_percent(share)} of the rows have all the weight at their own place; a beta can store "
+        reason += f"{_percent((gaps > 0).mean())}."
+        call = f"(s.memory(X).certify({call}).index == s.sample).mean()"
+    study.add("beta", beta, reason, share, call)
+    _add_spacing(study, beta)
+    return beta
+
+
+def _retrieving(study: _Study, similarity: str, separation: Separation) -> float:
+    """Find the beta at which queries go to stored rows; add the lines about it."""
+    memory, required = study.memory(similarity), _required_gap(separation, len(study.X))
+    found = memory.certify(study.queries)
+    beta = _deciding_beta(found.gap, required, SHARE)
+    if _has_full_support(separation):
+        beta = _rounded_up(beta)
+        share = (np.maximum(found.gap, 0) * beta >= required).mean()
+        reason = f"{_percent(share)} of the queries give 99 % of the weight to one row at once."
+        gap = f"sh.HopfieldMemory(X, similarity={similarity!r}).certify({ASKED}).gap"
+        study.add("beta", beta, reason, share, f"(np.maximum({gap}, 0) * s.beta >= {required!r}).mean()")
+        _add_spacing(study, beta)
+        return beta
+    rows = study.X[found.nearest]
+    at_rows = memory.certify(_unit_rows(rows) if similarity == "cosine" else rows)  # where queries are to stay
+    beta = max(beta, _deciding_beta(np.where(at_rows.nearest == found.nearest, at_rows.gap, 0), required, SHARE))
+
+    def arrived(beta: float) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RetrievalWarning)
+            retrieve = study.memory(similarity, beta, separation).retrieve
+            info = retrieve(study.queries, max_steps=STEPS, return_info=True)[1]
+        return float((info.support_size == 1).mean())
+
+    k = int(np.clip(np.ceil(np.log2(beta)), -1000, 1000))
+    most = share = arrived(2.0**k)
+    while k > -1000 and most > 0 and (less := arrived(2.0 ** (k - 1))) >= SHARE * most:
+        k, share = k - 1, less
+    beta = 2.0**k
+    reason = (
+        f"{_percent(share)} of the queries go to one row; at larger beta up to {_percent(most)}, at half of it fewer."
+    )
+    call = f"(s.memory(X).retrieve({ASKED}, max_steps={STEPS}, return_info=True)[1].support_size == 1).mean()"
+    study.add("beta", beta, reason, share, call)
+    lead = float(np.median(found.gap))
+    reason = (
+        f"The usual query's best row leads by {lead:.3g}; with {required / beta:.3g} it has all the weight at once."
+    )
+    study.add("beta", beta, reason, lead, f"np.median(s.memory(X).certify({ASKED}).gap)")
+    _add_spacing(study, beta)
+    return beta
+
+
+# --- what predicts rows -----------------------------------------------------------------------------------------------
+
+
+class _Predictions:
+    """What rows predict of each other under models, each at its best beta, of all rows or of PART of them."""
+
+    def __init__(self, study: _Study, truth: Array, task: str, part: Positions) -> None:
+        self.study, self.truth, self.task = study, truth, task
+        self.is_part = len(part) < len(study.X)
+        self.compared, self.truth_compared = study, truth
+        if self.is_part:
+            assert study.values is not None
+            at = np.searchsorted(part, study.sample)
+            self.compared = _Study(study.X[part], study.values[part], at, study.queries)
+            self.truth_compared = truth[part]
+        self._found: dict[tuple[str, Separation], tuple[float, Floats]] = {}
+
+    def search(self, memory: HopfieldMemory) -> _Search:
+        """Return the search of a memory of all rows."""
+        return _Search.begin(memory, self.truth, self.task, np.ones(len(self.truth)), self.study.sample)
+
+    def best(self, similarity: str, separation: Separation) -> tuple[float, Floats]:
+        """Return the best beta where models are compared, and the rows' losses there."""
+        key = similarity, separation
+        if key not in self._found:
+            memory = self.compared.memory(similarity, 1.0, separation)
+            weight = np.ones(len(self.truth_compared))
+            search = _Search.begin(memory, self.truth_compared, self.task, weight, self.compared.sample)
+            beta = search.best()[0]
+            self._found[key] = beta, search.losses(beta)[0]
+        return self._found[key]
+
+    @property
+    def score_name(self) -> str:
+        """Return what the score is, in words."""
+        return "leave-one-out accuracy" if self.task == "classification" else "leave-one-out R^2"
+
+    def score_call(self, options: str = "", *, is_part: bool = False) -> str:
+        """Return the expression of the score."""
+        X, y, at = (
+            ("X[s.part]", "y[s.part]", "np.searchsorted(s.part, s.sample)") if is_part else ("X", "y", "s.sample")
+        )
+        found = f"s.memory({X}, {y}{options}).leave_one_out({at})"
+        if self.task == "classification":
+            return f"({found}.argmax(axis=1) == np.unique({y}, return_inverse=True)[1][{at}]).mean()"
+        return f"1 - np.mean(np.mean(({found} - {y}.reshape(len({y}), -1)[{at}]) ** 2, axis=0) / np.var({y}, axis=0))"
+
+    def choose(self, setting: str, models: list[tuple[str, Separation]]) -> tuple[str, Separation]:
+        """Return the first model, or the best of those whose losses are less by two standard errors; add lines."""
+        first = self.best(*models[0])[1]
+        better = []
+        for similarity, separation in models:
+            beta, losses = self.best(similarity, separation)
+            gain = first - losses
+            if gain.mean() > 2 * gain.std() / len(gain) ** 0.5:
+                better.append((similarity, separation))
+            named = repr(similarity) if setting == "similarity" else short(separation)
+            score = 1 - losses.mean()
+            among = f" of {len(self.compared.X)} rows" if self.is_part else ""
+            reason = f"With {named} the {self.score_name}{among} is {score:.4g}, at its best beta, {beta:.4g}."
+            options = (
+                f", similarity={similarity!r}, separation={_as_expression(separation)}, beta={beta!r}, structure=None"
+            )
+            self.study.add(setting, "", reason, score, self.score_call(options, is_part=self.is_part))
+        return min(better, key=lambda model: float(self.best(*model)[1].mean()), default=models[0])
+
+    def beta(self, similarity: str, separation: Separation) -> float:
+        """Find the best beta of a model of all rows; add the lines about it."""
+        search = self.search(self.study.memory(similarity, 1.0, separation))
+        beta = search.best(self.best(similarity, separation)[0])[0]
+        score = 1 - search.losses(beta)[0].mean()
+        reason = f"Its {self.score_name}, {score:.4g}, is the best of a logarithmic grid."
+        self.study.add("beta", beta, reason, score, self.score_call(", structure=None"))
+        sharp = 1 - search.losses(16 * beta)[0].mean()
+        reason = f"At 16 times this beta, where fewer rows count, it is {sharp:.4g}."
+        self.study.add("beta", beta, reason, sharp, self.score_call(", beta=16 * s.beta, structure=None"))
+        return beta
+
+    def neighbours(self, similarity: str, beta: float, separation: Separation) -> tuple[int | None, float]:
+        """Return how many of the best rows predict no worse than all, None if not at most half; and their score."""
+        loss = self.search(self.study.memory(similarity, 1.0, separation)).losses(beta)[0].mean()
+        k = 1
+        while k <= min(len(self.study.X) // 2, COMPARED):
+            memory = self.study.memory(similarity, 1.0, separation, k)
+            if (found := self.search(memory).losses(beta)[0].mean()) <= loss:
+                return k, 1 - float(found)
+            k *= 2
+        return None, 1 - float(loss)
+
+
+# --- separation map and structure -------------------------------------------------------------------------------------
+
+
+def _add_softmax(study: _Study, similarity: str, beta: float, separation: Separation) -> None:
+    """Add the line about the weight that softmax would give."""
+    states, call = study.typical(similarity)
+    memory = study.memory(similarity, beta, "softmax")
+    weight = np.median(memory.associate(states[:WEIGHED], top=1).max(axis=1).toarray())
+    reason = f"It can give one row all the weight; softmax at this beta gives the best {_percent(weight)}."
+    if _has_full_support(separation):
+        reason = f"It returns no row exactly; softmax at this beta gives the best {_percent(weight)} of the weight."
+    call = f"s.memory(X, separation='softmax', structure=None).associate(({call})[:{WEIGHED}], top=1)"
+    study.add("separation", "", reason, weight, f"np.median({call}.max(axis=1).toarray())")
+
+
+def _choose_structure(
+    study: _Study, predictions: _Predictions | None, similarity: str, beta: float, separation: Separation
+) -> Structure | None:
+    """Decide the structure; add its line, and the one about an index."""
+    m, memory = len(study.X), study.memory(similarity, beta, separation)
+    states, call = study.typical(similarity)
+    k, support = None, float(m)
+    if not _has_full_support(separation):
+        found, call = memory.associate(states), f"s.memory(X).associate({call}).nnz / {len(states)}"
+        if predictions is not None and len(study.queries) == 0:
+            found = memory.associate(study.rows, exclude=study.sample)
+            call = f"s.memory(X).associate(X[s.sample], exclude=s.sample).nnz / {len(states)}"
+        evidence = support = found.nnz / len(states)
+        reason = f"A query gives weight to {support:.3g} of {m} rows as it is: there is nothing to leave out."
+    elif predictions is not None:
+        k, evidence = predictions.neighbours(similarity, beta, separation)
+        call = predictions.score_call()
+        reason = f"The {k} best of {m} rows predict no worse than all, and the others need not be weighed."
+        if k is None:
+            reason = f"Fewer rows predict worse, of those up to {COMPARED} and up to half of the {m}."
+    else:
+        k, evidence = _heaviest(memory, states)
+        call = f"s.memory(X, structure=None).associate(({call})[:{WEIGHED}], top={k}).sum(axis=1).min()"
+        reason = f"The {k} best of {m} rows have {_percent(evidence)} of the weight; the others need not be weighed."
+        if k is None:
+            reason = f"The weight is spread over more than {COMPARED} rows or half of all."
+            evidence, call = float(m), "len(X)"
+    structure = None if k is None else TopK(k)
+    study.add("structure", structure, reason, evidence, call)
+    reason = f"The rows take {in_bytes(memory.nbytes)}; calls build an index of 8-bit codes beside them where it pays."
+    if (support if k is None else k) > max(1024, m / 16):
+        reason = f"The rows take {in_bytes(memory.nbytes)}; no index pays, as too many of them have weight."
+    call = "s.memory(X).nbytes" if study.values is None else "s.memory(X, y).nbytes"
+    study.add("index", "auto", reason, memory.nbytes, call)
+    return structure
+
+
+def _heaviest(memory: HopfieldMemory, queries: Array) -> tuple[int | None, float]:
+    """Return how many rows, a power of 2, have 99.9 % of the weight of all queries, and what they have.
+
+    None if that is more than half of all.
+    """
+    most = min(len(memory) // 2, COMPARED)
+    if most > 0:
+        weights = memory.associate(queries[:WEIGHED], top=most).toarray()
+        heaviest = -np.sort(-weights, axis=1)[:, :most].cumsum(axis=1).min(axis=0)
+        enough = np.flatnonzero(heaviest >= 0.999)
+        if len(enough):
+            k = min(most, 2 ** int(np.ceil(np.log2(enough[0] + 1))))
+            return k, float(memory.associate(queries[:WEIGHED], top=k).sum(axis=1).min())
+    return None, 0.0
+
+
+def suggest(
+    X: ArrayLike,
+    y: Any = None,
+    queries: ArrayLike | None = None,
+    *,
+    task: str | None = None,
+    similarity: str | None = None,
+    separation: Separation | None = None,
+    subsample: int = 1024,
+    random_state: Any = 0,
+) -> Suggestion:
+    """Suggest similarity, beta, separation map and structure for some data, with reasons.
+
+    Parameters
+    ----------
+    X : array_like, shape (M, d)
+        The rows to be stored.
+    y : array_like, shape (M,) or (M, t), optional
+        Their classes or targets: then the settings are those by which rows are best predicted that the memory does not
+        see.
+    queries : array_like, shape (..., d), optional
+        Typical queries, damaged as they will be: then the similarity and, without `y`, beta are those by which such
+        queries go to a stored row. Without `queries` and `y` beta stores the rows themselves.
+    task : {"classification", "regression"}, optional
+        What `y` is. By default floating-point numbers and rows of numbers are targets, and all else classes.
+    similarity : {"dot", "euclidean", "cosine"}, optional
+        If it is decided.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax, optional
+        If it is decided. By default sparsemax, but with `y` entmax15 or softmax if they predict better.
+    subsample : int
+        How many rows to look at, at most; each is compared with all. Fewer are left out in turn where M d is large, as
+        in `best_beta`. Of the queries 256 are looked at, at most.
+    random_state : int, Generator or None
+        Draws these. The result is the same for the same number.
+
+    Returns
+    -------
+    Suggestion
+        Prints as a table, each line with what was measured and the expression that measures it. `memory(X)` builds the
+        memory, `settings()` are the arguments of it and of the estimators.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError, MemoryError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    1. Similarity. Rows of one length are ranked alike by all three, and "dot" is the plainest. Of others "euclidean"
+       stores every distinct row, while under "dot" longer rows outrank shorter ones. With queries that are longer or
+       shorter than the rows they are like, as where a part of them is lost, distances mislead: then it is "cosine".
+       Stored rows are then unit rows; `memory(X, values=X)` returns the rows themselves. With `y` and no queries
+       another similarity takes the place of "euclidean" if its predictions are better by more than two standard errors.
+    2. Beta. Without `y` and queries the least beta at which 99 % of the rows that any beta stores are certified:
+       `memory.certify` of the rows, so each has all the weight from its own query on. A map that gives weight to all
+       rows gives 99 % of it to the row itself. With queries, the least power of 2 at which 99 % of those go to a stored
+       row that do at the largest beta; with `y` what `best_beta` finds.
+    3. Structure. None, but `TopK(k)` for maps with full support, softmax, where k rows, at most half of all, predict no
+       worse than all, or have 99.9 % of the weight. Structures that go by places are never suggested: rows do not tell
+       whether their order means something.
+    4. Time: of 60,000 x 784 float32 rows 3 to 5 s on 2 cores without `y`, 10 to 20 s with it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparsehopfield import suggest
+    >>> X = np.random.default_rng(0).standard_normal((500, 32))
+    >>> found = suggest(X, queries=X[:50] + 0.3)
+    >>> found.similarity, found.beta, found.separation, found.structure
+    ('euclidean', 0.125, 'sparsemax', None)
+    >>> found.rows[0].setting, found.rows[0].reason
+    ('similarity', 'Lengths vary, and longer rows have larger dot products with all queries.')
+    """
+    most = as_whole("subsample", subsample, 1)
+    rng = as_generator("random_state", random_state)
+    if similarity is not None:
+        similarity_code(similarity)
+    if separation is not None and not row_of(separation_code(separation)).shift_invariant:
+        valid = valid_separations(shift_invariant=True)
+        raise ValueError(f"separation: beta cancels in the weights of {short(separation)}; must be {valid}")
+    rows = as_patterns("X", X)
+    m, d = rows.shape
+    asked = np.empty((0, d)) if queries is None else as_queries(queries, d).reshape(-1, d)
+    if queries is not None and len(asked) == 0:
+        raise ValueError("queries: needs at least one")
+    truth = values = None
+    most = min(most, int(np.clip(LOOKED_AT / (m * d), 256, COMPARED)))
+    if y is not None:
+        truth, values, task = _as_targets(y, rows, task)
+        most = min(most, _most_left_out(m, d))
+        if m == 1:
+            raise ValueError("y: a row is predicted by others, and X has one row")
+        if task == "regression" and (constant := (values == values[0]).all(axis=0)).any():
+            raise ValueError(f"y: target {np.argmax(constant)} is the same for all rows: there is nothing to predict")
+    elif task is not None:
+        raise ValueError("task: says what y is, and there is no y")
+    sample, queried = _drawn(rng, np.arange(m), most), _drawn(rng, np.arange(len(asked)), QUERIES)
+    part = _part(m, sample)
+    study = _Study(rows, values, sample, asked[queried])
+    study.memory("euclidean" if similarity is None else similarity)  # raises where rows cannot be stored
+    tried: Separation = "sparsemax" if separation is None else separation
+    predictions = None if truth is None or task is None else _Predictions(study, truth, task, part)
+    chosen = _choose_similarity(study, predictions, similarity, tried)
+    if predictions is not None:
+        others: list[Separation] = ["entmax15", "softmax"] if separation is None else []
+        tried = predictions.choose("separation", [(chosen, name) for name in (tried, *others)])[1]
+        beta = predictions.beta(chosen, tried)
+    else:
+        beta = (_retrieving if len(asked) else _storing)(study, chosen, tried)
+        _add_softmax(study, chosen, beta, tried)
+    name = tried if isinstance(tried, str) else repr(tried)
+    study.name_value("separation", name, given=separation is not None)
+    structure = _choose_structure(study, predictions, chosen, beta, tried)
+    lines = tuple(sorted(study.lines, key=lambda row: SETTINGS.index(row.setting)))
+    return Suggestion(chosen, beta, tried, structure, lines, sample, queried, part, (m, d), task)

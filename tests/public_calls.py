@@ -289,6 +289,7 @@ def calls(scale=1.0, dtype=np.float64):
             },
         ),
         "memory.remove": (_removed, {"patterns": patterns, "positions": [0, 2]}),
+        "suggest": (sh.suggest, {"X": patterns, "y": values, "queries": queries, "subsample": 5}),
     }
     # theory
     table |= {

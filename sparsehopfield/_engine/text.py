@@ -1,6 +1,6 @@
 """Text for people: columns that line up, quantiles in a few words, and quotations of bounded length."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 QUANTILES = {"least": 0.0, "10%": 0.1, "half": 0.5, "90%": 0.9, "most": 1.0}
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells as one text, every column as wide as its widest cell and flush right."""
+def aligned(lines: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
+    """Return lines of cells as one text: every column as wide as its widest cell, flush right or, of `left`, left."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    pads = [str.ljust if column in left else str.rjust for column in range(len(widths))]
+    padded = (
+        "  ".join(pad(cell, width) for pad, cell, width in zip(pads, line, widths, strict=True)) for line in lines
+    )
     return "\n".join(map(str.rstrip, padded))  # empty cells at the end leave nothing
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse
 
 import sparsehopfield as sh
-from sparsehopfield import distributed, layers, optim, row_maps, structures, theory
+from sparsehopfield import distributed, layers, optim, row_maps, structures, suggestion, theory
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import associate_backward, associate_forward
 from sparsehopfield._engine.separations import FAMILIES
@@ -519,6 +519,28 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
         f"sparsehopfield.{family.__name__}": _constructed(family, **{family.row.parameter.name: 3})
         for family in FAMILIES.values()
     },
+    "sparsehopfield.suggest": _constructed(
+        sh.suggest,
+        X=lambda s: s.x,
+        y=lambda s: s.v[:, 0],
+        queries=lambda s: s.q,
+        task="regression",
+        similarity=lambda s: s.similarity,
+        separation="sparsemax",
+        subsample=5,
+        random_state=1,
+    ),
+    "suggestion.storing_beta": _constructed(
+        suggestion.storing_beta, memory=lambda s: sh.HopfieldMemory(s.x), share=0.5
+    ),
+    "suggestion.best_beta": _constructed(
+        suggestion.best_beta,
+        memory=lambda s: sh.HopfieldMemory(s.x, values=s.v[:, :1]),
+        y=lambda s: s.v[:, 0],
+        task="regression",
+        sample_weight=lambda s: np.ones(len(s.x)),
+        random_state=1,
+    ),
     "sparsehopfield.show_config": _constructed(sh.show_config, mode="dict"),
     "sparsehopfield.set_num_threads": _constructed(sh.set_num_threads, n=1),
     "sparsehopfield.HopfieldMemory": _constructed(
@@ -764,6 +786,7 @@ MODULES = (
     "layers",
     "structures",
     "estimators",
+    "suggestion",
 )
 LEFT_OUT = {
     **dict.fromkeys(("FileFormatError", "FileFormatWarning", "RetrievalWarning"), "are raised, not called"),
@@ -771,6 +794,7 @@ LEFT_OUT = {
         ("RetrievalInfo", "CapacityBound", "ExactCapacity", "Truncation", "Cost", "GradientHealth"), "results"
     ),
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
+    **dict.fromkeys(("Suggestion", "SuggestionRow"), "results"),
     **dict.fromkeys(("ImageSet",), "a record; what it is given to is called"),
     **dict.fromkeys(("Structure", "Pairs"), "base classes"),
 }
