@@ -60,7 +60,7 @@ SHARE = 0.99  # of the rows that are to be stored, and of the queries that go to
 WEIGHED = 64  # rows whose weights under maps with full support are looked at
 
 
-def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats | None = None) -> float:
+def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayLike | None = None) -> float:
     """Return the least beta that stores a share of the patterns exactly, of those that any beta stores.
 
     Parameters
@@ -68,7 +68,7 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats
     memory : HopfieldMemory
     share : float
         Above 0, at most 1.
-    margins : ndarray of float64, shape (M,), optional
+    margins : array_like, shape (M,), optional
         `memory.margin()` by default; others where patterns do not all count the same.
 
     Returns
@@ -110,7 +110,12 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: Floats
     wanted = as_number("share", share, least=0.0)
     if not 0 < wanted <= 1:
         raise ValueError(f"share: must be above 0 and at most 1, got {short(share)}")
-    return _deciding_beta(memory.margin() if margins is None else margins, cutoff, wanted)
+    if margins is None:
+        return _deciding_beta(memory.margin(), cutoff, wanted)
+    given = as_numbers("margins", margins).astype(np.float64)
+    if given.shape != (len(memory),):
+        raise ValueError(f"margins: must have shape ({len(memory)},), got {given.shape}")
+    return _deciding_beta(given, cutoff, wanted)
 
 
 def _as_memory(memory: Any) -> HopfieldMemory:

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_array, as_number, as_whole, ignoring_float_errors
+from sparsehopfield._engine.checks import Array, as_array, as_flag, as_number, as_whole, ignoring_float_errors
 from sparsehopfield._engine.progress import progress_bar
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.structure import Structure
@@ -537,8 +537,11 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
             raise TypeError(f"embedding: must be a sequence of sizes, got {short(self.embedding)}")
         for size in self.embedding:
             as_whole("embedding", size, 1)
-        if self.beta is not None and not as_number("beta", self.beta, least=0.0) > 0:
-            raise ValueError(f"beta: must be positive, got {self.beta}")
+        if self.beta is not None:
+            with ignoring_float_errors():
+                beta = np.dtype(self.dtype).type(as_number("beta", self.beta, least=0.0))
+            if not 0 < beta < np.inf:
+                raise ValueError(f"beta: must be positive and finite in {self.dtype}, got {self.beta}")
         if not as_number("head_dropout", self.head_dropout, least=0.0) < 1:
             raise ValueError(f"head_dropout: must be from 0 to below 1, got {self.head_dropout}")
         if self.patience is not None:
@@ -612,7 +615,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
     def _progress_bar(self, title: str) -> Any:
         """Return a progress bar, or a context without one."""
-        if not self.verbose:
+        if not as_flag("verbose", self.verbose):
             return nullcontext()
         purpose = "the progress bar of HopfieldMILClassifier"
         return progress_bar(self.epochs, f"{title}training", "epochs", purpose=purpose)

@@ -85,6 +85,12 @@ def test_the_classifier_weighs_classes_as_the_memory_weighs_rows():
     assert model.score(X[1::2], y[1::2]) > 0.9
 
 
+def test_of_classes_of_equal_weight_the_first_is_taken():
+    model = HopfieldClassifier(beta=2.0).fit([[0.0], [1.0], [9.0]], ["b", "a", "c"])
+    assert model.predict_proba([[0.5]]).tolist() == [[0.5, 0.5, 0.0]]
+    assert model.predict([[0.5]]).tolist() == ["a"]
+
+
 def test_the_classifier_classifies_where_the_row_comes_to_rest():
     X, y = np.array([[0.0], [1.0], [1.1], [2.0]]), [0, 1, 1, 0]  # between 1.1 and 2 both have weight, but no rest
     info = sh.retrieve([[1.5]], X, 4.0, similarity="euclidean", return_info=("weights",))[1]
