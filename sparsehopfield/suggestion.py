@@ -306,7 +306,11 @@ class _Search:
         if m == 1:
             return 1.0, np.inf
         if start is None and m > 2 * PART:
-            start = self._of_part().best()[0]
+            start = self._of_part()._best_from(None)[0]
+        return self._best_from(start)
+
+    def _best_from(self, start: float | None) -> tuple[float, float]:
+        """Return the best beta, and its loss, found among these rows from `start` on, or over the whole range."""
         octaves = _octaves(self.memory, self.rows) if start is None else (round(np.log2(start)),) * 2
         loss = {float(k): self.loss(2.0**k) for k in range(octaves[0], octaves[1] + 1)}
 
@@ -669,7 +673,11 @@ def _choose_similarity(study: _Study, predictions: _Predictions | None, given: s
     similarity = ("dot" if equal else "euclidean") if given is None else given
     if given is None and not equal:
         if len(study.queries):
-            if study.can_be_cosine() and _scale_of_queries(study) > ANOTHER_SCALE:
+            if not study.can_be_cosine():
+                empty = (~np.any(study.X, axis=1)).mean()
+                reason = f"{_percent(empty)} of the rows are zeros, which have no direction: without them it may be 'cosine'."
+                study.add("similarity", "", reason, empty, "(~np.any(X, axis=1)).mean()")
+            elif _scale_of_queries(study) > ANOTHER_SCALE:
                 similarity = "cosine"
         elif predictions is not None:
             names = ("euclidean", "cosine", "dot") if study.can_be_cosine() else ("euclidean", "dot")
@@ -786,43 +794,51 @@ def _storing(study: _Study, similarity: str, separation: Separation) -> float:
 
 def _retrieving(study: _Study, similarity: str, separation: Separation) -> float:
     """Find the beta at which queries go to stored rows; add the lines about it."""
-    memory, required = study.memory(similarity), _required_gap(separation, len(study.X))
+    X, of_distinct = "X", study
+    if (
+        study.found("euclidean").gap <= 0
+    ).mean() > 1 - SHARE:  # no beta tells copies apart: queries go to what is there
+        X, of_distinct = "np.unique(X, axis=0)", _Study(np.unique(study.X, axis=0), None, study.sample, study.queries)
+    m = len(of_distinct.X)
+    memory, required = of_distinct.memory(similarity), _required_gap(separation, m)
     found = memory.certify(study.queries)
     beta = _deciding_beta(found.gap, required, SHARE)
     if _has_full_support(separation):
         beta = _rounded_up(beta)
         share = (np.maximum(found.gap, 0) * beta >= required).mean()
         reason = f"{_percent(share)} of the queries give 99 % of the weight to one row at once."
-        gap = f"sh.HopfieldMemory(X, similarity={similarity!r}).certify({ASKED}).gap"
+        gap = f"sh.HopfieldMemory({X}, similarity={similarity!r}).certify({ASKED}).gap"
         study.add("beta", beta, reason, share, f"(np.maximum({gap}, 0) * s.beta >= {required!r}).mean()")
         _add_spacing(study, beta)
         return beta
-    rows = study.X[found.nearest]
+    rows = of_distinct.X[found.nearest]
     at_rows = memory.certify(_unit_rows(rows) if similarity == "cosine" else rows)  # where queries are to stay
     beta = max(beta, _deciding_beta(np.where(at_rows.nearest == found.nearest, at_rows.gap, 0), required, SHARE))
 
     def arrived(beta: float) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RetrievalWarning)
-            retrieve = study.memory(similarity, beta, separation).retrieve
+            retrieve = of_distinct.memory(similarity, beta, separation).retrieve
             info = retrieve(study.queries, max_steps=STEPS, return_info=True)[1]
         return float((info.support_size == 1).mean())
 
     k = int(np.clip(np.ceil(np.log2(beta)), -1000, 1000))
     most = share = arrived(2.0**k)
-    while k > -1000 and most > 0 and (less := arrived(2.0 ** (k - 1))) >= SHARE * most:
+    end = k if m == 1 else max(k - OCTAVES, -1000)  # one row is returned at any beta
+    while k > end and most > 0 and (less := arrived(2.0 ** (k - 1))) >= SHARE * most:
         k, share = k - 1, less
     beta = 2.0**k
     reason = (
         f"{_percent(share)} of the queries go to one row; at larger beta up to {_percent(most)}, at half of it fewer."
     )
-    call = f"(s.memory(X).retrieve({ASKED}, max_steps={STEPS}, return_info=True)[1].support_size == 1).mean()"
+    call = f"(s.memory({X}).retrieve({ASKED}, max_steps={STEPS}, return_info=True)[1].support_size == 1).mean()"
     study.add("beta", beta, reason, share, call)
-    lead = float(np.median(found.gap))
+    lead = 0.0 if m == 1 else float(np.median(found.gap))
     reason = (
         f"The usual query's best row leads by {lead:.3g}; with {required / beta:.3g} it has all the weight at once."
     )
-    study.add("beta", beta, reason, lead, f"np.median(s.memory(X).certify({ASKED}).gap)")
+    if m > 1:
+        study.add("beta", beta, reason, lead, f"np.median(s.memory({X}).certify({ASKED}).gap)")
     _add_spacing(study, beta)
     return beta
 
