@@ -67,6 +67,33 @@ def main():
             work = f"{other} forward and backward, {scores} scores, {name}"
             table.add(work, times["ours"], f"entmax.{other}", times.get("entmax"), faster=15)
 
+    # Losses with their gradient, from scores whose supports are wide, as before training, to sharp ones.
+    classes = np.random.default_rng(2).integers(0, shape[1], shape[0])
+    for scores, scale in (("weak", 0.05), ("normal", 1), ("sharp", 5)):
+        scaled = z * np.float32(scale)
+        leaf = torch.from_numpy(scaled).requires_grad_() if torch else None
+        for alpha, other in ((2.0, "sparsemax_loss"), (1.5, "entmax15_loss"), (1.0, "cross_entropy")):
+            where = entmax if alpha > 1 else torch and torch.nn.functional
+            theirs = getattr(where, other) if where and torch else None
+
+            def ours(scaled=scaled, alpha=alpha):
+                return sh.entmax_loss(scaled, classes, alpha, reduction="mean", return_gradient=True)
+
+            def peer(leaf=leaf, theirs=theirs):
+                leaf.grad = None
+                loss = theirs(leaf, torch.from_numpy(classes)).mean()
+                loss.backward()
+                return loss.item()
+
+            times = harness.interleaved({"ours": ours, "theirs": peer if theirs else None}, arguments.rounds)
+            if theirs:
+                (loss, gradient), other_loss = ours(), peer()
+                assert abs(loss - other_loss) < 1e-5 * max(1, loss), "the two do not compute the same"
+                assert np.abs(gradient - leaf.grad.numpy()).max() < 1e-6, "the two do not compute the same"
+            work = f"{'softmax_loss' if alpha == 1 else other} with its gradient, {scores} scores, {name}"
+            package = "torch" if alpha == 1 else "entmax"
+            table.add(work, times["ours"], f"{package}.{other}", times.get("theirs"))
+
     # Wide supports beside the same map's sparse ones: where powers are taken of every score, they are what is left.
     for dtype in (np.float32, np.float64):
         for row_map, alphas in ((sh.entmax, (1.1, 1.25, 1.5, 1.75, 1.9, 2.0, 3.0)), (sh.normmax, (1.5, 2.0, 3.0))):

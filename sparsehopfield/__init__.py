@@ -19,11 +19,13 @@ except ModuleNotFoundError as error:
 
 from sparsehopfield import _moved as _moved
 from sparsehopfield import functional as functional
+from sparsehopfield import losses as losses
 from sparsehopfield._engine import threadpools as threadpools
 from sparsehopfield._engine.lazy import lazy_attributes as _lazy_attributes
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 from sparsehopfield.errors import FileFormatError, FileFormatWarning, RetrievalWarning
 from sparsehopfield.functional import *  # noqa: F403
+from sparsehopfield.losses import *  # noqa: F403
 from sparsehopfield.memory import HopfieldMemory
 
 __all__ = [
@@ -35,7 +37,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
-__all__ += functional.__all__
+__all__ += functional.__all__ + losses.__all__
 
 #: What is imported when it is first asked for: of each name the module that has it, itself for a module.
 _LAZY = {

@@ -32,6 +32,7 @@ from sparsehopfield._engine.checks import (
     as_positive_numbers,
     as_whole,
     ignoring_float_errors,
+    is_made_of,
 )
 from sparsehopfield._engine.concurrency import ChangeLock, cached
 from sparsehopfield._engine.partial import Candidates
@@ -84,10 +85,11 @@ class HopfieldMemory:
     ----------
     patterns : array_like, shape (M, d), or (M, *pattern_shape)
         One row a pattern: float32, float64, float16, integers; data frames of numbers, too, where a missing value is
-        NaN. uint8 and float16 stay what they are and are widened tile by tile, and so are float32 patterns that are
-        queried in float64. NaN, infinity and masked entries (`numpy.ma`) are refused, as in queries and values.
-        Integers of more than 16 bits count as float64, here and wherever numbers come in, and those beyond 2**53 are
-        refused.
+        NaN, rows of Arrow, which are not copied if they lie in one piece, and arrays of zarr, h5py and dask, which are
+        read by blocks. uint8 and float16 stay what they are and are widened tile by tile, and so are float32 patterns
+        that are queried in float64. NaN, infinity and masked entries (`numpy.ma`) are refused, as in queries and
+        values. Integers of more than 16 bits count as float64, here and wherever numbers come in, and those beyond
+        2**53 are refused.
     beta : float, positive
         Inverse temperature. May be changed later.
     values : array_like, shape (M, v), optional
@@ -168,12 +170,13 @@ class HopfieldMemory:
         index: IndexUse = "auto",
         pattern_shape: Sequence[int] | None = None,
     ) -> None:
-        shape, given = as_pattern_shape(pattern_shape), patterns
+        shape, images = as_pattern_shape(pattern_shape), patterns
         if shape is not None:
-            given = as_numbers("patterns", patterns)
+            given = as_numbers("patterns", images)
             patterns = as_flat("patterns", given, shape)
         s = PatternSet(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
-        in_place = shape is None or np.may_share_memory(s.sources[0], given)  # what was laid out anew is a copy
+        # What was laid out anew, or read from chunks or files, is a copy that nobody else has.
+        in_place = shape is None or (np.may_share_memory(patterns, given) and not is_made_of(images, given))
         borrowed = s.storage is s.sources[0] and in_place, s.value_storage is s.sources[1]
         if copy is False and not all(borrowed):
             raise ValueError(

@@ -487,6 +487,55 @@ normmax, normmax_threshold, normmax_vjp, normmax_vjp_alpha, normmax_conjugate = 
 )
 
 
+# --- Fenchel-Young losses -------------------------------------------------------------------------
+
+
+def _entmax_loss(z, q, alpha):
+    """Return the loss of one row, Omega*(z) + Omega(q) - <z, q>."""
+    true = q > 0
+    if np.isneginf(z[true]).any() and not np.isnan(z).any():
+        return np.inf  # what is true is masked
+    best = z.max()
+    u = np.log(q[true])
+    share = u if alpha == 1 else np.expm1((alpha - 1) * u) / (alpha * (alpha - 1))
+    return max(_entmax_conjugate(z - best, alpha) + q[true] @ (share - (z[true] - best)), 0)
+
+
+def entmax_loss(
+    z, target, alpha=1.5, *, axis=-1, ignore_index=-100, reduction="none", sample_weight=None, return_gradient=False
+):
+    """Return the loss Omega*(z) - z_y of classes y, or that of distributions; and its gradient p - e_y if asked for."""
+    z = np.moveaxis(as_filled("z", z, -np.inf).astype(np.float64), axis, -1)
+    target = as_array("target", target)
+    if target.dtype.kind == "f":
+        q = np.moveaxis(_numbers("target", target), axis, -1)
+        weights = np.ones(z.shape[:-1])
+    else:
+        weights = np.where(target == ignore_index, 0.0, 1.0)
+        q = np.eye(z.shape[-1])[np.where(target == ignore_index, 0, target)]
+    if sample_weight is not None:
+        weights = weights * _numbers("sample_weight", sample_weight)
+    losses, gradient = np.zeros(weights.shape), np.zeros(z.shape)
+    with ignoring_float_errors():
+        for i in zip(*np.nonzero(weights), strict=True):
+            losses[i] = weights[i] * _entmax_loss(z[i], q[i], alpha)
+            gradient[i] = weights[i] * (_entmax(z[i], alpha) - q[i])
+        total = weights.sum() if reduction in ("mean", "elementwise_mean") else 1.0
+        loss = losses[()] if reduction == "none" else float(losses.sum() / total)
+        gradient = np.moveaxis(gradient / total if total else gradient, -1, axis)
+    return (loss, gradient) if return_gradient else loss
+
+
+def softmax_loss(z, target, **options):
+    """Return log sum e^z - z_y: cross entropy."""
+    return entmax_loss(z, target, 1, **options)
+
+
+def sparsemax_loss(z, target, **options):
+    """Return Psi*(z) - z_y with Psi* of (2.4)."""
+    return entmax_loss(z, target, 2, **options)
+
+
 # --- operations -----------------------------------------------------------------------------------
 
 

@@ -45,7 +45,7 @@ _ndarray, _softmax, _sparsemax = np.ndarray, _core.row_maps["softmax"], _core.ro
 _LAST = -1  # the default axis itself: any other object, which may compare as an array, is checked
 
 
-def _float_rows(**arrays: ArrayLike) -> dict[str, Array]:
+def float_rows(**arrays: ArrayLike) -> dict[str, Array]:
     """Return arrays in one floating dtype, float32 or float64, by their names.
 
     Masked scores are -inf; weights are 0 there, and gradients in them do not count.
@@ -77,7 +77,7 @@ def _parameter(parameter: Parameter | None, option: ArrayLike) -> dict[str, Arra
     return {name: a.astype(np.float64)}
 
 
-def _checked_axis(axis: Any, rows: dict[str, Array]) -> int:
+def checked_axis(axis: Any, rows: dict[str, Array]) -> int:
     """Return the axis of the rows as an int; raise unless every array has it."""
     try:
         position = index(axis)
@@ -118,7 +118,7 @@ def _call_ufunc(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Arra
                 raise ValueError("out: is read-only")
             refuse_masks("out", o)
         kwargs["out"] = out
-    axis = -1 if axis is _LAST else _checked_axis(axis, rows)
+    axis = -1 if axis is _LAST else checked_axis(axis, rows)
     if axis != -1:
         outputs = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0  # that are rows
         kwargs["axes"] = [axis] * len(rows) + [()] * len(options) + [axis] * outputs + [()] * (ufunc.nout - outputs)
@@ -161,7 +161,7 @@ def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Arr
     """
     if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in FLOATS and z.ndim:
         return _softmax(z)  # the shortest way for the commonest call
-    return _call_ufunc(_core.row_maps["softmax"], _float_rows(z=z), {}, axis, out)
+    return _call_ufunc(_core.row_maps["softmax"], float_rows(z=z), {}, axis, out)
 
 
 def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -198,7 +198,7 @@ def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> A
     """
     if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in FLOATS and z.ndim:
         return _sparsemax(z)
-    return _call_ufunc(_core.row_maps["sparsemax"], _float_rows(z=z), {}, axis, out)
+    return _call_ufunc(_core.row_maps["sparsemax"], float_rows(z=z), {}, axis, out)
 
 
 def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -233,7 +233,7 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: A
     >>> polynomial([2.0, 1.0], order=2)
     array([0.8, 0.2])
     """
-    return _call_ufunc(_core.row_maps["polynomial"], _float_rows(z=z), _parameter(_ORDER_RANGE, order), axis, out)
+    return _call_ufunc(_core.row_maps["polynomial"], float_rows(z=z), _parameter(_ORDER_RANGE, order), axis, out)
 
 
 def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -263,7 +263,7 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
     >>> topk_softmax([1.0, 1.0, 1.0], 2)
     array([0.5, 0.5, 0. ])
     """
-    return _call_ufunc(_core.row_maps["topk_softmax"], _float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
+    return _call_ufunc(_core.row_maps["topk_softmax"], float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
 
 
 def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -293,7 +293,7 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
     >>> topk_sparsemax([1.0, 0.5, 0.5], 2)
     array([0.75, 0.25, 0.  ])
     """
-    return _call_ufunc(_core.row_maps["topk_sparsemax"], _float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
+    return _call_ufunc(_core.row_maps["topk_sparsemax"], float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
 
 
 def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Array]:
@@ -322,7 +322,7 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
     >>> float(tau), int(size)
     (1.25, 2)
     """
-    return _call_ufunc(_core.row_maps["sparsemax_threshold"], _float_rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.row_maps["sparsemax_threshold"], float_rows(z=z), {}, axis, None)
 
 
 def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -353,7 +353,7 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | N
     >>> softmax_vjp([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return _call_ufunc(_core.row_maps["softmax_vjp"], _float_rows(p=p, g=g), {}, axis, out)
+    return _call_ufunc(_core.row_maps["softmax_vjp"], float_rows(p=p, g=g), {}, axis, out)
 
 
 def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -388,7 +388,7 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array |
     >>> sparsemax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0])
     array([ 0.5, -0.5,  0. ])
     """
-    return _call_ufunc(_core.row_maps["sparsemax_vjp"], _float_rows(p=p, g=g), {}, axis, out)
+    return _call_ufunc(_core.row_maps["sparsemax_vjp"], float_rows(p=p, g=g), {}, axis, out)
 
 
 def polynomial_vjp(
@@ -425,7 +425,7 @@ def polynomial_vjp(
     array([ 0.16, -0.32])
     """
     return _call_ufunc(
-        _core.row_maps["polynomial_vjp"], _float_rows(z=z, p=p, g=g), _parameter(_ORDER_RANGE, order), axis, out
+        _core.row_maps["polynomial_vjp"], float_rows(z=z, p=p, g=g), _parameter(_ORDER_RANGE, order), axis, out
     )
 
 
@@ -452,7 +452,7 @@ def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     >>> float(softmax_conjugate([0.0]))
     0.0
     """
-    return _call_ufunc(_core.row_maps["softmax_conjugate"], _float_rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.row_maps["softmax_conjugate"], float_rows(z=z), {}, axis, None)
 
 
 def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
@@ -483,7 +483,7 @@ def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     >>> float(sparsemax_conjugate([2.0, 1.0, 0.0]))
     2.0
     """
-    return _call_ufunc(_core.row_maps["sparsemax_conjugate"], _float_rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.row_maps["sparsemax_conjugate"], float_rows(z=z), {}, axis, None)
 
 
 # --- maps with a parameter alpha ------------------------------------------------------------------
@@ -530,21 +530,21 @@ def alpha_map(name: str) -> AlphaMap:
     ]
 
     def weights(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST, out: Array | None = None) -> Array:
-        return _call_ufunc(maps[0], _float_rows(z=z), _parameter(parameter, alpha), axis, out)
+        return _call_ufunc(maps[0], float_rows(z=z), _parameter(parameter, alpha), axis, out)
 
     def threshold(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> tuple[Array, Array]:
-        return _call_ufunc(maps[1], _float_rows(z=z), _parameter(parameter, alpha), axis, None)
+        return _call_ufunc(maps[1], float_rows(z=z), _parameter(parameter, alpha), axis, None)
 
     def vjp(
         p: ArrayLike, g: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST, out: Array | None = None
     ) -> Array:
-        return _call_ufunc(maps[2], _float_rows(p=p, g=g), _parameter(parameter, alpha), axis, out)
+        return _call_ufunc(maps[2], float_rows(p=p, g=g), _parameter(parameter, alpha), axis, out)
 
     def vjp_alpha(p: ArrayLike, g: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> Array:
-        return _call_ufunc(maps[3], _float_rows(p=p, g=g), _parameter(parameter, alpha), axis, None)
+        return _call_ufunc(maps[3], float_rows(p=p, g=g), _parameter(parameter, alpha), axis, None)
 
     def conjugate(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> Array:
-        return _call_ufunc(maps[4], _float_rows(z=z), _parameter(parameter, alpha), axis, None)
+        return _call_ufunc(maps[4], float_rows(z=z), _parameter(parameter, alpha), axis, None)
 
     functions = AlphaMap(weights, threshold, vjp, vjp_alpha, conjugate)
     for ufunc, function, documentation in zip(maps, functions, _DOCUMENTATION, strict=True):

@@ -32,6 +32,7 @@ ROW_MAPS = {
 }
 for _part in ("", "_threshold", "_vjp", "_vjp_alpha", "_conjugate"):
     ROW_MAPS |= {row.name + _part: ROW_MAPS[f"entmax{_part}"] for row in TABLE_ROWS}
+LOSSES = ("softmax_loss", "sparsemax_loss", "entmax_loss")
 OPERATIONS = ("energy", "update", "associate", "retrieve", "candidates")
 
 
@@ -155,6 +156,12 @@ def calls(scale=1.0, dtype=np.float64):
         chosen = {a: own[a] for a in arguments.split()} | {"axis": -1}
         table[name] = getattr(sh, name), chosen
         table[f"reference.{name}"] = getattr(reference, name), {a: own[a] for a in arguments.split()}
+    row_weights, gradients = rng.random(N), {"reduction": "mean", "return_gradient": True}
+    for name in LOSSES:
+        chosen = {"z": z, "target": index, "sample_weight": row_weights, "axis": -1, "ignore_index": 2} | gradients
+        chosen |= {"alpha": 1.5} if name == "entmax_loss" else {}
+        table[name], table[f"reference.{name}"] = (getattr(sh, name), chosen), (getattr(reference, name), chosen)
+        table[f"{name} of distributions"] = getattr(sh, name), {"z": z, "target": p} | gradients
     for name in OPERATIONS:
         for separation in ("sparsemax", "softmax", "entmax15"):
             more = {"top": 2} if name == "associate" else {}

@@ -4,11 +4,14 @@ import sys
 from collections.abc import Mapping
 from math import prod
 from operator import index
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsehopfield._engine.arrow import from_arrow, from_interface, has_interface, is_arrow
+from sparsehopfield._engine.blocks import is_read_by_blocks, read_rows
 from sparsehopfield._engine.chunked import as_contiguous, chunks
 from sparsehopfield._engine.text import short
 
@@ -104,12 +107,31 @@ def as_array(name: str, given: Any) -> Array:
 
 
 def _plain_array(name: str, given: Any) -> Array:
-    """Return an argument without masked entries as a plain array."""
-    a = as_ndarray(name, given)
+    """Return an argument without masked entries as a plain array: in place where another library's lies in memory."""
+    if type(given) in PLAIN or isinstance(given, (list, tuple)):
+        return as_ndarray(name, given)
+    numbers = read_rows(given) if is_read_by_blocks(given) else from_arrow(name, given)
+    if numbers is not None:
+        return numbers
+    a = as_ndarray(name, _only_column(given))
     if a.dtype == object and hasattr(given, "to_numpy") and hasattr(given, "isna"):
         numbers = _frame_numbers(given)
-        return a if numbers is None else numbers
-    return a
+    elif a.dtype == object and has_interface(given):
+        numbers = from_interface(name, given)
+    return a if numbers is None else numbers
+
+
+def _only_column(given: Any) -> Any:
+    """Return the only column of a data frame of polars, if that holds rows, which NumPy reads; else the argument."""
+    polars = sys.modules.get("polars")
+    if polars is None or not isinstance(given, polars.DataFrame) or given.width != 1:
+        return given
+    return given.to_series() if isinstance(given.dtypes[0], polars.Array) else given
+
+
+def is_made_of(given: Any, a: Array) -> bool:
+    """Return whether an array was read from chunks or files of the argument, so that nobody else has it."""
+    return a.flags.owndata and (is_read_by_blocks(given) or is_arrow(given))
 
 
 def axes_of(given: Any) -> int | None:
@@ -124,6 +146,8 @@ def as_numbers(name: str, array: ArrayLike) -> Array:
     """Return an array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
     if type(array) is np.ndarray and array.dtype in FLOATS:
         return array
+    if isinstance(array, (str, bytes, PathLike)):
+        raise TypeError(f"{name}: must be numbers, got {short(array)}; numpy.load(path, mmap_mode='r') maps a file's")
     return _checked_real(name, as_array(name, array))
 
 

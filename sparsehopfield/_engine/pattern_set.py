@@ -17,6 +17,7 @@ from sparsehopfield._engine.checks import (
     as_values,
     as_whole,
     compute_dtype,
+    is_made_of,
 )
 from sparsehopfield._engine.chunked import copy_array, take_rows
 from sparsehopfield._engine.concurrency import cached
@@ -41,8 +42,9 @@ def as_index(index: Any) -> IndexUse:
 class PatternSet:
     """Patterns (M, d) and values (M, v), checked, and for each compute dtype a capsule of the core with their norms.
 
-    The arrays never change; `sources` are those that the caller gave, which may be the same. Rows that were removed lie
-    in `storage` and `value_storage` still; `patterns` and `values` are without them.
+    The arrays never change; `sources` are those that the caller gave, which may be the same, or None where rows were
+    read from chunks or files. Rows that were removed lie in `storage` and `value_storage` still; `patterns` and
+    `values` are without them.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class PatternSet:
         self.similarity_code = similarity_code(similarity)
         source = as_patterns("patterns", patterns)
         source_values = as_values(values, len(source))
-        self.sources = source, source_values
+        self.sources = None if is_made_of(patterns, source) else source, source_values
+        if source_values is not None and is_made_of(values, source_values):
+            self.sources = self.sources[0], None
         self.check_finite = as_flag("check_finite", check_finite)
         self.scale = as_scale(scale, source)
         self.dtype = compute_dtype(source, source_values)
@@ -70,9 +74,9 @@ class PatternSet:
         self.removed = 0  # rows of the storage that are no patterns any more
         self.whole: tuple[int, float] | None = None  # count and max |xi| of the whole that these are part of
         if as_flag("copy", copy):
-            if self.storage is source:
+            if self.storage is self.sources[0]:
                 self.storage = copy_array(source)
-            if self.value_storage is not None and self.value_storage is source_values:
+            if self.value_storage is not None and self.value_storage is self.sources[1]:
                 self.value_storage = copy_array(self.value_storage)
         self._cores: dict[np.dtype[Any], Any] = {}
         # sums over the patterns, or over the first of them, that the executors of features share from call to call

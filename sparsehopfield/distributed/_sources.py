@@ -11,7 +11,6 @@ import itertools
 import mmap
 import os
 import pickle
-import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from typing import Any, BinaryIO, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsehopfield._engine import blocks
 from sparsehopfield._engine.atomic_files import as_path, open_regular
+from sparsehopfield._engine.blocks import is_dask, is_zarr
 from sparsehopfield._engine.checks import Array, as_ids
 from sparsehopfield._engine.files import DTYPES, read_header, read_model
 from sparsehopfield._engine.text import short
@@ -330,7 +331,7 @@ class ZarrRows(_RowsOf):
 
     def read(self) -> Array:
         """Return the rows, (n, ...), in memory."""
-        return np.asarray(self.array[self.start : self.stop])
+        return blocks.read_rows(self.array, self.start, self.stop)
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,12 +384,6 @@ class ArrayRows:
         return ""
 
 
-def _is(given: Any, module: str, name: str) -> bool:
-    """Return whether an argument is of a class of a module, which is not imported for that."""
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(given, getattr(loaded, name))
-
-
 def _dask_rows(name: str, array: Any) -> DaskRows:
     """Return the rows of a dask array; raise if its chunks are unknown or empty."""
     for axis, sizes in enumerate(array.chunks):
@@ -417,16 +412,16 @@ def _zarr_rows(name: str, array: Any) -> ZarrRows:
 
 def _rows(name: str, given: Any) -> Rows | None:
     """Return the rows of a dask or zarr array, or None if the argument is neither."""
-    if _is(given, "dask.array", "Array"):
+    if is_dask(given):
         return _dask_rows(name, given)
-    if _is(given, "zarr", "Array"):
+    if is_zarr(given):
         return _zarr_rows(name, given)
     return None
 
 
 def is_source(given: Any) -> bool:
     """Return whether an argument is of a kind that `as_source` takes, and no array in memory."""
-    is_array = _is(given, "dask.array", "Array") or _is(given, "zarr", "Array")
+    is_array = is_dask(given) or is_zarr(given)
     return is_array or _is_path(given) or (isinstance(given, (list, tuple)) and bool(given) and _is_path(given[0]))
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse
 
 import sparsehopfield as sh
-from sparsehopfield import distributed, layers, optim, row_maps, structures, suggestion, theory
+from sparsehopfield import distributed, layers, losses, optim, row_maps, structures, suggestion, theory
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import associate_backward, associate_forward
 from sparsehopfield._engine.separations import FAMILIES
@@ -93,6 +93,22 @@ def _row_map(name: str, **more: Any) -> Callable[[Sound], Any]:
         if "vjp" in name:
             own["axis"] = -1
         return function, {n: own[n] for n in inspect.signature(function).parameters} | more
+
+    return made
+
+
+def _loss(name: str) -> Callable[[Sound], Any]:
+    function = getattr(sh, name)
+
+    def made(s: Sound) -> Any:
+        axis = s.random.choice((-1, 0))
+        rows = s.z.shape[1 + axis]
+        own: dict[str, Any] = {"z": s.z, "target": s.p if s.random.random() < 0.5 else np.arange(rows) % 2}
+        if own["target"] is s.p:
+            axis, rows = -1, N
+        own |= {"alpha": 1.5, "axis": axis, "ignore_index": -1, "sample_weight": np.ones(rows)}
+        own |= {"reduction": s.random.choice(("none", "sum", "mean")), "return_gradient": True}
+        return function, {n: own[n] for n in inspect.signature(function).parameters}
 
     return made
 
@@ -480,6 +496,7 @@ def _saved(kind: str) -> Callable[[Sound], Any]:
 ARRAYS = {"queries": lambda s: s.q}
 TARGETS: dict[str, Callable[[Sound], Any]] = {
     **{f"sparsehopfield.{name}": _row_map(name) for name in row_maps.__all__},
+    **{f"sparsehopfield.{name}": _loss(name) for name in losses.__all__},
     **{
         f"sparsehopfield.{name}": _operation(name)
         for name in ("update", "retrieve", "associate", "energy", "candidates")

@@ -15,7 +15,7 @@ ROOMS = """
 _core errors
 _engine
 _moved config reference row_maps
-functional structures
+functional losses structures
 theory
 inspect
 data layers memory

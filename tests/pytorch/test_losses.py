@@ -108,6 +108,91 @@ def test_masked_classes_and_ignored_rows(alpha):
     torch.testing.assert_close(mean, losses.sum() / 3)
 
 
+@pytest.mark.parametrize("backend", [None, "core", "torch"])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_gradients_are_finite_whatever_is_masked(alpha, reduction, backend):
+    """Of a true class that is masked the loss is infinite; a row that is ignored has none, whatever it holds."""
+    z, target = problem(7, 5)
+    z = z.detach().clone()
+    z[0, target[0]] = z[1] = -torch.inf
+    z[2, (target[2] + 1) % 5] = -torch.inf
+    target[3:6] = -100
+    z[3], z[4], z[5, 2] = -torch.inf, torch.nan, torch.inf
+    if reduction != "none":
+        z, target = z[2:], target[2:]
+    z.requires_grad_()
+    losses = entmax_loss(z, target, alpha, reduction=reduction, backend=backend)
+    (gradient,) = torch.autograd.grad(losses.sum(), z)
+    assert gradient.isfinite().all()
+    assert not gradient[-4:-1].any()
+    assert losses[2:].isfinite().all() if reduction == "none" else losses.isfinite()
+    if reduction == "none":
+        assert losses[:2].isposinf().all()
+        want = entmax(z.detach(), alpha) - torch.nn.functional.one_hot(target % 5, 5)
+        torch.testing.assert_close(gradient[:3], want[:3])
+    forward = torch.func.jvp(lambda z: entmax_loss(z, target, alpha, reduction=reduction), (z,), (torch.ones_like(z),))
+    want = gradient.sum(-1) if reduction == "none" else gradient.sum()
+    torch.testing.assert_close(forward[1], want, atol=1e-12, rtol=0)
+
+
+def distributions(rows=30, classes=9):
+    """Return distributions, of which some classes have no part."""
+    rng = np.random.default_rng(1)
+    return torch.from_numpy(sh.sparsemax(rng.standard_normal((rows, classes))))
+
+
+@pytest.mark.parametrize("backend", [None, "core", "torch"])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_distributions(alpha, backend):
+    """Values and gradients are those of arrays; a class is the distribution that has all of it."""
+    z, target = problem()
+    q = distributions()
+    for reduction in ("none", "sum", "mean"):
+        loss = entmax_loss(z, q, alpha, backend=backend, reduction=reduction)
+        want, gradient = sh.entmax_loss(z.detach(), q, float(alpha), reduction=reduction, return_gradient=True)
+        np.testing.assert_allclose(loss.detach(), want, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(torch.autograd.grad(loss.sum(), z)[0], gradient, rtol=1e-12, atol=1e-13)
+    one_hot = torch.nn.functional.one_hot(target, 9).double()
+    torch.testing.assert_close(entmax_loss(z, one_hot, alpha, backend=backend), entmax_loss(z, target, alpha))
+    near = entmax(z.detach(), alpha)
+    assert entmax_loss(z, near, alpha, backend=backend).abs().max() < 1e-14
+    assert entmax_loss(z.bfloat16(), q.float(), alpha, backend=backend).dtype == torch.bfloat16
+    torch.testing.assert_close(EntmaxLoss(alpha, backend=backend)(z, q), entmax_loss(z, q, alpha).mean())
+
+
+@pytest.mark.parametrize("backend", [None, "torch"])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_derivatives_of_the_loss_of_distributions(alpha, backend):
+    z, _ = problem(3, 4)
+    q = distributions(3, 4)
+
+    def losses(z):
+        return entmax_loss(z, q, alpha, backend=backend)
+
+    assert gradcheck(losses, z, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(losses, z)
+    mapped = torch.func.vmap(torch.func.grad(lambda z, q: entmax_loss(z, q, alpha)))(z.detach(), q)
+    torch.testing.assert_close(mapped, torch.autograd.grad(losses(z).sum(), z)[0])
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_masked_distributions(alpha):
+    z, _ = problem(4, 5)
+    z = z.detach().clone()
+    z[:, 4], z[3] = -torch.inf, -torch.inf
+    q = torch.tensor([[0.5, 0.5, 0, 0, 0], [0.2, 0.2, 0.2, 0.4, 0], [0, 0, 0, 0.5, 0.5], [1, 0, 0, 0, 0]]).double()
+    z.requires_grad_()
+    losses = entmax_loss(z, q, alpha)
+    (gradient,) = torch.autograd.grad(losses.sum(), z)
+    want, want_gradient = sh.entmax_loss(z.detach(), q, float(alpha), return_gradient=True)
+    np.testing.assert_allclose(losses.detach(), want, rtol=1e-12)
+    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-12, atol=1e-14)
+    assert losses[:2].isfinite().all()
+    assert losses[2:].isposinf().all()
+    assert gradient.isfinite().all()
+
+
 def test_margins():
     z = torch.tensor([[1.0, 0.0, 0.0], [0.999, 0.0, 0.0]], dtype=torch.float64)
     losses = sparsemax_loss(z, torch.tensor([0, 0]))
@@ -134,6 +219,9 @@ def test_compiled_without_a_break(backend):
         compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
         torch.testing.assert_close(compiled(z, target), loss(z, target))
         torch.testing.assert_close(torch.autograd.grad(compiled(z, target), z), torch.autograd.grad(loss(z, target), z))
+        q = distributions()
+        torch.testing.assert_close(compiled(z, q), loss(z, q))
+        torch.testing.assert_close(torch.autograd.grad(compiled(z, q), z), torch.autograd.grad(loss(z, q), z))
 
 
 def test_what_is_wrong_is_named():
@@ -145,6 +233,11 @@ def test_what_is_wrong_is_named():
         (lambda: softmax_loss(z, target - 9), ValueError, "^target: must be classes from 0 to 8, got -"),
         (lambda: sparsemax_loss(z, target.int()), TypeError, "target: must be a tensor of int64"),
         (lambda: sparsemax_loss(z, target[:3]), ValueError, r"target: must be of shape \(30,\)"),
+        (lambda: sparsemax_loss(z, target.double()), TypeError, "target: must be a tensor of int64"),
+        (lambda: sparsemax_loss(z, z.detach()), ValueError, "^target: must be distributions.*row 0 is none"),
+        (lambda: sparsemax_loss(z, z.detach()[:3]), ValueError, "^target: distributions must be of z's shape"),
+        (lambda: sparsemax_loss(z, entmax(z)), TypeError, "^target: must not require a gradient"),
+        (lambda: sparsemax_loss(z, distributions() * torch.nan), ValueError, "^target: must be distributions"),
         (lambda: sparsemax_loss(z, target, reduction="max"), ValueError, "reduction: unknown name"),
         (lambda: entmax_loss(z, target, 0.5), ValueError, "alpha: must be a finite number of at least 1"),
         (lambda: EntmaxLoss(reduction="no"), ValueError, "reduction: unknown name"),
