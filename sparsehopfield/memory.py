@@ -32,6 +32,7 @@ from sparsehopfield._engine.checks import (
     as_positive_numbers,
     as_whole,
     ignoring_float_errors,
+    is_made_of,
 )
 from sparsehopfield._engine.concurrency import ChangeLock, cached
 from sparsehopfield._engine.partial import Candidates
@@ -169,12 +170,13 @@ class HopfieldMemory:
         index: IndexUse = "auto",
         pattern_shape: Sequence[int] | None = None,
     ) -> None:
-        shape, given = as_pattern_shape(pattern_shape), patterns
+        shape, images = as_pattern_shape(pattern_shape), patterns
         if shape is not None:
-            given = as_numbers("patterns", patterns)
+            given = as_numbers("patterns", images)
             patterns = as_flat("patterns", given, shape)
         s = PatternSet(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
-        in_place = shape is None or np.may_share_memory(s.sources[0], given)  # what was laid out anew is a copy
+        # What was laid out anew, or read from chunks or files, is a copy that nobody else has.
+        in_place = shape is None or (np.may_share_memory(patterns, given) and not is_made_of(images, given))
         borrowed = s.storage is s.sources[0] and in_place, s.value_storage is s.sources[1]
         if copy is False and not all(borrowed):
             raise ValueError(

@@ -186,6 +186,16 @@ def test_images_that_must_be_laid_out_anew():
     same(memory.update(turned[:3]), sh.HopfieldMemory(turned.copy(), pattern_shape=(4, 6)).update(turned[:3].copy()))
 
 
+def test_images_of_zarr():
+    zarr = pytest.importorskip("zarr", reason='zarr arrays need zarr: pip install "sparsehopfield[zarr]"')
+    stored = zarr.array(FLAT.reshape(40, 4, 6), chunks=(7, 4, 6))
+    memory = sh.HopfieldMemory(stored, pattern_shape=(4, 6))
+    same(memory.patterns, FLAT.reshape(40, 4, 6))
+    assert memory._snapshot.fingerprint is None  # nobody else has the copy
+    with pytest.raises(ValueError, match=r"^copy: cannot be avoided"):
+        sh.HopfieldMemory(stored, pattern_shape=(4, 6), copy=False)
+
+
 def test_bytes_of_colour():
     pictures = np.random.default_rng(0).integers(0, 256, (30, 5, 4, 3), np.uint8)
     memory = sh.HopfieldMemory(pictures, pattern_shape=(5, 4, 3), scale=1 / 255, similarity="euclidean", beta=20.0)
