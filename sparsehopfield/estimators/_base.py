@@ -223,7 +223,7 @@ class MemoryEstimator(BaseEstimator):
         Rows that have a share with the weights have one where all have the least (`_sample_weights`).
         """
         weighted = self._weighted()
-        return self.beta_ if weighted is None else weighted.uniform_beta(weighted.weight.min())
+        return self.beta_ if weighted is None else float(weighted.uniform_beta(weighted.weight.min()))
 
     @property
     def certified_(self) -> NDArray[np.bool_]:

@@ -93,6 +93,14 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
+
+        Examples
+        --------
+        A row of weight 3 counts as three copies.
+
+        >>> model = HopfieldRegressor(separation="softmax").fit([[-1.0], [1.0]], [0.0, 4.0], sample_weight=[1, 3])
+        >>> model.predict([[0.0]])
+        array([3.])
         """
         self._check_weights_of_map()
         rows, targets, axes = self._rows_and_targets(X, y, reset=True)

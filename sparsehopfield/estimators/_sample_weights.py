@@ -36,6 +36,7 @@ from sparsehopfield.memory import HopfieldMemory
 Floats = NDArray[np.float64]
 MOST_LISTED = 2**23  # pairs of queries and rows that are listed at a time, at most
 WIDER = 1 - 2.0**-30  # factor of beta by which lists are a little longer than they must be, whatever rounding does
+LIMITS = np.finfo(np.float64)
 NEGLIGIBLE = 2.0**-60  # share of all rows of softmax together that need not be listed
 
 
@@ -69,7 +70,9 @@ class WeightedMemory:
 
     def uniform_beta(self, weight: Any) -> Any:
         """Return the beta at which the map without weights is that where all rows have this weight."""
-        return self.beta * weight ** ((self.alpha - 1) / (self.alpha if self.name == "normmax" else 1))
+        exponent = (self.alpha - 1) / (self.alpha if self.name == "normmax" else 1)
+        with ignoring_float_errors():
+            return np.clip(self.beta * np.asarray(weight) ** exponent, LIMITS.tiny, LIMITS.max)
 
     @property
     def is_uniform(self) -> bool:
@@ -168,7 +171,7 @@ class WeightedMemory:
         weight, least = self.weight, float(self.weight.min())
         if lacks_a_copy and (weight > 1).any():
             least = min(least, float((weight[weight > 1] - 1).min()))
-        beta = self.uniform_beta(least) * WIDER
+        beta = max(self.uniform_beta(least) * WIDER, LIMITS.tiny)
         # Rows of less weight than this, all together, have less than NEGLIGIBLE of what the best has.
         omitted = 0.0 if has_cutoff(self.code) else NEGLIGIBLE * least / float(weight.sum()) / len(weight)
         step = max(1, MOST_LISTED // len(weight))
@@ -221,12 +224,21 @@ class _Lists:
         return np.repeat(x, np.diff(self.start))
 
 
-def _newton(step: Callable[[Floats], Floats], x: Floats) -> Floats:
-    """Return where Newton's steps come to rest, from the side on which they never pass the solution."""
+def _root(function: Callable[[Floats], tuple[Floats, Floats]], low: Floats, high: Floats) -> Floats:
+    """Return where falling functions, given with their slopes, are 0, each in a bracket.
+
+    By Newton's steps where these halve and stay in the bracket, else by bisection (as `rtsafe` of Press et al. 1992).
+    """
+    x, moved, is_found = low, high - low, np.zeros(len(low), np.bool_)
     for _ in range(200):
-        change = step(x)
-        x = x + change
-        if (np.abs(change) <= 2**-52 * np.abs(x)).all():
+        f, slope = function(x)
+        low, high = np.where(f >= 0, x, low), np.where(f <= 0, x, high)
+        step = -f / slope
+        is_good = (x + step >= low) & (x + step <= high) & (2 * np.abs(step) <= moved)
+        after = np.where(is_found, x, np.where(is_good, x + step, (low + high) / 2))
+        x, moved = after, np.abs(after - x)
+        is_found = moved <= 2.0**-51 * np.maximum(1, np.abs(x))  # and does not move again, whatever others need
+        if is_found.all():
             break
     return x
 
@@ -234,20 +246,24 @@ def _newton(step: Callable[[Floats], Floats], x: Floats) -> Floats:
 def _flat_entmax(lists: _Lists, z: Floats, w: Floats, a: float) -> Floats:
     """Return p = [1 + a (z - theta)]_+^(1/a) with sum w p = 1, for 0 < a <= 1.
 
-    The sum is convex and falls with theta: Newton's steps rise to the solution from where the best row alone has all.
+    With p = 1/c at the best score, where z is 0, the others are [1 + a c^a z]_+^(1/a) / c, and c is between the weight
+    of the best and that of all. So no digit is lost, however large or small weights are; log c is found.
     """
 
-    def powers(theta: Floats) -> Floats:
-        y = a * (z - lists.spread(theta))
-        return np.where(y > -1, np.exp(np.log1p(np.where(y > -1, y, 0)) / a), 0)
+    def roots(log_c: Floats) -> tuple[Floats, Floats, Any]:
+        y = a * z * lists.spread(np.exp(a * log_c))
+        inside = y > -1
+        return y, np.log1p(np.where(inside, y, 0)), inside
 
-    def step(theta: Floats) -> Floats:
-        p = powers(theta)
-        slope = lists.sum(np.where(p > 0, w * np.where(p > 0, p, 1) ** (1 - a), 0))
-        return np.maximum(lists.sum(w * p) - 1, 0) / slope
+    def equation(log_c: Floats) -> tuple[Floats, Floats]:
+        y, logs, inside = roots(log_c)
+        total = lists.sum(np.where(inside, w * np.exp(logs / a), 0))
+        slope = lists.sum(np.where(inside, w * np.exp(logs * (1 / a - 1)) * y, 0))
+        return np.log(total) - log_c, slope / total - 1
 
-    best = lists.most(np.where(z == 0, w, 0))
-    return powers(_newton(step, -np.expm1(-a * np.log(best)) / a))
+    log_c = _root(equation, np.log(lists.most(np.where(z == 0, w, 0))), np.log(lists.sum(w)))
+    _, logs, inside = roots(log_c)
+    return np.where(inside, np.exp(logs / a - lists.spread(log_c)), 0)
 
 
 def _steep_entmax(lists: _Lists, z: Floats, w: Floats, a: float) -> Floats:
@@ -285,15 +301,17 @@ def _steep_entmax(lists: _Lists, z: Floats, w: Floats, a: float) -> Floats:
 def _normmax(lists: _Lists, z: Floats, w: Floats, alpha: float) -> tuple[Floats, Floats]:
     """Return u = [z + t]_+^(1/a) with sum w u^alpha = 1, and 1 - t, the conjugate.
 
-    The sum of powers r = alpha/a above 1 is convex and rises with t: Newton's steps fall to the solution.
+    The sum rises with t, which is between the solutions for the weight of all and for that of the best; log t is found.
     """
     a = alpha - 1
     r = alpha / a
 
-    def step(t: Floats) -> Floats:
+    def equation(log_t: Floats) -> tuple[Floats, Floats]:
+        t = np.exp(log_t)
         y = np.maximum(z + lists.spread(t), 0)
-        return -np.maximum(lists.sum(w * y**r) - 1, 0) / (r * lists.sum(w * y ** (r - 1)))
+        total = lists.sum(w * y**r)
+        return -np.log(total), -r * t * lists.sum(w * y ** (r - 1)) / total
 
     best = lists.most(np.where(z == 0, w, 0))
-    t = _newton(step, best ** (-1 / r))
+    t = np.exp(_root(equation, -np.log(lists.sum(w)) / r, -np.log(best) / r))
     return np.maximum(z + lists.spread(t), 0) ** (1 / a), 1 - t

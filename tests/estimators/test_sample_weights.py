@@ -134,6 +134,18 @@ def test_a_row_of_next_to_no_weight_that_is_alone():
     np.testing.assert_allclose(model.predict([[50.0], [0.0]]), [2, 1], rtol=1e-12)
 
 
+@pytest.mark.parametrize("separation", SEPARATIONS, ids=str)
+@pytest.mark.parametrize("most", [1e-300, 1e-30, 1.0, 1e30, 1e300])
+@pytest.mark.parametrize("least", [1e-300, 1e-30, 1.0, 1e30, 1e300])
+def test_weights_of_any_size_give_means(separation, most, least):
+    X, Y, _, w, Q = rows()
+    model = HopfieldRegressor(0.7, separation).fit(X, Y, sample_weight=np.where(w > 2, most, least))
+    found = model.predict(Q)
+    assert (found >= Y.min(axis=0) - 1e-12).all()
+    assert (found <= Y.max(axis=0) + 1e-12).all()
+    assert np.isfinite(model.predict_leave_one_out()).all()
+
+
 @pytest.mark.parametrize("separation", ["sparsemax", "entmax15", "softmax", sh.Normmax(2.0)], ids=str)
 def test_left_out_rows_take_all_their_copies_with_them(separation):
     X, Y, y, w, _ = rows()
