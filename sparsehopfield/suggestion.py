@@ -458,7 +458,7 @@ class Suggestion:
         >>> import numpy as np
         >>> from sparsehopfield import suggest
         >>> suggest(np.array([[0.0], [1.0], [3.0]])).settings()
-        {'similarity': 'euclidean', 'beta': 2.0, 'separation': 'sparsemax', 'structure': None}
+        {'similarity': 'euclidean', 'beta': 2.001, 'separation': 'sparsemax', 'structure': None}
         """
         return {
             "similarity": self.similarity,
@@ -668,7 +668,9 @@ def _choose_similarity(study: _Study, predictions: _Predictions | None, given: s
         if len(study.queries):
             if not study.can_be_cosine():
                 empty = (~np.any(study.X, axis=1)).mean()
-                reason = f"{_percent(empty)} of the rows are zeros, which have no direction: without them it may be 'cosine'."
+                reason = (
+                    f"{_percent(empty)} of the rows are zeros, which have no cosine; without them it may be better."
+                )
                 study.add("similarity", "", reason, empty, "(~np.any(X, axis=1)).mean()")
             elif _scale_of_queries(study) > ANOTHER_SCALE:
                 similarity = "cosine"
@@ -1054,7 +1056,8 @@ def suggest(
     3. Structure. None, but `TopK(k)` for maps with full support, softmax, where k rows, at most half of all, predict no
        worse than all, or have 99.9 % of the weight. Structures that go by places are never suggested: rows do not tell
        whether their order means something.
-    4. Time: of 60,000 x 784 float32 rows 3 to 5 s on 2 cores without `y`, 10 to 20 s with it.
+    4. Time: 60,000 x 784 float32 rows take 2.5 s of a processor, 4.3 s with queries and 9.3 s with classes, half of
+       that on two cores.
 
     Examples
     --------
@@ -1065,7 +1068,7 @@ def suggest(
     >>> found.similarity, found.beta, found.separation, found.structure
     ('euclidean', 0.125, 'sparsemax', None)
     >>> found.rows[0].setting, found.rows[0].reason
-    ('similarity', 'Lengths vary, and longer rows have larger dot products with all queries.')
+    ('similarity', 'Lengths vary by 11.7 % of their mean, and longer rows have larger dot products.')
     """
     most = as_whole("subsample", subsample, 1)
     rng = as_generator("random_state", random_state)
