@@ -512,6 +512,12 @@ def _scores(x, rows, bias, similarity, separation):
     return x @ rows.T + bias
 
 
+def _is_excluded(exclude, leading, m):
+    """Return which of m patterns each query excludes, (N, m): one, or none for -1 and without `exclude`."""
+    positions = np.broadcast_to(-1 if exclude is None else as_array("exclude", exclude), leading)
+    return positions.reshape(-1, 1) == np.arange(m)
+
+
 def _functions_of_map(separation):
     """Return the row map of a separation, its vjp from scores, weights and the gradient in them, and its conjugate.
 
@@ -557,13 +563,14 @@ def _visible_scores(scores, structure):
 
 
 @ignoring_float_errors()
-def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
+def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None, exclude=None):
     """Compute E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
     x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
     _, _, conjugate = _functions_of_map(separation)
     if conjugate is None:
         raise ValueError("separation: a polynomial update is the gradient step of no energy")
-    scores = _visible_scores(_scores(x, rows, bias, similarity, separation), structure)
+    scores = _scores(x, rows, bias, similarity, separation)
+    scores = _visible_scores(np.where(_is_excluded(exclude, leading, len(rows)), -np.inf, scores), structure)
     best = scores.max(axis=1)
     sees_none = np.isneginf(best)  # sees nothing: its update is 0, the energy's gradient x - 0
     best[sees_none] = 0
@@ -573,17 +580,29 @@ def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsem
 
 
 @ignoring_float_errors()
-def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
+def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None, exclude=None):
     """Compute the weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
-    x, rows, bias, beta, _ = _prepare(queries, patterns, beta, similarity)
-    return _weights(_visible_scores(_scores(x, rows, bias, similarity, separation), structure), beta, separation)
+    x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
+    scores = _scores(x, rows, bias, similarity, separation)
+    scores = np.where(_is_excluded(exclude, leading, len(rows)), -np.inf, scores)
+    return _weights(_visible_scores(scores, structure), beta, separation)
 
 
 @ignoring_float_errors()
-def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax", structure=None):
+def update(
+    queries,
+    patterns,
+    beta=1.0,
+    *,
+    values=None,
+    similarity="dot",
+    separation="sparsemax",
+    structure=None,
+    exclude=None,
+):
     """Compute T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval."""
     _, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
-    options = {"similarity": similarity, "separation": separation, "structure": structure}
+    options = {"similarity": similarity, "separation": separation, "structure": structure, "exclude": exclude}
     weights = associate(queries, patterns, beta, **options)
     values = rows if values is None else _numbers("values", values)
     return (weights @ values).reshape(*leading, values.shape[1])
@@ -602,13 +621,16 @@ def retrieve(
     similarity="dot",
     separation="sparsemax",
     structure=None,
+    exclude=None,
 ):
-    """Update x_{t+1} = T(x_t) until a step moves x by at most tol max|xi| (Lemma 2.2)."""
+    """Update x_{t+1} = T(x_t) until a step moves x by at most tol max|xi| (Lemma 2.2) of the patterns that it sees."""
     states, rows, _, beta, leading = _prepare(queries, patterns, beta, similarity)
     tol = 4 * np.finfo(np.float64).eps if tol is None else tol
-    tolerance = tol * np.linalg.norm(rows, axis=1).max()
+    is_excluded = _is_excluded(exclude, leading, len(rows))
+    tolerance = tol * np.where(is_excluded, 0, np.linalg.norm(rows, axis=1)).max(axis=1)
     states = states.copy()
-    options = {"similarity": similarity, "separation": separation, "structure": structure}
+    exclude = np.where(is_excluded.any(axis=1), is_excluded.argmax(axis=1), -1)  # one each of N
+    options = {"similarity": similarity, "separation": separation, "structure": structure, "exclude": exclude}
     steps = np.zeros(len(states), dtype=np.int64)
     converged = np.zeros(len(states), dtype=bool)
     weights = np.zeros((len(states), len(rows)))
@@ -618,7 +640,7 @@ def retrieve(
             break
         weights[moving] = associate(states, patterns, beta, **options)[moving]  # all, for their places
         new = weights[moving] @ rows
-        converged[moving] = np.linalg.norm(new - states[moving], axis=1) <= tolerance
+        converged[moving] = np.linalg.norm(new - states[moving], axis=1) <= tolerance[moving]
         states[moving] = new
         steps[moving] += 1
     result = states if values is None or max_steps == 0 else weights @ _numbers("values", values)

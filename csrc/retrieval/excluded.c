@@ -1,8 +1,8 @@
 /* excluded.c: queries each of which does not see one pattern: stored patterns left out one by one, without new memories.
  *
  * The pattern that a query excludes is hidden from it where scores come into being: in rows of scores right after the
- * product, in an index's lists before anything is made of their bounds, and among hints. So no threshold, no best score and
- * no size of a support comes from it, and what remains are the candidates of a memory without it. What is made of these
+ * product, and in an index's lists before anything is made of their bounds. So no threshold, no best score, no hint and no
+ * size of a support comes from it, and what remains are the candidates of a memory without it. What is made of these
  * depends on nothing else of the memory than how many patterns there are (rescore.c); limits that go by that number go by
  * one less (sh_seen_count). So results have the bits of a memory without the pattern wherever they are canonical.
  *

@@ -259,7 +259,8 @@ static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int
 }
 
 double sh_score_in_reach(const sh_job *job, int64_t query, double best, double share) {
-    const double cutoff = sh_reach_of(job, query) / sh_beta(job, query), slack = job->plan.slack[query]; /* or infinity */
+    const double cutoff = sh_reach_of(job, query) / sh_beta(job, query),
+                 slack = job->plan.slack[query]; /* or infinity */
     const double in_reach = best - share * (1 - 1e-12) * cutoff + 2 * slack + 0x1p-50 * fabs(best);
     return fmax(in_reach, sh_floor(job, query, -slack));
 }

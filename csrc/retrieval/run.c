@@ -143,6 +143,12 @@ static size_t lay_out(sh_job *job, void *memory) {
  * their number: to score so few in double, and to mix them one by one, costs less than the products that it saves. */
 static int64_t most_in_reach_of(int64_t patterns) { return sh_max(16, patterns / 128); }
 
+/* Returns how many may be for the results of a job, of a query that sees so many patterns. */
+static int64_t most_in_reach(const sh_job *job, int64_t patterns) {
+    const int64_t most = job->goal == SH_GOAL_CANDIDATES ? job->most : most_in_reach_of(patterns);
+    return sh_min(most, sh_count(job->memory)); /* there are no more */
+}
+
 /* Returns how many patterns of the whole the queries of a job see, if all exclude one or none does. */
 static int64_t seen_by_all(const sh_job *job) {
     const int64_t *exclude = job->queries.exclude;
@@ -162,12 +168,11 @@ static sh_status make_plan(sh_job *job, void **memory) {
     }
     SH_REQUIRE(job->context, !sh_by_place(s) || !m->whole_count, "structure"); /* places are those of the whole */
     if (job->map->reach && job->goal <= SH_GOAL_CANDIDATES && !plan->k_best && !sh_by_place(s)) {
-        const int64_t n = sh_whole_count(m), others = sh_max(n - 1, 1), is_told = job->goal == SH_GOAL_CANDIDATES;
+        const int64_t n = sh_whole_count(m), others = sh_max(n - 1, 1);
         plan->reach = job->map->reach(m->k->unit, n);
+        plan->most_in_reach = most_in_reach(job, n);
         plan->reach_less_one = job->map->reach(m->k->unit, others);
-        /* there are no more than the memory's */
-        plan->most_in_reach = sh_min(is_told ? job->most : most_in_reach_of(n), sh_count(m));
-        plan->most_in_reach_less_one = sh_min(is_told ? job->most : most_in_reach_of(others), sh_count(m));
+        plan->most_in_reach_less_one = most_in_reach(job, others);
     }
     sh_set_grid(job, job->queries.n);
     plan->relative = relative_error(m);

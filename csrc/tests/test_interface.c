@@ -112,6 +112,30 @@ static void wrong_queries(void) {
         wrong = asked, wrong.beta_stride = (const int64_t[]){-1, 2, INT64_MAX}[i];
         ask_all(memory, wrong, 0, "beta_stride");
     }
+    for (int i = 0; i < 4; i++) {
+        const int64_t exclude[][N] = {{0, M, 1}, {-2, 0, 1}, {0, 1, INT64_MAX}, {INT64_MIN, 0, 1}};
+        const int64_t rows[] = {1, 0, 2, 0};
+        wrong = asked, wrong.exclude = exclude[i];
+        ask_all(memory, wrong, 1, "exclude");
+        CHECK(context.row == rows[i]);
+    }
+    const int64_t nobody[N] = {-1, -1, -1}, only[N] = {-1, -1, 0};
+    for (sh_pairs pairs = SH_PAIRS_WINDOW; pairs <= SH_PAIRS_DILATED_BLOCKS; pairs++) {
+        const sh_structure by_place = {.pairs = pairs, .width = 1, .dilation = 1, .k = 1, .rows = 1, .columns = 1};
+        wrong = asked, wrong.exclude = nobody, wrong.structure = &by_place;
+        REFUSED(sh_update(&context, memory, sparsemax, wrong, state, NULL), "exclude");
+    }
+    sh_memory *single = NULL;
+    sh_rows one_row = all;
+    one_row.n = 1;
+    if (CHECK_OK(sh_memory_new(&context, &one_row, NULL, SH_DOT, SH_FLOAT32, &single))) {
+        wrong = asked, wrong.exclude = only;
+        ask_all(single, wrong, 1, "exclude");
+        CHECK(context.row == 2);
+        wrong.exclude = nobody;
+        CHECK_OK(sh_update(&context, single, sparsemax, wrong, state, NULL));
+        sh_memory_free(&context, single);
+    }
     context.path = (sh_path)9;
     ask_all(memory, asked, 1, "path");
     context.path = SH_PATH_AUTO;

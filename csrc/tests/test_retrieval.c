@@ -865,10 +865,11 @@ typedef struct {
 
 static int has_cutoff(sh_model m) { return m.separation == SH_NORMMAX || plain_alpha(m) > 1; }
 
-/* Asks a memory with values all that it can be asked with a map and perhaps a structure. */
+/* Asks a memory with values all that it can be asked with a map and perhaps a structure, by queries that perhaps exclude
+ * patterns. */
 static void ask(sh_context *context, const sh_memory *memory, sh_model m, double beta, const sh_structure *s,
-                answers *a) {
-    const sh_queries queries = {.data = query_rows, .n = ASKED, .beta = &beta, .structure = s};
+                const int64_t *exclude, answers *a) {
+    const sh_queries queries = {.data = query_rows, .n = ASKED, .beta = &beta, .structure = s, .exclude = exclude};
     sh_entries e = {0};
     memset(a, 0, sizeof *a);
     CHECK_OK(sh_update(context, memory, m, queries, a->mixed, a->support));
@@ -972,11 +973,11 @@ static void compare_with_new(const sh_memory *memory, const uint8_t *removed, sh
         for (size_t b = 0; b < 2; b++) {
             const sh_structure *s = k > 2 ? NULL : &structures[(k + b) % 3];
             for (int with_structure = 0; with_structure <= (s != NULL); with_structure++) {
-                ask(&context, anew, models[k], betas[b], with_structure ? s : NULL, &want);
+                ask(&context, anew, models[k], betas[b], with_structure ? s : NULL, NULL, &want);
                 for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++) {
                     if (path > 0 && (!has_cutoff(models[k]) || b == 1)) continue;
                     of_path.path = PATHS[path];
-                    ask(&of_path, memory, models[k], betas[b], with_structure ? s : NULL, &got);
+                    ask(&of_path, memory, models[k], betas[b], with_structure ? s : NULL, NULL, &got);
                     CHECK(!memcmp(&got, &want, sizeof got));
                 }
             }
@@ -1090,6 +1091,109 @@ static void refused_removals(void) {
     sh_memory_free(&context, memory);
     sh_memory_free(&context, less);
     CHECK(blocks.live == 0);
+}
+
+/* --- excluded patterns -------------------------------------------------------------------------------- */
+
+/* Turns positions among all patterns into those among all but one. */
+static void leave_out(int64_t *position, int64_t n, int64_t excluded) {
+    for (int64_t i = 0; i < n; i++) {
+        CHECK(position[i] != excluded);
+        position[i] -= position[i] > excluded;
+    }
+}
+
+/* Compares queries that exclude a pattern with the same queries to a memory from which it was removed, by every path and
+ * map whose bits are promised; all at once, and each beside others that exclude other patterns or none. */
+static void compare_with_fewer(const sh_memory *memory, int64_t excluded, int64_t longest) {
+    static answers got, want;
+    static float mixed[ASKED][V];
+    static const struct {
+        sh_model model;
+        double beta;
+    } cases[] = {{{SH_SPARSEMAX, 0}, 3}, {{SH_ENTMAX, 1.5}, 3}, {{SH_NORMMAX, 2}, 3}, {{SH_SOFTMAX, 0}, 400}};
+    const int64_t count = sh_memory_count(memory);
+    const sh_structure structures[] = {{.pairs = SH_PAIRS_TOP, .k = 7},
+                                       {.pairs = SH_PAIRS_TOP, .k = count - 2},
+                                       {.pairs = SH_PAIRS_TOP, .k = count - 1},
+                                       {.pairs = SH_PAIRS_TOP, .k = count}};
+    sh_context context = context_of(&blocks, 2);
+    sh_memory *fewer = NULL;
+    int64_t all[ASKED], each[ASKED];
+    for (int i = 0; i < ASKED; i++) {
+        all[i] = excluded;
+        each[i] = i % 3 == 0 ? excluded : i % 3 == 1 ? -1 : longest;
+    }
+    if (!CHECK_OK(sh_memory_remove(&context, memory, 1, &excluded, &fewer))) return;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
+        for (int k = -1; k < (int)(sizeof structures / sizeof *structures); k++) {
+            const sh_structure *s = k < 0 ? NULL : &structures[k];
+            sh_structure of_fewer = structures[k < 0 ? 0 : k];
+            if (of_fewer.k == count) of_fewer.k--;
+            context.path = SH_PATH_AUTO;
+            ask(&context, fewer, cases[c].model, cases[c].beta, s ? &of_fewer : NULL, NULL, &want);
+            memset(want.mixture, 0, sizeof want.mixture); /* of sums over all patterns bits are not promised */
+            memset(want.scale, 0, sizeof want.scale), memset(want.sum, 0, sizeof want.sum);
+            for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++) {
+                if (k > 0 && path > 0) continue;
+                context.path = PATHS[path];
+                ask(&context, memory, cases[c].model, cases[c].beta, s, all, &got);
+                leave_out(got.list_position, got.start[ASKED], excluded);
+                leave_out(got.candidate, got.candidate_start[ASKED], excluded);
+                memset(got.mixture, 0, sizeof got.mixture);
+                memset(got.scale, 0, sizeof got.scale), memset(got.sum, 0, sizeof got.sum);
+                CHECK(!memcmp(&got, &want, sizeof got));
+                const sh_queries queries = {
+                    .data = query_rows, .n = ASKED, .beta = &cases[c].beta, .structure = s, .exclude = each};
+                CHECK_OK(sh_update(&context, memory, cases[c].model, queries, mixed, NULL));
+                for (int i = 0; i < ASKED; i += 3) CHECK(!memcmp(mixed[i], want.mixed[i], sizeof mixed[i]));
+            }
+        }
+    const sh_queries queries = {.data = query_rows, .n = ASKED, .exclude = all},
+                     plain = {.data = query_rows, .n = ASKED};
+    for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++) {
+        context.path = PATHS[path];
+        CHECK_OK(sh_nearest(&context, fewer, plain, 5, want.nearest, want.best));
+        CHECK_OK(sh_nearest(&context, memory, queries, 5, got.nearest, got.best));
+        leave_out(got.nearest, ASKED * 5, excluded);
+        CHECK(!memcmp(got.nearest, want.nearest, sizeof got.nearest));
+        CHECK(!memcmp(got.best, want.best, sizeof got.best));
+    }
+    sh_memory_free(&context, fewer);
+}
+
+/* Queries that exclude patterns, of memories as they were made, and with rows removed, under so many similarities. */
+static void exclusions(int similarities) {
+    static float values[LARGE][V];
+    for (int i = 0; i < LARGE; i++)
+        for (int c = 0; c < V; c++) values[i][c] = (float)normal(&seed);
+    for (int s = 0; s < similarities; s++) {
+        sh_context context = context_of(&blocks, 2);
+        const sh_rows all = rows_of(LARGE);
+        const sh_rows mixed = {.data = values, .n = LARGE, .d = V, .stride = sizeof values[0], .type = SH_FLOAT32};
+        const sh_queries queries = {.data = query_rows, .n = ASKED};
+        sh_memory *memory = NULL, *less = NULL;
+        int64_t nearest[ASKED], longest = 0, some[300];
+        double best[ASKED], norm;
+        if (!CHECK_OK(sh_memory_new(&context, &all, &mixed, (sh_similarity)s, SH_FLOAT32, &memory))) return;
+        CHECK_OK(sh_nearest(&context, memory, queries, 1, nearest, best));
+        CHECK_OK(sh_memory_max_norm(&context, memory, &norm));
+        for (int64_t i = 0; i < LARGE; i++) {
+            double squares = 0;
+            for (int c = 0; c < WIDTH; c++) squares += (double)rows[i][c] * rows[i][c];
+            if (sqrt(squares) > norm * (1 - 1e-12)) longest = i;
+        }
+        compare_with_fewer(memory, nearest[0], longest);
+        compare_with_fewer(memory, longest, 0);
+        compare_with_fewer(memory, LARGE - 1, longest);
+        for (int64_t i = 0; i < 300; i++)
+            some[i] = i < 200 ? 7 * i + (i > 100) : LARGE - 600 + i; /* near the end, too */
+        CHECK_OK(sh_memory_remove(&context, memory, 300, some, &less));
+        compare_with_fewer(less, 17, 0);
+        sh_memory_free(&context, less);
+        sh_memory_free(&context, memory);
+        CHECK(blocks.live == 0);
+    }
 }
 
 /* --- parts of a whole -------------------------------------------------------------------------------- */
@@ -1276,6 +1380,15 @@ static sh_status call_all(sh_context *context, void *given) {
     if (status == SH_OK) status = sh_memory_remove(context, longer, 2, which, &less);
     if (status == SH_OK) /* of the largest norm, which another has now */
         status = sh_retrieve(context, less, c->model, queries, 3, 0, c->states, steps, converged, support, c->before);
+    if (status == SH_OK) { /* without the longest pattern in turn, so that a pass finds the next */
+        sh_queries excluding = queries;
+        int64_t exclude[10];
+        for (int64_t first = 0; status == SH_OK && first < 102; first += 10) {
+            for (int64_t i = 0; i < 10; i++) exclude[i] = sh_min(first + i, 101);
+            excluding.exclude = exclude;
+            status = sh_retrieve(context, less, c->model, excluding, 1, 0, c->states, steps, converged, support, NULL);
+        }
+    }
     if (status == SH_OK) status = sh_candidates(context, less, c->model, queries, score, 40, &entries, converged);
     if (status == SH_OK) sh_entries_free(context, &entries);
     sh_memory_free(context, memory);
@@ -1425,6 +1538,7 @@ int main(void) {
     if (slow) removals(all ? 3 : 1);
     if (all) removals_among_outliers();
     refused_removals();
+    if (slow) exclusions(all ? 3 : 1);
     wholes();
     refusals();
     if (!threads_alone) failures();

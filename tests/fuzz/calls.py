@@ -115,12 +115,17 @@ def _operation(name: str, **more: Any) -> Callable[[Sound], Any]:
     return made
 
 
-def _of_memory(name: str, *, plain: bool = False, of: Any = None, **options: Any) -> Callable[[Sound], Any]:
-    """A method of a memory, made with the options `of`; plain: under all pairs only."""
+def _of_memory(
+    name: str, *, plain: bool = False, excludes: bool = False, of: Any = None, **options: Any
+) -> Callable[[Sound], Any]:
+    """A method of a memory, made with the options `of`; plain: of all pairs only; excludes: perhaps with `exclude`."""
 
     def made(s: Sound) -> Any:
-        memory = s.memory(**({} if plain else {"structure": s.structure()}), **(of or {}), ids=[5, 4, 9, 1, 2, 7])
-        return getattr(memory, name), {key: value(s) if callable(value) else value for key, value in options.items()}
+        excluding = excludes and s.random.choice((True, False))
+        structure = s.random.choice((None, structures.TopK(2))) if excluding else None if plain else s.structure()
+        memory = s.memory(**{"structure": structure} | (of or {}), ids=[5, 4, 9, 1, 2, 7])
+        own = {key: value(s) if callable(value) else value for key, value in options.items()}
+        return getattr(memory, name), own | ({"exclude": np.arange(N) - 1 if excluding else None} if excludes else {})
 
     return made
 
@@ -473,7 +478,6 @@ def _saved(kind: str) -> Callable[[Sound], Any]:
 
 
 ARRAYS = {"queries": lambda s: s.q}
-EXCLUDE = {"exclude": lambda s: s.random.choice((None, np.arange(N) - 1))}
 TARGETS: dict[str, Callable[[Sound], Any]] = {
     **{f"sparsehopfield.{name}": _row_map(name) for name in row_maps.__all__},
     **{
@@ -525,13 +529,15 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     ),
     "HopfieldMemory.add": _of_memory("add", patterns=lambda s: s.q, ids=lambda s: [100, 101, 99]),
     "HopfieldMemory.remove": _of_memory("remove", positions=lambda s: s.random.choice(([0, 2], 1, slice(1, 3)))),
-    "HopfieldMemory.update": _of_memory("update", **ARRAYS, **EXCLUDE, out=lambda s: np.empty_like(s.q)),
-    "HopfieldMemory.leave_one_out": _of_memory("leave_one_out", positions=lambda s: s.random.choice(([0, 2], 1, None))),
-    "HopfieldMemory.retrieve": _of_memory(
-        "retrieve", **ARRAYS, **EXCLUDE, max_steps=20, tol=1e-3, return_info=True, out=lambda s: np.empty_like(s.q)
+    "HopfieldMemory.update": _of_memory("update", **ARRAYS, excludes=True, out=lambda s: np.empty_like(s.q)),
+    "HopfieldMemory.leave_one_out": _of_memory(
+        "leave_one_out", plain=True, positions=lambda s: s.random.choice(([0, 2], 1, None))
     ),
-    "HopfieldMemory.associate": _of_memory("associate", **ARRAYS, **EXCLUDE, top=2, min_weight=0.01),
-    "HopfieldMemory.energy": _of_memory("energy", **ARRAYS, **EXCLUDE),
+    "HopfieldMemory.retrieve": _of_memory(
+        "retrieve", **ARRAYS, excludes=True, max_steps=20, tol=1e-3, return_info=True, out=lambda s: np.empty_like(s.q)
+    ),
+    "HopfieldMemory.associate": _of_memory("associate", **ARRAYS, excludes=True, top=2, min_weight=0.01),
+    "HopfieldMemory.energy": _of_memory("energy", **ARRAYS, excludes=True),
     "HopfieldMemory.candidates": _of_memory("candidates", plain=True, **ARRAYS, offset=2),
     "HopfieldMemory.certify": _of_memory("certify", plain=True, **ARRAYS, beta=2.0),
     "HopfieldMemory.explain": _of_memory("explain", query=lambda s: s.q[0], top=3),

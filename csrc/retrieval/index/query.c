@@ -397,7 +397,8 @@ static void start_list(const search *s, int64_t query, sh_query_codes *codes, in
         const int32_t position = s->job->hints[query * SH_HINTS + j];
         if (position < 0) continue;
         const int32_t pattern = (int32_t)sh_row_of(s->job->memory, position);
-        if (pattern != sh_excluded(s->job, query)) add_seeds(s, query, l, &pattern, 1, v);
+        assert(pattern != sh_excluded(s->job, query)); /* it had no weight in the last update */
+        add_seeds(s, query, l, &pattern, 1, v);
     }
     l->filter.threshold = sh_bound_threshold(x, q, l->min_score);
     if (!(q->norm > 0)) {
