@@ -71,6 +71,10 @@ def test_queries_of_another_scale_want_cosine_similarity():
     assert sh.suggest(X, queries=X[:200]).similarity == "euclidean"
     assert sh.suggest(X, queries=HALVED).similarity == "cosine"
     assert sh.suggest(X, queries=0.4 * X[:200] + noise / 5).similarity == "cosine"
+    # a row of zeros has no cosine: "dot" where that stores the others, else distances after all
+    empty = np.zeros((1, 24))
+    assert sh.suggest(np.vstack([7 * UNIT, empty]), queries=2 * UNIT[:50]).similarity == "dot"
+    assert sh.suggest(np.vstack([STRETCHED, empty]), queries=STRETCHED[:50] / 3).similarity == "euclidean"
     assert sh.suggest(UNIT, queries=UNIT[:50] / 3).similarity == "dot"  # the same order, and the rows themselves
 
 
