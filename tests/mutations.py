@@ -828,6 +828,63 @@ static void NAME(accumulate)""",
         "if i >= j]",
         "modules",
     ),
+    # --- Python: what people see
+    Mutation(
+        "notebooks: text of users is markup",
+        "sparsehopfield/_engine/html.py",
+        'return html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))',
+        'return text.encode("utf-8", "backslashreplace").decode("utf-8")',
+        "notebook_reprs",
+    ),
+    Mutation(
+        "pages: text is markup",
+        "sparsehopfield/_engine/html.py",
+        "autoescape=True,",
+        "autoescape=False,",
+        "theory_ledger",
+    ),
+    Mutation(
+        "images: the states of a retrieval are rows",
+        "sparsehopfield/_engine/call.py",
+        "states.reshape(*shape, *(self.pattern_shape or states.shape[1:]))",
+        "states.reshape(*shape, states.shape[1])",
+        "pattern_shape",
+    ),
+    Mutation(
+        "images: what comes out is images where there are values",
+        "sparsehopfield/_engine/call.py",
+        "mixes_patterns = stored.value_storage is None",
+        "mixes_patterns = True",
+        "pattern_shape",
+    ),
+    Mutation(
+        "images: files that keep their shape have the version of others",
+        "sparsehopfield/_engine/files.py",
+        '"version": VERSION if model.pattern_shape is None else WITH_SHAPE,',
+        '"version": VERSION,',
+        "pattern_shape",
+    ),
+    Mutation(
+        "progress: an index that is built on the way is told, too",
+        "csrc/retrieval/margins.c",
+        "inner.progress = NULL;",
+        "",
+        "progress",
+    ),
+    Mutation(
+        "progress: what the function raises does not end the call",
+        "csrc/binding/call.c",
+        "    if (!result) call->raised = 1;",
+        "    if (!result) PyErr_Clear();",
+        "progress",
+    ),
+    Mutation(
+        "progress: the end is not told where passes were not needed",
+        "sparsehopfield/_engine/progress.py",
+        "        self._reach(self._total)",
+        "        pass",
+        "progress",
+    ),
 ]
 
 
