@@ -2,12 +2,12 @@
 
     python benchmarks/suggest.py [--rows M] [--only retrieval]
 
-Queries: rows with noise, rows of which half is lost, darker and brighter rows. `suggest(X, queries=...)` sees 200 of
-them; 100 others are retrieved, and the rate is the share that reaches the row it was made from. Classes and targets:
-`suggest(X, y)` sees the rows for training; the score is that of other rows, and the leave-one-out score beside it. The
-grid has all similarities, separation maps and many betas, each judged on the same held-out queries or rows:
-no choice without them can always reach its best. SPARSEHOPFIELD_DATA names the folder of the data sets; those that are
-not there are left out.
+Retrieval: `suggest(X, queries=...)` sees 200 damaged rows, and 100 others are retrieved; the rate is the share that
+reaches the row it was made from. The grid has all similarities and betas from 1/64 to 64 times the suggested one, in
+steps of 8, under sparsemax. Prediction: `suggest(X, y)` sees two thirds of the rows; beside their leave-one-out score
+stands the score of the others. The grid has all similarities, three separation maps and 29 powers of 2 as beta. Its
+best is chosen on the very queries or rows that it is judged by, which no choice made before can always reach.
+SPARSEHOPFIELD_DATA names the folder of the data sets; without it those that need one are left out.
 """
 
 import argparse
