@@ -231,7 +231,7 @@ sh_status sh_memory_max_norm(sh_context *context, const sh_memory *m, double *no
     sh_release(context, widened_row);
     if (!sh_is_removed(m, row)) return SH_OK;
     sh_status status = find_max_norm(context, m, /* without */ -1, *norm, norm, &row);
-    if (status == SH_OK) atomic_store(&m->indexes->longest, row);
+    if (status == SH_OK && row >= 0) atomic_store(&m->indexes->longest, row); /* else all have become NaN */
     return status;
 }
 

@@ -277,6 +277,7 @@ typedef struct {
     int64_t beta_stride;
     own_structure structure;
     int structured;
+    int64_t *exclude; /* (n) or NULL */
 } scene;
 
 static sh_rows rows_of(bytes *b, sh_type type, int64_t n, int64_t d, int *tame, void **data) {
@@ -314,16 +315,26 @@ static void scene_of(bytes *b, scene *s) {
     for (int64_t i = 0; i < betas; i++) s->beta[i] = choice[take(b) % (one_in(b, 16) ? 14 : 8)];
     s->structured = one_in(b, 2);
     if (s->structured) structure_of(b, s->n, s->m, &s->structure);
+    if (one_in(b, 3)) {
+        static const int64_t odd[] = {-2, INT64_MAX, INT64_MIN, 1 << 20};
+        s->exclude = block(s->n, sizeof *s->exclude);
+        for (int64_t i = 0; i < s->n; i++) s->exclude[i] = upto(b, s->m) - 1;
+        if (s->n && one_in(b, 24)) s->exclude[upto(b, s->n - 1)] = odd[take(b) % 4]; /* to be refused */
+    }
 }
 static void scene_free(scene *s) {
     free(s->xi);
     free(s->value);
     free(s->query);
     free(s->beta);
+    free(s->exclude);
     structure_free(&s->structure);
 }
+/* Structures by place refuse it that queries exclude patterns: only some of those are asked so. */
 static sh_queries queries_of(const scene *s, int structured) {
-    return (sh_queries){s->query, s->n, s->beta, s->beta_stride, structured && s->structured ? &s->structure.s : NULL};
+    const sh_structure *structure = structured && s->structured ? &s->structure.s : NULL;
+    const int taken = !structure || structure->pairs <= SH_PAIRS_TOP || structure->k % 8 == 0;
+    return (sh_queries){s->query, s->n, s->beta, s->beta_stride, structure, taken ? s->exclude : NULL};
 }
 
 static void check_entries(const sh_entries *e, const scene *s, int whole) {
