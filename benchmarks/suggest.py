@@ -1,6 +1,6 @@
 """Suggested settings beside the best of a full grid, on data of many kinds: how far off, and where.
 
-    python benchmarks/suggest.py [--rows M] [--skip-queries]
+    python benchmarks/suggest.py [--rows M] [--only retrieval]
 
 Queries: rows with noise, rows of which half is lost, darker and brighter rows. `suggest(X, queries=...)` sees 200 of
 them; 100 others are retrieved, and the rate is the share that reaches the row it was made from. Classes and targets:
@@ -157,17 +157,16 @@ def of_classes(name, X, y):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=4000, help="rows of each set (default: 4000)")
-    parser.add_argument("--skip-queries", action="store_true", help="classes and targets alone")
+    parser.add_argument("--only", choices=["retrieval", "prediction"], help="one of the two tables")
     options = parser.parse_args()
     heads = f"{'its':>6s}  {'best':>6s}  {'off':>6s}  {'the best of the grid':32s}  {'s':>5s}"
     print(f"{'data':38s}  {'suggested':28s}  {heads}")
     for title, lines in (
-        (
-            "retrieval",
-            () if options.skip_queries else (line for one in sets(options.rows) for line in of_queries(*one)),
-        ),
+        ("retrieval", (line for one in sets(options.rows) for line in of_queries(*one))),
         ("prediction", (line for one in supervised() for line in of_classes(*one))),
     ):
+        if options.only not in (None, title):
+            continue
         off = []
         for name, s, mine, best, settings, seconds in lines:
             off.append(best - mine)

@@ -71,6 +71,10 @@ def test_queries_of_another_scale_want_cosine_similarity():
     assert sh.suggest(X, queries=X[:200]).similarity == "euclidean"
     assert sh.suggest(X, queries=HALVED).similarity == "cosine"
     assert sh.suggest(X, queries=0.4 * X[:200] + noise / 5).similarity == "cosine"
+    # a row of zeros has no cosine: "dot" where that stores the others, else distances after all
+    empty = np.zeros((1, 24))
+    assert sh.suggest(np.vstack([7 * UNIT, empty]), queries=2 * UNIT[:50]).similarity == "dot"
+    assert sh.suggest(np.vstack([STRETCHED, empty]), queries=STRETCHED[:50] / 3).similarity == "euclidean"
     assert sh.suggest(UNIT, queries=UNIT[:50] / 3).similarity == "dot"  # the same order, and the rows themselves
 
 
@@ -94,9 +98,11 @@ def test_copies_are_told():
     assert told.evidence == 0.5  # 100 rows and their copies, of 400
     assert told.reason.startswith("50 % of the rows are copies of others, which no beta stores")
     assert [row.evidence for row in sh.suggest(GAUSSIAN).rows if row.reason == "No row is a copy of another."] == [0]
-    assert s.beta == sh.suggest(GAUSSIAN[100:]).memory(X).beta or s.beta < np.inf
-    alone = sh.suggest(X, queries=X[:50])
-    assert alone.beta < 1e6  # no beta brings copies to one row, and none is looked for
+    # queries go to copies as they would go to one row
+    queries = GAUSSIAN[:50] + 0.3
+    twice, once = sh.suggest(np.repeat(GAUSSIAN, 2, axis=0), queries=queries), sh.suggest(GAUSSIAN, queries=queries)
+    assert twice.settings() == once.settings()
+    np.testing.assert_allclose(twice.memory(np.repeat(GAUSSIAN, 2, axis=0)).retrieve(queries), GAUSSIAN[:50])
 
 
 def test_rows_that_are_all_equal_give_settings_that_work():
@@ -127,9 +133,10 @@ def test_best_beta_is_the_best_of_a_grid(load, separation):
     assert memory.beta == 1.0
 
 
-def test_best_beta_of_many_rows_is_near_the_best_of_a_grid():
+def test_best_beta_of_many_rows_is_near_the_best_of_a_grid(monkeypatch):
+    monkeypatch.setattr(suggestion, "PART", 500)
     rng = np.random.default_rng(3)
-    X = rng.standard_normal((20_000, 3)).astype(np.float32)
+    X = rng.standard_normal((4000, 3)).astype(np.float32)
     y = np.sin(3 * X[:, 0]) + X[:, 1] + 0.3 * rng.standard_normal(len(X))
     memory = sh.HopfieldMemory(X, values=y[:, None].astype(np.float32), similarity="euclidean", separation="softmax")
     beta = best_beta(memory, y, task="regression")
@@ -218,7 +225,7 @@ def test_what_is_given_stays():
 
 # --- the table ------------------------------------------------------------------------------------------------------
 
-MANY = np.random.default_rng(5).standard_normal((20_000, 6))
+MANY = np.random.default_rng(5).standard_normal((1500, 6))  # in tests: more than twice PART
 CASES = {
     "rows": (GAUSSIAN,),
     "unit rows": (UNIT,),
@@ -230,6 +237,7 @@ CASES = {
     "zeros": (np.zeros((5, 2)),),
     "one row": (np.ones((1, 2)),),
     "queries": (DIGITS.data, None, HALVED),
+    "copies and queries": (np.repeat(GAUSSIAN[:50], 2, axis=0), None, GAUSSIAN[:9] / 2),
     "many queries": (DIGITS.data, None, DIGITS.data[:600].reshape(3, 200, 64) + 1),
     "one query": (GAUSSIAN, None, GAUSSIAN[0] + 1),
     "a row of zeros, and queries": (np.vstack([GAUSSIAN, np.zeros(24)]), None, GAUSSIAN[:9]),
@@ -245,8 +253,11 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("separation", [None, "softmax", sh.Entmax(1.25)], ids=str)
 @pytest.mark.filterwarnings("ignore::sparsehopfield.RetrievalWarning")
-def test_every_expression_gives_the_number_beside_it(case, separation):
+def test_every_expression_gives_the_number_beside_it(case, separation, monkeypatch):
     data = CASES[case]
+    if case.endswith("of many"):
+        monkeypatch.setattr(suggestion, "PART", 300)
+        monkeypatch.setattr(suggestion, "COMPARED", 200)
     s = sh.suggest(*data, separation=separation)
     assert {row.setting for row in s.rows} >= {"beta", "separation", "structure", "index"}
     for row in s.rows:
@@ -254,6 +265,7 @@ def test_every_expression_gives_the_number_beside_it(case, separation):
     sizes = data[0].shape
     assert s.shape == sizes
     assert len(s.sample) <= 1024
+    assert (len(s.part) < sizes[0]) == case.endswith("of many")
     assert s.memory(data[0], None if len(data) == 1 else data[1]).shape == sizes
 
 
