@@ -147,7 +147,9 @@ def as_numbers(name: str, array: ArrayLike) -> Array:
     if type(array) is np.ndarray and array.dtype in FLOATS:
         return array
     if isinstance(array, (str, bytes, PathLike)):
-        raise TypeError(f"{name}: must be numbers, got {short(array)}; numpy.load(path, mmap_mode='r') maps a file's")
+        raise TypeError(
+            f"{name}: must be real numbers, got {short(array)}; numpy.load(path, mmap_mode='r') maps a file's"
+        )
     return _checked_real(name, as_array(name, array))
 
 
