@@ -29,6 +29,7 @@ MOVED = {
     "columns": "_engine.growable",
     "datasets": "data.datasets",
     "dense": "_engine.dense",
+    "estimators._memory": "estimators",
     "explain": "inspect.explain",
     "files": "_engine.files",
     "labels": "_engine.labels",

@@ -330,7 +330,8 @@ class Playground:
     def _repr_png_(self) -> bytes:
         """Return the picture of what is chosen now as a PNG file."""
         file = io.BytesIO()
-        self.draw().savefig(file, format="png", metadata={"Software": None})
+        backend = require("matplotlib.backends.backend_agg", purpose="the picture of a playground", extra="notebook")
+        backend.FigureCanvasAgg(self.draw()).print_png(file, metadata={"Software": None})
         return file.getvalue()
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:

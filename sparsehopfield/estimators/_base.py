@@ -98,7 +98,7 @@ class MemoryEstimator(BaseEstimator):
     max_steps: int
     tol: float | None
     structure: Structure | None
-    _sample_weight: GrowableRows | None  # of the stored rows; None: all are 1
+    _sample_weight: GrowableRows | None = None  # of the stored rows; None: all are 1, as in pickles from before weights
 
     # --- what comes in ------------------------------------------------------------------------------
 

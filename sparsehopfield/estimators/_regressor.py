@@ -152,7 +152,7 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         y = as_numbers("y", y)
         if y.ndim > 2 or (y.ndim == 2 and y.shape[1] == 0):
             raise ValueError(f"y: must have shape (M,) or (M, n_outputs), at least one output, got {y.shape}")
-        targets = y.astype(np.float32 if y.dtype in (np.float16, np.float32) else np.float64)
+        targets = y.astype(np.float32 if y.dtype.newbyteorder("=") in (np.float16, np.float32) else np.float64)
         return rows, targets.reshape(len(targets), -1), y.ndim
 
     def predict(self, X: Any) -> Array:
