@@ -1,8 +1,9 @@
 """Time series, read from csv files with a column of dates.
 
 Nothing is downloaded: `load` takes the folder of the data, looks there and in the sub-folders that the files usually
-come in, and says what it wants, and where to get it, when a file is not there. What a forecast cannot be made of raises a
-FileFormatError, which is a ValueError: steps that are not equal, numbers that are missing, columns that are constant.
+come in, and says what it wants, and where to get it, when a file is not there. What a forecast cannot be made of
+raises a FileFormatError, which is a ValueError: steps that are not equal, numbers that are missing, columns that are
+constant.
 """
 
 from __future__ import annotations

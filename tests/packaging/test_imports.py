@@ -21,8 +21,8 @@ inspect
 data layers memory
 optim distributed
 estimators
-studies
 torch
+studies
 __main__
 """
 

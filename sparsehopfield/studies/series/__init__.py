@@ -1,10 +1,10 @@
 """Forecasts of a time series by memories: without training, of what ridge regression leaves, and by a network.
 
 Forecasts an electricity transformer's loads and oil temperature (ETTh1), or the columns of any csv file with dates. A
-memory stores windows of the past and what followed them; its forecast is a mixture of what followed the windows most like
-the last one. Beside it: repetition, ridge regression, linear networks, and a transformer of patches with Hopfield
-associations. Errors are over all windows of the last part of the series; what is deterministic has an interval from a
-bootstrap of weeks, what is trained a deviation over seeds.
+memory stores windows of the past and what followed them; its forecast is a mixture of what followed the windows most
+like the last one. Beside it: repetition, ridge regression, linear networks, and a transformer of patches with
+Hopfield associations. Errors are over all windows of the last part of the series; what is deterministic has an
+interval from a bootstrap of weeks, what is trained a deviation over seeds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,17 +25,15 @@ from sparsehopfield.studies._core.cli import add_common_options, add_data_option
 from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.series.protocol import (
-    LOOK_BACK,
     MAPPED,
     MAPS,
     METRICS,
     MODELS,
     TRAINED,
-    Source,
     evaluate,
-    task_of,
 )
 from sparsehopfield.studies.series.report import Summary, analogues_figure, figure, report_text
+from sparsehopfield.studies.series.task import LOOK_BACK, Source, task_of
 
 NAME = "series"
 DATASETS = ("ETTh1", "ETTh2")
@@ -90,6 +89,7 @@ class Options(StudyOptions):
     jobs: int = 1
 
     _sequences: ClassVar[Mapping[str, type]] = {"horizons": int, "models": str, "maps": str, "structure": str}
+    _without_effect: ClassVar[Sequence[str]] = (*StudyOptions._without_effect, "file")  # what it holds has one
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,8 +131,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     chosen = Options(**options)
     if set(TRAINED) & set(chosen.models):
         require("torch", purpose="networks of the study of time series", extra="torch")
-    paths = (None if path is None else os.fspath(path) for path in (chosen.data, chosen.file))
-    source = Source(chosen.dataset, *paths, chosen.rows)
+    folder, file = (None if path is None else os.fspath(path) for path in (chosen.data, chosen.file))
+    source = Source(chosen.dataset, folder, file, chosen.rows)
     tasks = [task_of(source, horizon) for horizon in chosen.horizons]  # bad files and horizons are told before any work
     settings = [
         {
@@ -156,7 +156,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         settings,
         METRICS,
         lambda setting: evaluate(source, setting, chosen.epochs),
-        also={"columns": list(tasks[0].series.columns), "last date": str(tasks[0].series.dates[-1])},
+        also={"series": tasks[0].series.name, "numbers": sha256(tasks[0].series.values.tobytes()).hexdigest()},
     )
     summary = Summary(rows, tasks[0].series, chosen.epochs)
     drawn = {NAME: figure(summary)}

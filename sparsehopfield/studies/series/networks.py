@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,8 @@ from torch import Tensor, nn
 
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.structures import RandomFeatures, Window
+from sparsehopfield.studies.series.task import Task
 from sparsehopfield.torch import Hopfield
-
-if TYPE_CHECKING:
-    from sparsehopfield.studies.series.protocol import Task
 
 #: Rows of a window, and of a patch of it.
 LOOK_BACK, PATCH = 336, 24
@@ -33,7 +31,7 @@ SCALING = {"softmax": 1.0, "sparsemax": 0.25, "entmax15": 0.5}
 STRUCTURES: dict[str, Callable[[], Structure | None]] = {
     "all": lambda: None,
     "window": lambda: Window(2),
-    "features": lambda: RandomFeatures(16, random_state=0),
+    "features": lambda: RandomFeatures(16, seed=0),
 }
 
 
@@ -106,7 +104,7 @@ class PatchNetwork(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """Forecast from windows (n, LOOK_BACK), (n, horizon)."""
         mean, unit = windows.mean(1, keepdim=True), (windows.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
-        tokens = self.embedding(((windows - mean) / unit).unflatten(1, (-1, PATCH))) + self.places
+        tokens = self.embedding(((windows - mean) / unit).reshape(len(windows), -1, PATCH)) + self.places
         forecast: Tensor = self.head(self.blocks(tokens)) * unit + mean
         return forecast
 
@@ -169,7 +167,7 @@ def _train(network: nn.Module, task: Task, training: Training) -> None:
     best, weights = np.inf, network.state_dict()
     for _ in range(training.epochs):
         network.train()
-        for chosen in torch.randperm(len(windows)).split(training.batch):
+        for chosen in torch.split(torch.randperm(len(windows)), training.batch):
             optimizer.zero_grad()
             loss = nn.functional.mse_loss(network(windows[chosen].flatten(0, 1)), targets[chosen].flatten(0, 1))
             loss.backward()  # type: ignore[no-untyped-call]
@@ -197,5 +195,6 @@ def forecast(network: nn.Module, task: Task, origins: NDArray[np.int64]) -> NDAr
     parts: list[Any] = []
     for chosen in np.array_split(origins, max(1, len(origins) // 256)):
         tokens = torch.from_numpy(windows[chosen - LOOK_BACK].copy())
-        parts.append(network(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]).transpose(1, 2).double().numpy())
+        made: Tensor = network(tokens.flatten(0, 1))
+        parts.append(made.reshape(*tokens.shape[:2], -1).transpose(1, 2).double().numpy())
     return np.concatenate(parts)

@@ -1,8 +1,8 @@
 """The protocol of the study of time series: parts, models, errors over all windows, and their intervals.
 
-Errors are those of standardised columns, by the mean and deviation of the part to train with, over every window of the
-part to test with: no batch is dropped. Windows to validate and test with reach back over the border of their part, as is
-usual.
+Errors are those of standardised columns, by the mean and deviation of the part to train with, over every window of
+the part to test with: no batch is dropped. Windows to validate and test with reach back over the border of their
+part, as is usual.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sparsehopfield._engine.optional import require
-from sparsehopfield.data import series as data
+from sparsehopfield.studies.series.task import LOOK_BACK, Floats, Source, Task, task_of
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldForecaster
-
-Floats = NDArray[np.float64]
 
 #: Models without maps; the last of them are trained.
 PLAIN = ("last", "seasonal", "mean day", "ridge", "dlinear", "nlinear")
@@ -34,8 +32,8 @@ MAPS = ("softmax", "sparsemax", "entmax15")
 
 METRICS = ("mse", "mae", "support", "against ridge", "least", "most")
 
-#: Rows that ridge sees, and those of a window of the memory.
-LOOK_BACK, WINDOW = 512, 96
+#: Rows of a window of the memory; ridge sees LOOK_BACK.
+WINDOW = 96
 #: What is chosen by validation: ridge's penalty, and the memory's floor and beta.
 PENALTIES = (10.0, 100.0, 1000.0)
 FLOORS = (0.1, 0.2, 0.3)
@@ -44,95 +42,6 @@ BETAS = {"softmax": (6.0, 10.0, 15.0, 28.0), "sparsemax": (0.01, 0.03, 0.1, 0.2)
 STRIDE = 6
 #: Draws of the bootstrap, of blocks of a week.
 DRAWS = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A series in standard units, and how far it is to be forecast.
-
-    Attributes
-    ----------
-    series : Series
-    values : ndarray of float64, shape (T, c)
-        In units of the part to train with; rows behind the parts are left out.
-    horizon : int
-    """
-
-    series: data.Series
-    values: Floats
-    horizon: int
-
-    @classmethod
-    def of(cls, series: data.Series, horizon: int) -> Task:
-        """Standardise a series."""
-        train = series.values[: series.parts[0]]
-        rows = series.values[: sum(series.parts)]
-        if (train.std(axis=0) == 0).any():
-            constant = series.columns[int(np.flatnonzero(train.std(axis=0) == 0)[0])]
-            raise ValueError(f"file: column {constant!r} is constant in the part to train with; leave it out")
-        task = cls(series, (rows - train.mean(axis=0)) / train.std(axis=0), horizon)
-        for part in ("train", "validation", "test"):
-            if len(task.origins(part)) < 2:
-                raise ValueError(
-                    f"horizons: {horizon} is too far for {len(rows)} rows, of which "
-                    f"{', '.join(map(str, series.parts))} are to train, validate and test with: the {part} part has no "
-                    f"two windows that {LOOK_BACK} rows go before and {horizon} follow"
-                )
-        return task
-
-    @property
-    def day(self) -> int:
-        """Return the rows of a day; 1 where a row is no part of one, or more than half of the look-back."""
-        seconds = int(self.series.step.astype("timedelta64[s]").astype(np.int64))
-        rows = 86400 // seconds if 86400 % seconds == 0 else 1
-        return rows if rows <= LOOK_BACK // 2 else 1
-
-    def origins(self, part: str) -> NDArray[np.int64]:
-        """Return the first rows to forecast in a part, "train", "validation" or "test"."""
-        train, validation, _ = self.series.parts
-        first = {"train": LOOK_BACK, "validation": train, "test": train + validation}[part]
-        end = {"train": train, "validation": train + validation, "test": len(self.values)}[part]
-        return np.arange(max(first, LOOK_BACK), end - self.horizon + 1)
-
-    def truth(self, origins: NDArray[np.int64]) -> Floats:
-        """Return what is to be forecast from these rows on, (n, horizon, c)."""
-        rows: Floats = sliding_window_view(self.values, self.horizon, axis=0)[origins].transpose(0, 2, 1)
-        return rows
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the series comes from, so that processes can load it by themselves: a csv file, or a name and a folder."""
-
-    name: str
-    data: str | None
-    file: str | None
-    rows: int | None
-
-    def load(self) -> data.Series:
-        """Load the series; of a small run only its last rows."""
-        if self.file is not None:
-            series = data.load_csv(self.file)
-        elif self.data is None:
-            raise ValueError(
-                f"data: {self.name}.csv is read from a folder; give --data, or set SPARSEHOPFIELD_DATA; "
-                f"get it from {data.SOURCE}, or name a csv file of your own by --file"
-            )
-        else:
-            series = data.load(self.name, self.data)
-        if self.rows is None or self.rows >= sum(series.parts):
-            return series
-        end = sum(series.parts)
-        share = self.rows / end
-        parts = tuple(int(part * share) for part in series.parts)
-        some = slice(end - sum(parts), end)
-        return data.Series(series.name, series.values[some], series.columns, series.dates[some], parts)  # type: ignore[arg-type]
-
-
-@lru_cache(maxsize=2)
-def task_of(source: Source, horizon: int) -> Task:
-    """Return a task, loaded once in each process."""
-    return Task.of(source.load(), horizon)
 
 
 # --- forecasts without training -------------------------------------------------------------------------------------
@@ -309,7 +218,7 @@ def bootstrap(errors: Floats, others: Floats, block: int, *, draws: int = DRAWS)
 
     References
     ----------
-    Kunsch 1989, "The jackknife and the bootstrap for general stationary observations".
+    Politis and Romano 1992, "A circular block-resampling procedure for stationary data".
 
     Examples
     --------
@@ -318,8 +227,10 @@ def bootstrap(errors: Floats, others: Floats, block: int, *, draws: int = DRAWS)
     """
     n = len(errors)
     block = max(1, min(block, n))
-    first = np.random.default_rng(0).integers(n - block + 1, size=(draws, -(-n // block)))
-    sums = [np.concatenate([[0.0], np.cumsum(one)]) for one in (errors, others)]
+    first = np.random.default_rng(0).integers(
+        n, size=(draws, -(-n // block))
+    )  # blocks go round, so that all count alike
+    sums = [np.concatenate([[0.0], np.cumsum(np.tile(one, 2))]) for one in (errors, others)]
     mean, other = ((total[first + block] - total[first]).sum(axis=1) for total in sums)
     least, most = np.quantile(mean / other - 1, (0.025, 0.975))
     return float(least), float(most)

@@ -12,7 +12,8 @@ from sparsehopfield.data.series import Series
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Key, Means
 from sparsehopfield.studies._core.words import bullets, wrap
-from sparsehopfield.studies.series.protocol import WINDOW, Source, by_ridge, memory_of, ridge_of, task_of
+from sparsehopfield.studies.series.protocol import WINDOW, by_ridge, memory_of, ridge_of
+from sparsehopfield.studies.series.task import Source, task_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,8 +105,8 @@ def analogues_figure(source: Source, horizon: int, separation: str) -> Figure:
     """
     task, memory = task_of(source, horizon), memory_of(source, horizon, separation, False)
     origin = int(task.origins("test")[len(task.origins("test")) // 2])
-    column, shown = len(task.series.columns) - 1, np.arange(origin - WINDOW, origin + horizon)
-    ahead = np.arange(origin, origin + horizon)
+    column, shown = len(task.series.columns) - 1, range(origin - WINDOW, origin + horizon)
+    ahead = range(origin, origin + horizon)
     series = task.values[:, column]
     forecast = memory.predict_at(task.values, [origin])[0, :, column]
     ridge = by_ridge(ridge_of(source, horizon), task, np.array([origin]))[0, :, column]
@@ -136,8 +137,8 @@ def report_text(summary: Summary) -> str:
         summary.heading[0].upper() + summary.heading[1:],
         wrap(
             "Mean squared and absolute errors of standardised columns, over all windows of the part to test with (no "
-            "batch is dropped). against ridge: the squared error over ridge's, less 1, with the 2.5 and 97.5 % quantiles "
-            "of a bootstrap of weeks; support: windows with weight."
+            "batch is dropped). against ridge: the squared error over ridge's, less 1, with the 2.5 and 97.5 % "
+            "quantiles of a bootstrap of weeks; support: windows with weight."
             + runs
             * any(key[1] in ("dlinear", "nlinear", "network") for key in summary.keys)
         ),
