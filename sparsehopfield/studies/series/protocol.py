@@ -227,9 +227,8 @@ def bootstrap(errors: Floats, others: Floats, block: int, *, draws: int = DRAWS)
     """
     n = len(errors)
     block = max(1, min(block, n))
-    first = np.random.default_rng(0).integers(
-        n, size=(draws, -(-n // block))
-    )  # blocks go round, so that all count alike
+    # blocks go round from the last window to the first, so that all windows count alike
+    first = np.random.default_rng(0).integers(n, size=(draws, -(-n // block)))
     sums = [np.concatenate([[0.0], np.cumsum(np.tile(one, 2))]) for one in (errors, others)]
     mean, other = ((total[first + block] - total[first]).sum(axis=1) for total in sums)
     least, most = np.quantile(mean / other - 1, (0.025, 0.975))
