@@ -12,6 +12,7 @@ from sparsehopfield.studies import (
     mil,
     mnist_bags,
     optimal,
+    series,
     theory_ledger,
 )
 from sparsehopfield.studies.retrieval import capacity, robustness
@@ -31,6 +32,7 @@ __all__ = [
     "mnist_bags",
     "optimal",
     "robustness",
+    "series",
     "theory_ledger",
 ]
 
@@ -52,4 +54,5 @@ STUDIES = {
     "optimal": optimal,
     "efficiency": efficiency,
     "family": family,
+    "series": series,
 }

@@ -21,8 +21,9 @@ inspect
 data layers memory
 optim distributed suggestion
 estimators
-playground studies
+playground
 torch
+studies
 __main__
 """
 

@@ -1,0 +1,188 @@
+"""Time series, read from csv files with a column of dates.
+
+Nothing is downloaded: `load` takes the folder of the data, looks there and in the sub-folders that the files usually
+come in, and says what it wants, and where to get it, when a file is not there. What a forecast cannot be made of
+raises a FileFormatError, which is a ValueError: steps that are not equal, numbers that are missing, columns that are
+constant.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsehopfield._engine.text import short
+from sparsehopfield.data._content import as_path, reading, unpacked_content
+from sparsehopfield.errors import FileFormatError
+
+__all__ = ["Series", "load", "load_csv"]
+
+#: Hours of the parts to train, validate and test with, as the literature takes them of ETTh1 and ETTh2.
+HOURS = 8640, 2880, 2880
+#: Shares of the rows for the same parts of any other series.
+SHARES = 0.7, 0.1, 0.2
+SOURCE = "https://github.com/zhouhaoyi/ETDataset (ETT-small)"
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A multivariate time series with equal steps.
+
+    Attributes
+    ----------
+    name : str
+    values : ndarray of float64, shape (T, c)
+        One row a time, the earliest first.
+    columns : tuple of str
+        The names of the c columns.
+    dates : ndarray of datetime64[s], shape (T,)
+    parts : tuple of int
+        How many rows there are to train, to validate and to test with, in this order; rows behind them are not used.
+    """
+
+    name: str
+    values: NDArray[np.float64]
+    columns: tuple[str, ...]
+    dates: NDArray[np.datetime64]
+    parts: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def step(self) -> np.timedelta64:
+        """Return the time between two rows."""
+        step: np.timedelta64 = self.dates[1] - self.dates[0]
+        return step
+
+
+def load(name: str, root: str | os.PathLike[str]) -> Series:
+    """Load a series by the name of its file, with the parts that the literature takes.
+
+    Parameters
+    ----------
+    name : {"ETTh1", "ETTh2"}
+        Hourly loads and oil temperatures of a transformer: Zhou et al. 2021, "Informer".
+    root : path
+        Folder with the csv file; also looked for in its sub-folders `ett` and `ETT-small`.
+
+    Returns
+    -------
+    Series
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there; the message says where to get it.
+    FileFormatError
+        If it is damaged.
+    """
+    if name not in ("ETTh1", "ETTh2"):
+        raise ValueError(f"name: must be 'ETTh1' or 'ETTh2', got {short(name)}; load_csv reads other files")
+    folder = as_path("root", root)
+    for path in (folder / sub / f"{name}.csv" for sub in ("", "ett", "ETT-small")):
+        if path.exists():
+            return load_csv(path, parts=HOURS)
+    raise FileNotFoundError(
+        f"{folder}: has no {name}.csv, nor have its folders ett and ETT-small; get it from {SOURCE}"
+    )
+
+
+def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[int, int, int] | None = None) -> Series:
+    """Load a series from a csv file.
+
+    Parameters
+    ----------
+    path : path
+        A file with a header, one row a time, the earliest first, with equal steps; it may be packed by gzip, bzip2 or
+        xz.
+    date : str
+        The column of dates, as ISO 8601 has them: 2016-07-01 or 2016-07-01 00:00:00. All other columns are numbers.
+    parts : tuple of 3 int, optional
+        Rows to train, validate and test with; by default 70, 10 and 20 % of all.
+
+    Returns
+    -------
+    Series
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If it cannot be read, or has no such column, a number that is missing or not finite, dates that are not in order
+        or whose steps differ, or a column that is constant; the message names the line or the column.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv", delete=False) as file:
+    ...     written = file.write("date,load" + "".join(f"\\n2026-01-{day:02},{day % 7}.5" for day in range(1, 21)))
+    >>> series = load_csv(file.name)
+    >>> series.values.shape, series.columns, series.step
+    ((20, 1), ('load',), np.timedelta64(86400,'s'))
+    """
+    path = as_path("path", path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: is not there; it must be a csv file with a column {date!r}")
+    content = unpacked_content(path)
+    with reading(path, "csv file"):
+        lines = [line for line in csv.reader(content.decode("utf-8-sig").splitlines()) if line]
+    if not lines or date not in lines[0]:
+        raise FileFormatError(f"{path}: its header must name a column {date!r}, got {short(lines[0] if lines else [])}")
+    at = lines[0].index(date)
+    columns = tuple(name.strip() for i, name in enumerate(lines[0]) if i != at)
+    if not columns:
+        raise FileFormatError(f"{path}: has no column beside {date!r}")
+    dates, values = _read_rows(path, lines[1:], at, len(columns))
+    _check_steps(path, dates)
+    constant = [name for name, column in zip(columns, values.T, strict=True) if np.ptp(column) == 0]
+    if constant:
+        raise FileFormatError(f"{path}: column {constant[0]!r} is constant: there is nothing to forecast; leave it out")
+    n = len(values)
+    if parts is None:
+        parts = (int(n * SHARES[0]), int(n * SHARES[1]), n - int(n * SHARES[0]) - int(n * SHARES[1]))
+    if min(parts) < 1 or sum(parts) > n:
+        raise FileFormatError(f"{path}: has {n} rows, too few for parts of {', '.join(map(str, parts))}")
+    return Series(path.name.partition(".")[0], values, columns, dates, parts)
+
+
+def _read_rows(
+    path: Path, lines: list[list[str]], at: int, columns: int
+) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Return the dates and numbers of the lines behind the header."""
+    dates, values = np.empty(len(lines), "datetime64[s]"), np.empty((len(lines), columns))
+    if len(lines) < 2:
+        raise FileFormatError(f"{path}: must have at least 2 rows behind the header, got {len(lines)}")
+    for row, line in enumerate(lines):
+        where = f"{path}, row {row + 1} behind the header"
+        if len(line) != columns + 1:
+            raise FileFormatError(f"{where}: must have {columns + 1} fields, got {len(line)}")
+        try:
+            dates[row] = np.datetime64(line[at].strip(), "s")
+            values[row] = [float(field) if field.strip() else np.nan for i, field in enumerate(line) if i != at]
+        except ValueError as error:
+            raise FileFormatError(f"{where}: {short(str(error), quote=False)}") from None
+        if not np.isfinite(values[row]).all() or np.isnat(dates[row]):
+            raise FileFormatError(
+                f"{where}: a number or date is missing or not finite; fill it in, or leave the row out"
+            )
+    return dates, values
+
+
+def _check_steps(path: Path, dates: NDArray[np.datetime64]) -> None:
+    """Raise for the first date that does not follow the one before by the usual step."""
+    steps = np.diff(dates)
+    usual = np.median(steps.astype(np.int64)).astype(np.int64)
+    wrong = np.flatnonzero(steps.astype(np.int64) != usual)
+    if usual <= 0 or len(wrong):
+        i = int(wrong[0]) if len(wrong) else 0
+        raise FileFormatError(
+            f"{path}: after {dates[i]} comes {dates[i + 1]}; rows must be in order and {np.timedelta64(usual, 's')} "
+            "apart: fill gaps in first"
+        )

@@ -1,0 +1,427 @@
+"""A forecaster without training: what followed the windows of the past that are most like the last one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from sparsehopfield._engine.call import Separation
+from sparsehopfield._engine.checks import Array, as_integers, as_number, as_numbers, as_whole, ignoring_float_errors
+from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.text import short
+from sparsehopfield.memory import HopfieldMemory
+
+__all__ = ["Analogues", "HopfieldForecaster"]
+
+FAR = 1e6  # further than any query moves, in lengths of the longest key
+
+
+@dataclass(frozen=True, eq=False)
+class Analogues:
+    """The windows of the past that a forecast of one column is a mixture of.
+
+    Attributes
+    ----------
+    column : int or str
+        The column, by its name where the series was a data frame.
+    ends : ndarray of int64, shape (k,)
+        The row behind each window: what follows it begins there. The heaviest window first.
+    dates : ndarray, shape (k,), or None
+        The index of the series at these rows, where it had one.
+    weights : ndarray of float64, shape (k,)
+        Their weights.
+    support_size : int
+        Windows with weight.
+    """
+
+    column: Any
+    ends: NDArray[np.int64]
+    dates: Any
+    weights: NDArray[np.float64]
+    support_size: int
+
+
+class HopfieldForecaster(RegressorMixin, BaseEstimator):
+    """Forecaster by analogues: a mixture of what followed the most similar windows of the past.
+
+    Every column is stored on its own: its keys are all windows, each less its mean and divided by
+    sqrt(variance + floor^2) and by sqrt(window), its values what followed them, in the same units. A forecast is one
+    update of the last window by euclidean similarity. With softmax this is the regression of Nadaraya and Watson on
+    windows; with sparsemax most windows have weight 0, and those that have some can be looked at (`analogues`).
+
+    Parameters
+    ----------
+    horizon : int, at least 1
+        Rows to forecast.
+    window : int, at least 2
+        Rows of a window.
+    beta : float, positive
+        Inverse temperature. Keys have about length 1, so it does not depend on the window.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
+        The separation map.
+    floor : float, positive
+        What is added to the standard deviation of a window, as a length is: without it windows that are nearly constant
+        blow up whatever noise follows them. It has the unit of the standardised columns.
+    base : estimator, optional
+        A regressor of scikit-learn for several targets, such as `Ridge()`: it is fitted to forecast from the last
+        `base_window` rows less the last of them, all columns together, and the memory forecasts what it leaves.
+    base_window : int, optional
+        Rows that `base` sees; by default `window`.
+    structure : Structure, optional
+        The windows that a window attends to, as `TopK(20)`; all by default.
+
+    Attributes
+    ----------
+    horizon_ : int
+        Rows that are forecast.
+    memories_ : list of HopfieldMemory
+        One a column.
+    base_ : estimator or None
+        The fitted regressor.
+    mean_, scale_ : ndarray, shape (c,)
+        By which columns are standardised.
+    history_ : ndarray, shape (T, c)
+        The rows of the series so far.
+    n_features_in_ : int
+        The number of columns.
+
+    References
+    ----------
+    Hu et al. 2023, "On sparse modern Hopfield model"; the method of analogues is Lorenz's, 1969.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hours = np.arange(24 * 60)
+    >>> load = np.sin(hours * np.pi / 12) + 0.5 * (hours // 24 % 7 < 5)
+    >>> model = HopfieldForecaster(horizon=24, window=168, beta=20.0, separation="sparsemax").fit(load[:-24])
+    >>> float(np.abs(model.predict() - load[-24:]).max().round(3))
+    0.0
+    >>> model.analogues(top=8)[0].ends % 168  # they ended at the same hour of the same day of the week
+    array([72, 72, 72, 72, 72, 72, 72])
+    """
+
+    def __init__(
+        self,
+        horizon: int = 24,
+        window: int = 96,
+        beta: float = 15.0,
+        separation: Separation = "softmax",
+        floor: float = 0.2,
+        base: Any = None,
+        base_window: int | None = None,
+        structure: Structure | None = None,
+    ) -> None:
+        self.horizon = horizon
+        self.window = window
+        self.beta = beta
+        self.separation = separation
+        self.floor = floor
+        self.base = base
+        self.base_window = base_window
+        self.structure = structure
+
+    # --- checks -------------------------------------------------------------------------------------------------------
+
+    def _lengths(self) -> tuple[int, int]:
+        """Return the horizon, and the rows that the longer of the windows has, checked."""
+        horizon, window = as_whole("horizon", self.horizon, 1), as_whole("window", self.window, 2)
+        base = window if self.base_window is None else as_whole("base_window", self.base_window, 2)
+        return horizon, window if self.base is None else max(window, base)
+
+    @staticmethod
+    def _as_series(name: str, y: Any, columns: int | None = None) -> Array:
+        """Return a series as an array (T, c) of float64."""
+        rows = np.asarray(as_numbers(name, y), np.float64)
+        rows = rows[:, None] if rows.ndim == 1 else rows
+        if rows.ndim != 2:
+            raise ValueError(f"{name}: must have one axis of times, or axes of times and columns, got {rows.ndim} axes")
+        if columns is not None and rows.shape[1] != columns:
+            raise ValueError(f"{name}: must have {columns} columns, as in fit, got {rows.shape[1]}")
+        if not np.isfinite(rows).all():
+            raise ValueError(f"{name}: contains NaN or infinity; fill gaps in first")
+        return rows
+
+    @staticmethod
+    def _refuse_exogenous(X: Any) -> None:
+        if X is not None:
+            raise ValueError("X: exogenous columns are not supported; a forecast is made of the series alone")
+
+    # --- fitting ------------------------------------------------------------------------------------------------------
+
+    @ignoring_float_errors()
+    def fit(self, y: Any, X: None = None, fh: int | None = None) -> Self:
+        """Store all windows of a series that are followed by a whole horizon.
+
+        Parameters
+        ----------
+        y : array_like of shape (T,) or (T, c), or a data frame
+            The series, with equal steps, the earliest row first. Of a data frame the index is kept, and named by
+            `analogues`.
+        X : None
+            Exogenous columns, which are refused.
+        fh : int, optional
+            In place of `horizon`, as sktime has it.
+
+        Returns
+        -------
+        HopfieldForecaster
+            This estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault: NaN, a constant column, a series that is too short.
+        """
+        self._refuse_exogenous(X)
+        horizon, longest = self._lengths()
+        horizon = horizon if fh is None else as_whole("fh", fh, 1)
+        floor = as_number("floor", self.floor, least=0.0)
+        if floor == 0:
+            raise ValueError("floor: must be positive, got 0")
+        if row_of(separation_code(self.separation)).signed_weights:
+            raise ValueError(
+                f"separation: the weights of {short(self.separation)} are no shares; must be "
+                f"{valid_separations(signed_weights=False)}"
+            )
+        rows = self._as_series("y", y)
+        if len(rows) < longest + horizon + 1:
+            raise ValueError(
+                f"y: {len(rows)} rows are too short a series: {longest + horizon + 1} are needed, for two windows of "
+                f"{longest} that are followed by {horizon}"
+            )
+        scale = rows.std(axis=0)
+        if (scale == 0).any():
+            raise ValueError(f"y: column {int(np.flatnonzero(scale == 0)[0])} is constant; leave it out")
+        mean = rows.mean(axis=0)
+        standard = (rows - mean) / scale
+        origins = np.arange(longest, len(rows) - horizon + 1)
+        self.horizon_ = horizon
+        base = self._fitted_base(standard, origins)
+        memories = []
+        for column in range(rows.shape[1]):
+            keys, values = self._pairs(standard[:, column], origins, base)
+            memories.append(
+                HopfieldMemory(
+                    keys,
+                    self.beta,
+                    values=values,
+                    similarity="euclidean",
+                    separation=self.separation,
+                    structure=self.structure,
+                    ids=origins,
+                )
+            )
+        self.mean_, self.scale_, self.base_, self.memories_ = mean, scale, base, memories
+        self.history_, self.n_features_in_ = rows.copy(), rows.shape[1]
+        self._names = list(getattr(y, "columns", range(rows.shape[1])))
+        self._index = getattr(y, "index", None) if hasattr(y, "iloc") else None
+        return self
+
+    def _fitted_base(self, standard: Array, origins: NDArray[np.int64]) -> Any:
+        """Return the base, fitted to the windows of all columns together; None if there is none."""
+        if self.base is None:
+            return None
+        windows, targets = [], []
+        for column in standard.T:
+            rows = self._base_windows(column, origins)
+            windows.append(rows - rows[:, -1:])
+            targets.append(sliding_window_view(column, self.horizon_)[origins] - rows[:, -1:])
+        return clone(self.base).fit(np.concatenate(windows), np.concatenate(targets))
+
+    def _base_windows(self, column: Array, origins: NDArray[np.int64]) -> Array:
+        length = self.window if self.base_window is None else self.base_window
+        return sliding_window_view(column, length)[origins - length]
+
+    def _key(self, column: Array, origins: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+        """Return the keys (n, window) of the windows that end before these rows, their means and their units (n, 1)."""
+        rows = sliding_window_view(column, self.window)[origins - self.window]
+        mean = rows.mean(axis=1, keepdims=True)
+        unit = np.sqrt(rows.var(axis=1, keepdims=True) + self.floor**2)
+        return (rows - mean) / (unit * np.sqrt(self.window)), mean, unit
+
+    def _expected(self, column: Array, origins: NDArray[np.int64], mean: Array, base: Any) -> Array:
+        """Return what is forecast without the memory, (n, horizon) or (n, 1): the base's forecast, or the mean."""
+        if base is None:
+            return mean
+        rows = self._base_windows(column, origins)
+        return np.asarray(base.predict(rows - rows[:, -1:]), np.float64).reshape(len(rows), -1) + rows[:, -1:]
+
+    def _pairs(self, column: Array, origins: NDArray[np.int64], base: Any) -> tuple[Array, Array]:
+        """Return the keys of windows and, as values, what followed beyond what is expected, in the windows' units."""
+        keys, mean, unit = self._key(column, origins)
+        followed = sliding_window_view(column, self.horizon_)[origins]
+        values = (followed - self._expected(column, origins, mean, base)) / unit
+        return keys.astype(np.float32), values.astype(np.float32)
+
+    def update(self, y: Any, X: None = None) -> Self:
+        """Append rows to the series, and store the windows that are now followed by a whole horizon.
+
+        Parameters
+        ----------
+        y : array_like of shape (n,) or (n, c), or a data frame
+            The rows that follow those so far. The means and scales, and the base, stay as `fit` made them.
+        X : None
+            Exogenous columns, which are refused.
+
+        Returns
+        -------
+        HopfieldForecaster
+            This estimator.
+        """
+        check_is_fitted(self)
+        self._refuse_exogenous(X)
+        rows = self._as_series("y", y, self.n_features_in_)
+        history = np.concatenate([self.history_, rows])
+        origins = np.arange(len(self.history_) - self.horizon_ + 1, len(history) - self.horizon_ + 1)
+        standard = (history - self.mean_) / self.scale_
+        pairs = [self._pairs(column, origins, self.base_) for column in standard.T] if len(origins) else []
+        for memory, (keys, values) in zip(self.memories_, pairs, strict=False):
+            memory.add(keys, values, ids=origins)
+        self.history_ = history
+        if self._index is not None:
+            index = getattr(y, "index", None) if hasattr(y, "iloc") else None
+            self._index = None if index is None else self._index.append(index)
+        return self
+
+    # --- forecasts ----------------------------------------------------------------------------------------------------
+
+    def predict(self, fh: int | None = None, X: None = None) -> Array:
+        """Forecast the rows that follow the series.
+
+        Parameters
+        ----------
+        fh : int, optional
+            How many of the rows, at most `horizon`; all by default.
+        X : None
+            Exogenous columns, which are refused.
+
+        Returns
+        -------
+        ndarray of float64, shape (fh, c)
+            Of shape (fh,) where the series had one axis of times and one column.
+        """
+        check_is_fitted(self)
+        self._refuse_exogenous(X)
+        steps = self.horizon_ if fh is None else as_whole("fh", fh, 1, self.horizon_)
+        forecast = self.predict_at(self.history_, [len(self.history_)])[0, :steps]
+        return forecast[:, 0] if self.n_features_in_ == 1 else forecast
+
+    @ignoring_float_errors()
+    def predict_at(self, y: Any, origins: ArrayLike) -> Array:
+        """Forecast from many times of a series, from what lies before each.
+
+        Parameters
+        ----------
+        y : array_like of shape (T,) or (T, c)
+            A series with the columns of the fitted one; often the same one with rows behind it.
+        origins : array_like of int, shape (n,)
+            The first row that is forecast, each from the rows before it; T for the rows behind the series.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, horizon, c)
+        """
+        standard, where = self._standardised(y, origins)
+        forecast = np.empty((len(where), self.horizon_, self.n_features_in_))
+        for number, column in enumerate(standard.T):
+            keys, mean, unit = self._key(column, where)
+            mixed = self.memories_[number].update(keys.astype(np.float32))
+            forecast[:, :, number] = mixed * unit + self._expected(column, where, mean, self.base_)
+        return forecast * self.scale_ + self.mean_
+
+    def _standardised(self, y: Any, origins: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+        """Return a standardised series and origins that it has windows for, checked."""
+        check_is_fitted(self)
+        _, longest = self._lengths()
+        rows = self._as_series("y", y, self.n_features_in_)
+        where = np.atleast_1d(as_integers("origins", origins))
+        if where.ndim != 1 or (len(where) and (where.min() < longest or where.max() > len(rows))):
+            raise ValueError(f"origins: must be rows from {longest}, the length of a window, to {len(rows)}")
+        return (rows - self.mean_) / self.scale_, where
+
+    @ignoring_float_errors()
+    def analogues(self, y: Any = None, origin: int | None = None, *, top: int = 5) -> list[Analogues]:
+        """Return the windows of the past that a forecast is made of.
+
+        Parameters
+        ----------
+        y : array_like of shape (T,) or (T, c), optional
+            A series, as in `predict_at`; the fitted one by default.
+        origin : int, optional
+            The first row that is forecast; by default the one behind the series.
+        top : int, at least 1
+            How many windows to name.
+
+        Returns
+        -------
+        list of Analogues
+            One a column.
+        """
+        check_is_fitted(self)
+        top = as_whole("top", top, 1)
+        rows = self.history_ if y is None else self._as_series("y", y, self.n_features_in_)
+        standard, where = self._standardised(rows, [len(rows) if origin is None else origin])
+        found = []
+        for number, column in enumerate(standard.T):
+            why = self.memories_[number].explain(self._key(column, where)[0][0].astype(np.float32), top=top)
+            dates = None if self._index is None else self._index[why.ids]
+            weights = np.asarray(why.weights, np.float64)
+            found.append(Analogues(self._names[number], why.ids, dates, weights, why.support_size))
+        return found
+
+    def support_size(self, y: Any, origins: ArrayLike) -> NDArray[np.int64]:
+        """Count the windows that forecasts are mixtures of.
+
+        Parameters
+        ----------
+        y : array_like of shape (T,) or (T, c)
+            A series, as in `predict_at`.
+        origins : array_like of int, shape (n,)
+            As in `predict_at`.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, c)
+            How many windows have weight.
+        """
+        standard, where = self._standardised(y, origins)
+        size = np.empty((len(where), self.n_features_in_), np.int64)
+        for number, column in enumerate(standard.T):
+            keys = self._key(column, where)[0].astype(np.float32)
+            # one update, after which every query counts as at rest
+            _, info = self.memories_[number].retrieve(keys, max_steps=1, tol=FAR, return_info=True)
+            size[:, number] = info.support_size
+        return size
+
+    def score(self, y: Any, origins: ArrayLike | None = None, sample_weight: None = None) -> float:
+        """Return the negative mean squared error of all forecasts in a series, in standardised units.
+
+        Parameters
+        ----------
+        y : array_like of shape (T,) or (T, c)
+        origins : array_like of int, optional
+            As in `predict_at`; by default all rows that have a window before them and a horizon behind.
+        sample_weight : None
+            Not supported.
+
+        Returns
+        -------
+        float
+            The larger, the better.
+        """
+        check_is_fitted(self)
+        rows = self._as_series("y", y, self.n_features_in_)
+        _, longest = self._lengths()
+        where = (
+            np.arange(longest, len(rows) - self.horizon_ + 1) if origins is None else as_integers("origins", origins)
+        )
+        true = sliding_window_view(rows, self.horizon_, axis=0)[where].transpose(0, 2, 1)
+        return -float(np.mean(((self.predict_at(rows, where) - true) / self.scale_) ** 2))

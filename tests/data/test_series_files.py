@@ -1,0 +1,81 @@
+"""Time series from csv files: what is read, and what is refused with its place."""
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparsehopfield.data.series import load, load_csv
+from sparsehopfield.errors import FileFormatError
+
+ROWS = [f"2020-01-{1 + i // 24:02} {i % 24:02}:00:00,{i % 7}.5,{i * i}" for i in range(100)]
+
+
+def written(folder, rows=ROWS, header="date,load,oil"):
+    path = folder / "made.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_a_file_is_read(tmp_path):
+    series = load_csv(written(tmp_path))
+    assert series.name == "made"
+    assert series.columns == ("load", "oil")
+    assert np.array_equal(series.values, [[i % 7 + 0.5, i * i] for i in range(100)])
+    assert series.dates[25] == np.datetime64("2020-01-02T01:00:00")
+    assert series.step == np.timedelta64(3600, "s")
+    assert series.parts == (70, 10, 20)
+
+
+def test_a_packed_file_is_the_same(tmp_path):
+    path = written(tmp_path)
+    packed = tmp_path / "made.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert np.array_equal(load_csv(packed).values, load_csv(path).values)
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        (ROWS[:40] + ROWS[41:], "date,load,oil", "after 2020-01-02T15:00:00 comes 2020-01-02T17:00:00"),
+        (ROWS[::-1], "date,load,oil", "rows must be in order"),
+        (ROWS, "time,load,oil", "must name a column 'date'"),
+        ([row.rpartition(",")[0] + ",3" for row in ROWS], "date,load,oil", "column 'oil' is constant"),
+        ([*ROWS[:5], "2020-01-01 05:00:00,,1", *ROWS[6:]], "date,load,oil", "row 6 behind the header: a number"),
+        ([*ROWS[:5], "2020-01-01 05:00:00,x,1", *ROWS[6:]], "date,load,oil", "row 6 behind the header: could not"),
+        (
+            [*ROWS[:5], "2020-01-01 05:00:00,1", *ROWS[6:]],
+            "date,load,oil",
+            "row 6 behind the header: must have 3 fields",
+        ),
+        ([*ROWS[:5], "yesterday,1,1", *ROWS[6:]], "date,load,oil", "row 6 behind the header"),
+        (ROWS[:1], "date,load,oil", "at least 2 rows"),
+        (ROWS[:4], "date,load,oil", "too few for parts"),
+        ([row.partition(",")[0] for row in ROWS], "date", "no column beside"),
+        ([], "", "must name a column"),
+    ],
+)
+def test_what_cannot_be_forecast_is_told_with_its_place(tmp_path, rows, header, message):
+    with pytest.raises(FileFormatError, match=message):
+        load_csv(written(tmp_path, rows, header))
+
+
+def test_a_missing_file_says_where_to_get_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="ETDataset"):
+        load("ETTh1", tmp_path)
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        load_csv(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="name: must be"):
+        load("ETTm1", tmp_path)
+
+
+def test_the_published_file_has_the_usual_parts():
+    root = Path(os.environ.get("SPARSEHOPFIELD_DATA", "../shared/data"))
+    if not (root / "ett" / "ETTh1.csv").exists():
+        pytest.skip("ETTh1.csv is not in SPARSEHOPFIELD_DATA")
+    series = load("ETTh1", root)
+    assert series.values.shape == (17420, 7)
+    assert series.parts == (8640, 2880, 2880)
+    assert series.columns[-1] == "OT"

@@ -1,0 +1,149 @@
+"""The forecaster: what it stores, what it forecasts, and what it refuses."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+
+from sparsehopfield.estimators import HopfieldForecaster
+
+HORIZON, WINDOW = 3, 6
+
+
+@pytest.fixture(scope="module")
+def series():
+    rng = np.random.default_rng(0)
+    return np.cumsum(rng.standard_normal((120, 2)), axis=0)
+
+
+def plain(train, y, origin, beta, floor, separation):
+    """Forecast as the formulas say, in float64, one column and one window at a time."""
+    mean, scale = train.mean(0), train.std(0)
+    train, y = (train - mean) / scale, (y - mean) / scale
+
+    def key(rows):
+        unit = np.sqrt(rows.var() + floor**2)
+        return (rows - rows.mean()) / unit / np.sqrt(len(rows)), rows.mean(), unit
+
+    forecast = []
+    for column in range(train.shape[1]):
+        query, middle, unit = key(y[origin - WINDOW : origin, column])
+        scores, followed = [], []
+        for end in range(WINDOW, len(train) - HORIZON + 1):
+            stored, its_mean, its_unit = key(train[end - WINDOW : end, column])
+            scores.append(-((query - stored) ** 2).sum() / 2)
+            followed.append((train[end : end + HORIZON, column] - its_mean) / its_unit)
+        z = beta * np.array(scores)
+        if separation == "softmax":
+            p = np.exp(z - z.max())
+            p /= p.sum()
+        else:
+            ordered = np.sort(z)[::-1]
+            sums = np.cumsum(ordered)
+            k = np.count_nonzero(1 + np.arange(1, len(z) + 1) * ordered > sums)
+            p = np.maximum(z - (sums[k - 1] - 1) / k, 0)
+        forecast.append(p @ np.array(followed) * unit + middle)
+    return np.array(forecast).T * scale + mean
+
+
+@pytest.mark.parametrize("separation", ["softmax", "sparsemax"])
+def test_forecasts_are_those_of_the_formulas(series, separation):
+    model = HopfieldForecaster(HORIZON, WINDOW, 8.0, separation, floor=0.3).fit(series[:90])
+    origins = [60, 90, 120]
+    made = model.predict_at(series, origins)
+    assert made.shape == (3, HORIZON, 2)
+    for one, origin in zip(made, origins, strict=True):
+        assert one == pytest.approx(plain(series[:90], series, origin, 8.0, 0.3, separation), rel=1e-4, abs=1e-4)
+    assert np.array_equal(model.predict(), model.predict_at(series[:90], [90])[0])
+    assert np.array_equal(model.predict(fh=2), model.predict()[:2])
+
+
+def test_update_is_a_fit_of_more_rows_but_for_the_scale(series):
+    model = HopfieldForecaster(HORIZON, WINDOW, 8.0).fit(series[:90])
+    for first in range(90, 110, 4):  # some rows at a time, fewer and more than a horizon
+        model.update(series[first : first + 4])
+    whole = clone(model).fit(series[:90])
+    whole.update(series[90:110])
+    for one, other in zip(model.memories_, whole.memories_, strict=True):
+        assert np.array_equal(one.patterns, other.patterns)
+        assert np.array_equal(one.ids, other.ids)
+    assert np.array_equal(model.ids_ if hasattr(model, "ids_") else model.memories_[0].ids, np.arange(WINDOW, 108))
+    assert np.array_equal(model.predict(), whole.predict())
+
+
+def test_a_base_forecasts_and_the_memory_corrects_it(series):
+    model = HopfieldForecaster(HORIZON, WINDOW, 1e6, "sparsemax", base=Ridge(1.0), base_window=10).fit(series[:90])
+    made = model.predict_at(series, np.arange(10, 88))  # windows that are stored: what followed them comes back
+    true = np.stack([series[o : o + HORIZON] for o in range(10, 88)])
+    assert made == pytest.approx(true, rel=1e-3, abs=1e-3)
+    alone = HopfieldForecaster(HORIZON, WINDOW, 1e-9, base=Ridge(1.0), base_window=10).fit(series[:90])
+    assert not np.allclose(alone.predict(), model.predict(), atol=1e-3)
+
+
+def test_analogues_are_the_windows_with_weight(series):
+    dates = pd.date_range("2020-01-01", periods=90, freq="h")
+    frame = pd.DataFrame(series[:90], columns=["load", "oil"], index=dates)
+    model = HopfieldForecaster(HORIZON, WINDOW, 20.0, "sparsemax").fit(frame)
+    for found, memory in zip(model.analogues(top=100), model.memories_, strict=True):
+        assert found.weights.sum() == pytest.approx(1)
+        assert len(found.ends) == found.support_size < len(memory)
+        assert np.all(np.diff(found.weights) <= 0)
+        assert list(found.dates) == list(dates[found.ends])
+    assert [found.column for found in model.analogues()] == ["load", "oil"]
+    size = model.support_size(series[:90], [90])
+    assert size.tolist() == [[found.support_size for found in model.analogues()]]
+
+
+def test_score_is_the_mean_squared_error_in_standard_units(series):
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(series[:90])
+    origins = np.arange(90, 118)
+    true = np.stack([series[o : o + HORIZON] for o in origins])
+    wrong = (model.predict_at(series, origins) - true) / series[:90].std(0)
+    assert model.score(series, origins) == pytest.approx(-np.mean(wrong**2))
+
+
+def test_one_column_gives_one_axis(series):
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(series[:, 0])
+    assert model.predict().shape == (HORIZON,)
+    assert model.get_params()["horizon"] == HORIZON
+    assert clone(model).fit(series[:, 0], fh=2).predict().shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("options", "y", "message"),
+    [
+        ({"horizon": 0}, None, "horizon: "),
+        ({"window": 1}, None, "window: "),
+        ({"floor": 0.0}, None, "floor: "),
+        ({"beta": -1.0}, None, "beta: "),
+        ({"separation": "sparse"}, None, "separation: "),
+        ({"base_window": 1, "base": Ridge()}, None, "base_window: "),
+        ({"window": 200}, None, "y: 120 rows are too short"),
+        ({}, np.ones((50, 2)), "y: column 0 is constant"),
+        ({}, np.full((50, 2), np.nan), "y: contains NaN"),
+        ({}, np.ones((5, 5, 5)), "y: must have one axis"),
+        ({}, [["a"] * 50], "y: "),
+    ],
+)
+def test_bad_settings_and_series_are_named(series, options, y, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        HopfieldForecaster(**{"horizon": HORIZON, "window": WINDOW, **options}).fit(series if y is None else y)
+
+
+def test_bad_calls_are_named_and_change_nothing(series):
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(series)
+    before = model.predict()
+    with pytest.raises(ValueError, match="X: exogenous"):
+        model.fit(series, series)
+    with pytest.raises(ValueError, match="fh: "):
+        model.predict(HORIZON + 1)
+    with pytest.raises(ValueError, match="origins: "):
+        model.predict_at(series, [WINDOW - 1])
+    with pytest.raises(ValueError, match="origins: "):
+        model.predict_at(series, [len(series) + 1])
+    with pytest.raises(ValueError, match="y: must have 2 columns"):
+        model.update(series[:, :1])
+    with pytest.raises(ValueError, match="y: contains NaN"):
+        model.update(series[:3] * np.nan)
+    assert np.array_equal(model.predict(), before)
