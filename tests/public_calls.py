@@ -10,6 +10,7 @@ from sparsehopfield._engine.separations import FAMILIES
 from sparsehopfield.data import bags, datasets
 from sparsehopfield.estimators import (
     HopfieldClassifier,
+    HopfieldForecaster,
     HopfieldMILClassifier,
     HopfieldOutlierDetector,
     HopfieldRegressor,
@@ -132,6 +133,11 @@ def _classifier(X, y, beta, sample_weight=None):
 def _regressor(X, y, beta, sample_weight=None):
     model = HopfieldRegressor(beta).fit(X, y, sample_weight)
     return model.predict(X), model.predict_leave_one_out()
+
+
+def _forecaster(y, beta):
+    model = HopfieldForecaster(horizon=1, window=2, beta=beta).fit(y)
+    return model.predict(), model.predict_at(y, [3, 4])
 
 
 def _detector(X, beta, contamination, sample_weight=None):
@@ -459,6 +465,7 @@ def calls(scale=1.0, dtype=np.float64):
             _regressor,
             {"X": patterns, "y": values[:, 0], "beta": 2.0, "sample_weight": 1.0 + np.arange(M) % 3},
         ),
+        "HopfieldForecaster": (_forecaster, {"y": patterns, "beta": 2.0}),
         "HopfieldOutlierDetector": (_detector, {"X": patterns, "beta": 2.0, "contamination": "auto"}),
         "HopfieldOutlierDetector weights": (
             _detector,

@@ -442,6 +442,19 @@ def _retriever(s: Sound) -> Any:
     return fit, {**rows, "structure": None, **options}
 
 
+def _forecaster(s: Sound) -> Any:
+    from sparsehopfield.estimators import HopfieldForecaster
+
+    def fit(y: Any, more: Any, origins: Any, top: Any, **options: Any) -> Any:
+        model = HopfieldForecaster(**options).fit(y).update(more)
+        return model.predict(), model.predict_at(y, origins), model.support_size(y, origins), model.analogues(top=top)
+
+    y = np.concatenate([s.x, s.x[::-1] + 1, s.x + 2])[:, :2]
+    options = {"horizon": 2, "window": 3, "beta": 2.0, "separation": s.separation, "floor": 0.2, "base": None}
+    rows = {"y": y, "more": s.q[:, :2], "origins": [4, 9], "top": 2}
+    return fit, {**rows, "base_window": None, "structure": None, **options}
+
+
 def _plot(name: str) -> Callable[[Sound], Any]:
     """A plot, or what is drawn from; Matplotlib, which sanitizers' runs lack, is imported when one is made."""
 
@@ -807,6 +820,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "Window.mask": _mask(structures.Window(1)),
     "RandomMask.mask": _mask(structures.RandomMask(2)),
     "estimators.HopfieldClassifier": _classifier,
+    "estimators.HopfieldForecaster": _forecaster,
     "estimators.HopfieldOutlierDetector": _detector,
     "estimators.HopfieldRegressor": _regressor,
     "estimators.HopfieldRetriever": _retriever,
@@ -873,7 +887,7 @@ LEFT_OUT = {
         ("RetrievalInfo", "CapacityBound", "ExactCapacity", "Truncation", "Cost", "GradientHealth"), "results"
     ),
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
-    **dict.fromkeys(("Suggestion", "SuggestionRow"), "results"),
+    **dict.fromkeys(("Analogues", "Suggestion", "SuggestionRow"), "results"),
     **dict.fromkeys(("ImageSet", "Settings", "Trial"), "records; what they are given to is called"),
     **dict.fromkeys(("Playground",), "made by what is called"),
     **dict.fromkeys(("Structure", "Pairs"), "base classes"),
