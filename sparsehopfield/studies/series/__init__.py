@@ -41,7 +41,8 @@ STRUCTURES = ("all", "window", "features")
 EXAMPLES = """\
 examples:
   python -m sparsehopfield series --data ~/data
-  python -m sparsehopfield series --data ~/data --horizons 24 48 96 192 336 720 --runs 5 --epochs 8 --jobs 2
+  python -m sparsehopfield series --data ~/data --horizons 24 48 96 192 336 720 --jobs 2
+  python -m sparsehopfield series --data ~/data --models nlinear network --runs 5 --epochs 8
   python -m sparsehopfield series --file sales.csv --horizons 12 --models seasonal ridge memory
 """
 
