@@ -36,7 +36,7 @@ from sparsehopfield._engine.separations import (
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned, in_bytes, short
 from sparsehopfield.errors import RetrievalWarning
-from sparsehopfield.inspect.certificates import Certified
+from sparsehopfield.inspect.certificates import Certified, row_lengths
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.structures import TopK
 
@@ -646,7 +646,7 @@ ASKED = "queries.reshape(-1, X.shape[1])[s.queried]"
 @ignoring_float_errors()
 def _unit_rows(rows: Array) -> Array:
     """Return rows scaled to length 1."""
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / row_lengths(rows)[:, None]).astype(compute_dtype(rows))
 
 
 def _percent(share: Any) -> str:

@@ -516,7 +516,7 @@ static void NAME(accumulate)""",
     Mutation(
         "certificates: gaps not lowered by what rounding may do",
         "sparsehopfield/inspect/certificates.py",
-        "gap = score[:, 0] - score[:, 1] - self.bound(_row_lengths(queries), sizes)",
+        "gap = score[:, 0] - score[:, 1] - self.bound(row_lengths(queries), sizes)",
         "gap = score[:, 0] - score[:, 1]",
         "certificates certificate_soundness",
     ),

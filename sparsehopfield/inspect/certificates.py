@@ -59,7 +59,7 @@ def required_cutoff(code: tuple[int, float]) -> float:
     return cutoff
 
 
-def _row_lengths(rows: Array) -> Floats:
+def row_lengths(rows: Array) -> Floats:
     """Compute Euclidean lengths in float64, where squares may overflow or underflow."""
     rows = rows.astype(np.float64)
     # Powers of two round nothing, so that a length is what it would be without a scale.
@@ -279,7 +279,7 @@ class Rounding:
     ) -> Certified:
         """Return where an update provably moves queries (N, d), given their two best patterns and scores, (N, 2)."""
         sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
-        gap = score[:, 0] - score[:, 1] - self.bound(_row_lengths(queries), sizes)
+        gap = score[:, 0] - score[:, 1] - self.bound(row_lengths(queries), sizes)
         required_gap = np.broadcast_to(required_gap, gap.shape)
         certain = gap >= required_gap
         lacks = np.subtract(required_gap, gap, out=np.zeros(len(gap)), where=~certain)
@@ -348,7 +348,7 @@ class Certificates:
             rows = self.pattern_set.patterns[block]
             if scale != 1:
                 rows = rows.astype(np.float32) * np.float32(scale)  # as the core rounds them
-            lengths[block] = _row_lengths(rows)
+            lengths[block] = row_lengths(rows)
         return lengths
 
     @cached
@@ -429,7 +429,7 @@ class Certificates:
             scores.append(score)
             groups.append(group[position])
         found = np.full(len(wide.rows), -1, np.int64)
-        lengths = _row_lengths(wide.rows)
+        lengths = row_lengths(wide.rows)
         for i in range(len(found)):
             few, many = (s[e[i] : e[i + 1]] for s, e in zip(scores, ends, strict=True))
             near = groups[1][ends[1][i] : ends[1][i + 1]]
@@ -628,7 +628,7 @@ class Certificates:
         step = max(1, BLOCK * BLOCK // self.pattern_set.shape[1])
         for first in range(0, len(i), step):
             pair = np.column_stack([i[first : first + step], j[first : first + step]])
-            distances = _row_lengths(self.rows(pair[:, 0]).astype(np.float64) - self.rows(pair[:, 1]))
+            distances = row_lengths(self.rows(pair[:, 0]).astype(np.float64) - self.rows(pair[:, 1]))
             yield pair[distances <= within], distances[distances <= within]
 
 

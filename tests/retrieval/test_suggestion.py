@@ -327,6 +327,14 @@ def test_nothing_that_is_given_is_changed():
 # --- odd data -------------------------------------------------------------------------------------------------------
 
 
+def test_rows_whose_squares_underflow():
+    X = np.array([[1.0, 0.0], [0.0, 2.0**-700], [-(2.0**-990), 0.0]])
+    units = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    for queries in (None, units, X):
+        assert np.array_equal(sh.suggest(X, queries=queries, similarity="cosine").memory(X).update(units), units)
+        assert str(sh.suggest(X, queries=queries))
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_numbers_give_settings_that_work(data):
