@@ -304,7 +304,7 @@ class Playground:
         names = [*SEPARATIONS] if self._own_separation in SEPARATIONS else [self._own_separation, *SEPARATIONS]
         low, high = floor(log10(self._own_beta)) - 1, ceil(log10(self._own_beta)) + 1
         slider = partial(widgets.FloatSlider, min=0.0, max=1.0, step=0.05, continuous_update=False)
-        self.controls = {
+        made = {
             "image": widgets.IntSlider(chosen.image, 0, len(self._patterns) - 1, continuous_update=False),
             "hidden": slider(chosen.hidden),
             "noise": slider(chosen.noise, max=max(1.0, chosen.noise)),
@@ -314,13 +314,13 @@ class Playground:
             "max_steps": widgets.IntSlider(chosen.max_steps, 1, max(30, chosen.max_steps), continuous_update=False),
             "seed": widgets.IntSlider(chosen.seed, 0, max(30, chosen.seed), continuous_update=False),
         }
-        for name, control in self.controls.items():
+        picture = widgets.Image(value=self._repr_png_(), format="png")  # before anything is kept: it may be refused
+        controls = [*made.values()]
+        columns = widgets.HBox([widgets.VBox(controls[:4]), widgets.VBox(controls[4:])])
+        self.controls, self._picture, self._box = made, picture, widgets.VBox([columns, picture])
+        for name, control in made.items():
             control.description = name
             control.observe(self._on_change, names="value")
-        self._picture = widgets.Image(value=self._repr_png_(), format="png")
-        controls = [*self.controls.values()]
-        columns = widgets.HBox([widgets.VBox(controls[:4]), widgets.VBox(controls[4:])])
-        self._box = widgets.VBox([columns, self._picture])
 
     def _on_change(self, change: Any) -> None:
         """Draw anew after a slider was moved."""

@@ -247,14 +247,16 @@ class _Search:
     @classmethod
     def begin(cls, memory: HopfieldMemory, y: ArrayLike, task: str, weight: Floats, positions: Positions) -> _Search:
         """Check the other arguments of `best_beta`; weight: (M,)."""
-        m, width = len(memory), memory.values.shape[1]
+        m, width = len(memory), memory.values.reshape(len(memory), -1).shape[1]  # values may be images
         truth = as_numbers("y", y)
         if as_choice("task", task, TASKS) == "classification":
             spread = None
             if truth.shape != (m,) or truth.dtype.kind not in "iub":
                 raise ValueError(f"y: must be whole numbers, one for each of the {m} rows, got shape {truth.shape}")
-            if not ((truth >= 0) & (truth < width)).all():
-                raise ValueError(f"y: must be columns of the memory's values, 0 to {width - 1}, got {truth.max()}")
+            truth = truth.astype(np.int64)
+            wrong = truth[(truth < 0) | (truth >= width)]
+            if len(wrong):
+                raise ValueError(f"y: must be columns of the memory's values, 0 to {width - 1}, got {wrong[0]}")
         else:
             truth = truth.reshape(len(truth), -1).astype(np.float64) if truth.ndim in (1, 2) else truth
             if truth.shape != (m, width):
@@ -274,7 +276,7 @@ class _Search:
 
     def predicted(self, beta: float) -> Array:
         """Return what one update makes of the rows where none sees itself, (n, v)."""
-        return _at(self.memory, beta).leave_one_out(self.positions)
+        return _at(self.memory, beta).leave_one_out(self.positions).reshape(len(self.positions), -1)
 
     @ignoring_float_errors()
     def losses(self, beta: float) -> tuple[Floats, Floats]:
@@ -334,8 +336,8 @@ class _Search:
         """Return the search for the same rows among PART of the rows."""
         memory, part = self.memory, _part(len(self.memory), self.positions)
         few = HopfieldMemory(
-            memory.patterns[part],
-            values=memory.values[part],
+            memory.patterns[part].reshape(len(part), -1),
+            values=memory.values[part].reshape(len(part), -1),
             similarity=memory.similarity,
             separation=memory.separation,
             structure=memory.structure,
@@ -353,7 +355,7 @@ def _part(m: int, positions: Positions) -> Positions:
 
 def _rows_of(memory: HopfieldMemory, positions: Positions) -> Array:
     """Return stored rows as queries: narrow numbers widened and scaled."""
-    rows = memory.patterns[positions]
+    rows = memory.patterns[positions].reshape(len(positions), -1)
     return rows if memory.scale == 1 else rows.astype(np.float32) * np.float32(memory.scale)
 
 

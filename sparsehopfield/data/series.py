@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield._engine.checks import as_integers
 from sparsehopfield._engine.text import short
 from sparsehopfield.data._content import as_path, reading, unpacked_content
 from sparsehopfield.errors import FileFormatError
@@ -114,6 +115,8 @@ def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[i
     ------
     FileNotFoundError
         If there is no such file.
+    ValueError
+        Naming `parts`.
     FileFormatError
         If it cannot be read, or has no such column, a number that is missing or not finite, dates that are not in order
         or whose steps differ, or a column that is constant; the message names the line or the column.
@@ -128,15 +131,18 @@ def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[i
     ((20, 1), ('load',), np.timedelta64(86400,'s'))
     """
     path = as_path("path", path)
+    if parts is not None and (len(parts := tuple(as_integers("parts", parts).tolist())) != 3 or min(parts) < 1):
+        raise ValueError(f"parts: must be 3 numbers of rows, each at least 1, got {short(parts)}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: is not there; it must be a csv file with a column {date!r}")
     content = unpacked_content(path)
     with reading(path, "csv file"):
         lines = [line for line in csv.reader(content.decode("utf-8-sig").splitlines()) if line]
-    if not lines or date not in lines[0]:
-        raise FileFormatError(f"{path}: its header must name a column {date!r}, got {short(lines[0] if lines else [])}")
-    at = lines[0].index(date)
-    columns = tuple(name.strip() for i, name in enumerate(lines[0]) if i != at)
+    header = [name.strip() for name in lines[0]] if lines else []
+    if date not in header:
+        raise FileFormatError(f"{path}: its header must name a column {date!r}, got {short(header)}")
+    at = header.index(date)
+    columns = tuple(name for i, name in enumerate(header) if i != at)
     if not columns:
         raise FileFormatError(f"{path}: has no column beside {date!r}")
     dates, values = _read_rows(path, lines[1:], at, len(columns))

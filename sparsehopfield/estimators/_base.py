@@ -25,7 +25,7 @@ from sparsehopfield._engine.growable import GrowableRows
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
-from sparsehopfield.estimators._sample_weights import WeightedMemory
+from sparsehopfield.estimators._sample_weights import LIMITS, WIDER, WeightedMemory
 from sparsehopfield.inspect.certificates import required_cutoff
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.suggestion import best_beta
@@ -223,7 +223,10 @@ class MemoryEstimator(BaseEstimator):
         Rows that have a share with the weights have one where all have the least (`_sample_weights`).
         """
         weighted = self._weighted()
-        return self.beta_ if weighted is None else float(weighted.uniform_beta(weighted.weight.min()))
+        if weighted is None:
+            return self.beta_
+        beta = float(weighted.uniform_beta(weighted.weight.min()))
+        return beta if weighted.is_uniform else beta * WIDER  # for what rounding does to powers and roots of weights
 
     @property
     def certified_(self) -> NDArray[np.bool_]:
@@ -279,4 +282,11 @@ class SupervisedEstimator(MemoryEstimator):
     @staticmethod
     def _best_beta(memory: HopfieldMemory, y: Array, task: str, weight: NDArray[np.float64] | None) -> float:
         """Return the beta at which the stored rows predict one another best."""
-        return float(best_beta(memory, y, task=task, sample_weight=weight))
+        beta = float(best_beta(memory, y, task=task, sample_weight=weight))
+        if weight is None:
+            return beta
+        # The search weighs all rows alike, and rows of one weight are so at another beta: exact where all are equal.
+        there = weight[weight > 0]
+        usual = float(np.exp(np.average(np.log(there), weights=there)))
+        alike = float(WeightedMemory(memory, weight).uniform_beta(usual)) / float(memory.beta)  # type: ignore[arg-type]
+        return float(np.clip(beta / alike, LIMITS.tiny, LIMITS.max))

@@ -135,8 +135,9 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
                 f"classes: must be those of the first call, {short(self.classes_.tolist())}, got {short(classes)}"
             )
         rows, _ = self._validated(X, y, reset=False)
-        votes = self._votes(checked_classes("y", y), self.classes_)
-        self._store_more(rows, votes, checked_weights(sample_weight, len(rows)))
+        rows, y, weight = self._there(rows, checked_classes("y", y), checked_weights(sample_weight, len(rows)))
+        if len(rows):
+            self._store_more(rows, self._votes(y, self.classes_), weight)
         return self
 
     def _fit(self, X: Any, y: Any, classes: Array | None, sample_weight: Any) -> Self:
@@ -147,10 +148,8 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         weight = checked_weights(sample_weight, len(rows))
         if weight is not None:
             self._check_weights_fit(weight, self.structure)
-        classes = np.unique(y if weight is None else y[weight > 0]) if classes is None else classes
-        if weight is not None:  # what is not there may be of a class that is not there
-            kept = weight > 0
-            rows, y, weight = rows[kept], y[kept], weight[kept]
+        rows, y, weight = self._there(rows, y, weight)
+        classes = np.unique(y) if classes is None else classes
         votes = self._votes(y, classes)
         self._store(
             rows,
@@ -160,6 +159,14 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         )
         self.classes_ = classes
         return self
+
+    @staticmethod
+    def _there(rows: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array | None]:
+        """Return rows, classes and weights without rows of weight 0, which may be of a class that is not there."""
+        if weight is None:
+            return rows, y, None
+        kept = weight > 0
+        return rows[kept], y[kept], weight[kept]
 
     @staticmethod
     def _votes(y: Array, classes: Array) -> Array:

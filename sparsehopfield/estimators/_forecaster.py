@@ -12,15 +12,23 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_integers, as_number, as_numbers, as_whole, ignoring_float_errors
+from sparsehopfield._engine.checks import (
+    Array,
+    as_integers,
+    as_number,
+    as_numbers,
+    as_one_beta,
+    as_whole,
+    ignoring_float_errors,
+)
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
+from sparsehopfield.estimators._base import restores
+from sparsehopfield.inspect.paths import one_step
 from sparsehopfield.memory import HopfieldMemory
 
 __all__ = ["Analogues", "HopfieldForecaster"]
-
-FAR = 1e6  # further than any query moves, in lengths of the longest key
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +75,8 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
         The separation map.
     floor : float, positive
-        What is added to the standard deviation of a window, as a length is: without it windows that are nearly constant
-        blow up whatever noise follows them. It has the unit of the standardised columns.
+        Windows are divided by sqrt(variance + floor^2), so that the noise behind nearly constant ones is not blown up.
+        In units of the standardised columns.
     base : estimator, optional
         A regressor of scikit-learn for several targets, such as `Ridge()`: it is fitted to forecast from the last
         `base_window` rows less the last of them, all columns together, and the memory forecasts what it leaves.
@@ -130,11 +138,17 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
-    def _lengths(self) -> tuple[int, int]:
-        """Return the horizon, and the rows that the longer of the windows has, checked."""
-        horizon, window = as_whole("horizon", self.horizon, 1), as_whole("window", self.window, 2)
-        base = window if self.base_window is None else as_whole("base_window", self.base_window, 2)
-        return horizon, window if self.base is None else max(window, base)
+    def _check_settings(self, fh: Any) -> None:
+        """Keep the lengths and the floor that this fit goes by, checked."""
+        horizon = as_whole("horizon", self.horizon, 1)
+        self.horizon_ = horizon if fh is None else as_whole("fh", fh, 1)
+        self._window = as_whole("window", self.window, 2)
+        own = self._window if self.base_window is None else as_whole("base_window", self.base_window, 2)
+        self._base_window = self._window if self.base is None else own
+        self._longest = max(self._window, self._base_window)
+        self._floor = as_number("floor", self.floor, least=0.0)
+        if self._floor == 0:
+            raise ValueError("floor: must be positive, got 0")
 
     @staticmethod
     def _as_series(name: str, y: Any, columns: int | None = None) -> Array:
@@ -151,11 +165,13 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
 
     @staticmethod
     def _refuse_exogenous(X: Any) -> None:
+        """Raise if there are exogenous columns."""
         if X is not None:
             raise ValueError("X: exogenous columns are not supported; a forecast is made of the series alone")
 
     # --- fitting ------------------------------------------------------------------------------------------------------
 
+    @restores
     @ignoring_float_errors()
     def fit(self, y: Any, X: None = None, fh: int | None = None) -> Self:
         """Store all windows of a series that are followed by a whole horizon.
@@ -168,7 +184,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         X : None
             Exogenous columns, which are refused.
         fh : int, optional
-            In place of `horizon`, as sktime has it.
+            How many rows to forecast, in place of `horizon`. (In sktime a number is that one step alone.)
 
         Returns
         -------
@@ -178,14 +194,12 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            Naming the argument at fault: NaN, a constant column, a series that is too short.
+            Naming the argument at fault: NaN, a constant column, a series that is too short. The estimator is then as
+            it was.
         """
         self._refuse_exogenous(X)
-        horizon, longest = self._lengths()
-        horizon = horizon if fh is None else as_whole("fh", fh, 1)
-        floor = as_number("floor", self.floor, least=0.0)
-        if floor == 0:
-            raise ValueError("floor: must be positive, got 0")
+        self._check_settings(fh)
+        horizon, longest, beta = self.horizon_, self._longest, as_one_beta(self.beta)
         if row_of(separation_code(self.separation)).signed_weights:
             raise ValueError(
                 f"separation: the weights of {short(self.separation)} are no shares; must be "
@@ -197,13 +211,14 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
                 f"y: {len(rows)} rows are too short a series: {longest + horizon + 1} are needed, for two windows of "
                 f"{longest} that are followed by {horizon}"
             )
-        scale = rows.std(axis=0)
-        if (scale == 0).any():
-            raise ValueError(f"y: column {int(np.flatnonzero(scale == 0)[0])} is constant; leave it out")
-        mean = rows.mean(axis=0)
+        constant = np.flatnonzero(np.ptp(rows, axis=0) == 0)
+        if len(constant):
+            raise ValueError(f"y: column {constant[0]} is constant; leave it out")
+        mean, scale = rows.mean(axis=0), rows.std(axis=0)
+        if not (np.isfinite(mean) & np.isfinite(scale) & (scale > 0)).all():
+            raise ValueError("y: has columns whose mean or deviation leaves the range of float64; scale them first")
         standard = (rows - mean) / scale
         origins = np.arange(longest, len(rows) - horizon + 1)
-        self.horizon_ = horizon
         base = self._fitted_base(standard, origins)
         memories = []
         for column in range(rows.shape[1]):
@@ -211,7 +226,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
             memories.append(
                 HopfieldMemory(
                     keys,
-                    self.beta,
+                    beta,
                     values=values,
                     similarity="euclidean",
                     separation=self.separation,
@@ -237,15 +252,15 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         return clone(self.base).fit(np.concatenate(windows), np.concatenate(targets))
 
     def _base_windows(self, column: Array, origins: NDArray[np.int64]) -> Array:
-        length = self.window if self.base_window is None else self.base_window
-        return sliding_window_view(column, length)[origins - length]
+        """Return the windows that the base sees, (n, base_window), which end before these rows."""
+        return sliding_window_view(column, self._base_window)[origins - self._base_window]
 
     def _key(self, column: Array, origins: NDArray[np.int64]) -> tuple[Array, Array, Array]:
         """Return the keys (n, window) of the windows that end before these rows, their means and their units (n, 1)."""
-        rows = sliding_window_view(column, self.window)[origins - self.window]
+        rows = sliding_window_view(column, self._window)[origins - self._window]
         mean = rows.mean(axis=1, keepdims=True)
-        unit = np.sqrt(rows.var(axis=1, keepdims=True) + self.floor**2)
-        return (rows - mean) / (unit * np.sqrt(self.window)), mean, unit
+        unit = np.sqrt(rows.var(axis=1, keepdims=True) + self._floor**2)
+        return (rows - mean) / (unit * np.sqrt(self._window)), mean, unit
 
     def _expected(self, column: Array, origins: NDArray[np.int64], mean: Array, base: Any) -> Array:
         """Return what is forecast without the memory, (n, horizon) or (n, 1): the base's forecast, or the mean."""
@@ -259,15 +274,20 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         keys, mean, unit = self._key(column, origins)
         followed = sliding_window_view(column, self.horizon_)[origins]
         values = (followed - self._expected(column, origins, mean, base)) / unit
-        return keys.astype(np.float32), values.astype(np.float32)
+        keys, values = keys.astype(np.float32), values.astype(np.float32)
+        if not (np.isfinite(keys).all() and np.isfinite(values).all()):
+            raise ValueError("y: has numbers too large for float32 in the units of the columns")
+        return keys, values
 
+    @ignoring_float_errors()
     def update(self, y: Any, X: None = None) -> Self:
         """Append rows to the series, and store the windows that are now followed by a whole horizon.
 
         Parameters
         ----------
         y : array_like of shape (n,) or (n, c), or a data frame
-            The rows that follow those so far. The means and scales, and the base, stay as `fit` made them.
+            The rows that follow those so far. The means and scales, and the base, stay as `fit` made them. If these
+            rows have no index, `analogues` names no dates from then on.
         X : None
             Exogenous columns, which are refused.
 
@@ -275,6 +295,19 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         -------
         HopfieldForecaster
             This estimator.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            Naming the argument at fault. Nothing has changed then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rows = np.sin(np.arange(300.0))
+        >>> model = HopfieldForecaster(horizon=3, window=20).fit(rows[:200]).update(rows[200:])
+        >>> int(model.memories_[0].ids.max())  # the last window that three rows follow ended before row 297
+        297
         """
         check_is_fitted(self)
         self._refuse_exogenous(X)
@@ -283,8 +316,15 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         origins = np.arange(len(self.history_) - self.horizon_ + 1, len(history) - self.horizon_ + 1)
         standard = (history - self.mean_) / self.scale_
         pairs = [self._pairs(column, origins, self.base_) for column in standard.T] if len(origins) else []
-        for memory, (keys, values) in zip(self.memories_, pairs, strict=False):
-            memory.add(keys, values, ids=origins)
+        grown: list[HopfieldMemory] = []
+        try:
+            for memory, (keys, values) in zip(self.memories_, pairs, strict=False):
+                memory.add(keys, values, ids=origins)
+                grown.append(memory)
+        except BaseException:  # there is no memory for all, or somebody interrupts
+            for memory in grown:
+                memory.remove(slice(len(memory) - len(origins), None))
+            raise
         self.history_ = history
         if self._index is not None:
             index = getattr(y, "index", None) if hasattr(y, "iloc") else None
@@ -306,7 +346,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of float64, shape (fh, c)
-            Of shape (fh,) where the series had one axis of times and one column.
+            Of shape (fh,) where the series has one column.
         """
         check_is_fitted(self)
         self._refuse_exogenous(X)
@@ -340,11 +380,10 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
     def _standardised(self, y: Any, origins: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
         """Return a standardised series and origins that it has windows for, checked."""
         check_is_fitted(self)
-        _, longest = self._lengths()
         rows = self._as_series("y", y, self.n_features_in_)
         where = np.atleast_1d(as_integers("origins", origins))
-        if where.ndim != 1 or (len(where) and (where.min() < longest or where.max() > len(rows))):
-            raise ValueError(f"origins: must be rows from {longest}, the length of a window, to {len(rows)}")
+        if where.ndim != 1 or (len(where) and (where.min() < self._longest or where.max() > len(rows))):
+            raise ValueError(f"origins: must be rows from {self._longest}, the length of a window, to {len(rows)}")
         return (rows - self.mean_) / self.scale_, where
 
     @ignoring_float_errors()
@@ -396,9 +435,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         size = np.empty((len(where), self.n_features_in_), np.int64)
         for number, column in enumerate(standard.T):
             keys = self._key(column, where)[0].astype(np.float32)
-            # one update, after which every query counts as at rest
-            _, info = self.memories_[number].retrieve(keys, max_steps=1, tol=FAR, return_info=True)
-            size[:, number] = info.support_size
+            size[:, number] = one_step(self.memories_[number], keys).support_size
         return size
 
     def score(self, y: Any, origins: ArrayLike | None = None, sample_weight: None = None) -> float:
@@ -418,10 +455,12 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
             The larger, the better.
         """
         check_is_fitted(self)
+        if sample_weight is not None:
+            raise ValueError("sample_weight: is not supported")
         rows = self._as_series("y", y, self.n_features_in_)
-        _, longest = self._lengths()
-        where = (
-            np.arange(longest, len(rows) - self.horizon_ + 1) if origins is None else as_integers("origins", origins)
-        )
+        first, last = self._longest, len(rows) - self.horizon_
+        where = np.arange(first, last + 1) if origins is None else np.atleast_1d(as_integers("origins", origins))
+        if len(where) == 0 or where.min() < first or where.max() > last:
+            raise ValueError(f"origins: must be rows from {first} to {last}, which a whole horizon follows")
         true = sliding_window_view(rows, self.horizon_, axis=0)[where].transpose(0, 2, 1)
         return -float(np.mean(((self.predict_at(rows, where) - true) / self.scale_) ** 2))

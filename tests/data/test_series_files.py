@@ -62,6 +62,16 @@ def test_what_cannot_be_forecast_is_told_with_its_place(tmp_path, rows, header, 
         load_csv(written(tmp_path, rows, header))
 
 
+def test_names_of_columns_may_have_spaces(tmp_path):
+    assert load_csv(written(tmp_path, header="date , load, oil ")).columns == ("load", "oil")
+
+
+@pytest.mark.parametrize("parts", [(1, 2), (0, 1, 1), "abc", (1.5, 2, 3)])
+def test_wrong_parts_are_no_fault_of_the_file(tmp_path, parts):
+    with pytest.raises((ValueError, TypeError), match="parts: "):
+        load_csv(written(tmp_path), parts=parts)
+
+
 def test_a_missing_file_says_where_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="ETDataset"):
         load("ETTh1", tmp_path)

@@ -68,7 +68,7 @@ def test_update_is_a_fit_of_more_rows_but_for_the_scale(series):
     for one, other in zip(model.memories_, whole.memories_, strict=True):
         assert np.array_equal(one.patterns, other.patterns)
         assert np.array_equal(one.ids, other.ids)
-    assert np.array_equal(model.ids_ if hasattr(model, "ids_") else model.memories_[0].ids, np.arange(WINDOW, 108))
+    assert np.array_equal(model.memories_[0].ids, np.arange(WINDOW, 108))
     assert np.array_equal(model.predict(), whole.predict())
 
 
@@ -147,3 +147,41 @@ def test_bad_calls_are_named_and_change_nothing(series):
     with pytest.raises(ValueError, match="y: contains NaN"):
         model.update(series[:3] * np.nan)
     assert np.array_equal(model.predict(), before)
+
+
+def test_a_failed_fit_or_update_changes_nothing(series):
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(series[:90])
+    before = model.predict()
+    with pytest.raises(ValueError, match="beta: "):
+        model.set_params(horizon=6, beta=-1.0).fit(series)
+    with pytest.raises(ValueError, match="y: has numbers too large"):
+        model.update([[1.0, 1e200]])
+    assert np.array_equal(model.predict(), before)
+    assert [len(memory) for memory in model.memories_] == [90 - HORIZON - WINDOW + 1] * 2
+    whole = HopfieldForecaster(HORIZON, WINDOW).fit(series[:90]).update(series[90:])
+    assert np.array_equal(model.update(series[90:]).predict(), whole.predict())
+
+
+def test_settings_count_when_fitted(series):
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(series)
+    before = model.predict()
+    model.set_params(window=50, floor=3.0, horizon=9, base_window=4)
+    assert np.array_equal(model.predict(), before)
+
+
+def test_faults_of_scores_are_named(series):
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(series)
+    for origins in ([len(series) - HORIZON + 1], [WINDOW - 1], []):
+        with pytest.raises(ValueError, match="origins: must be rows from 6 to 117"):
+            model.score(series, origins)
+    with pytest.raises(ValueError, match="origins: "):
+        model.score(series[:2])
+    with pytest.raises(ValueError, match="sample_weight: "):
+        model.score(series, sample_weight=np.ones(3))
+    assert model.score(series, 50) <= 0
+
+
+@pytest.mark.parametrize("number", [0.1, 1e300])
+def test_columns_without_a_deviation_are_refused(number):
+    with pytest.raises(ValueError, match=r"y: (column 0 is constant|has columns whose mean)"):
+        HopfieldForecaster(HORIZON, WINDOW).fit(np.where(number > 1, [[number], [-number]] * 25, number))

@@ -70,6 +70,13 @@ def test_after_fit_rows_are_added():
     assert len(model.fit(X[:5], LABELS[:5]).memory_) == 5
 
 
+def test_classes_of_rows_of_weight_0_may_be_unknown():
+    model = HopfieldClassifier().fit([[0.0], [1.0]], ["a", "b"])
+    model.partial_fit([[2.0], [3.0]], ["c", "b"], sample_weight=[0, 1])
+    assert model.memory_.patterns.tolist() == [[0.0], [1.0], [3.0]]
+    assert len(model.partial_fit([[4.0]], ["c"], sample_weight=[0]).memory_) == 3
+
+
 def test_beta_auto_is_chosen_once():
     model = HopfieldRegressor("auto").partial_fit(X[:20], Y[:20])
     assert model.beta_ == HopfieldRegressor("auto").fit(X[:20], Y[:20]).beta_

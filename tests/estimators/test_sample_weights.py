@@ -119,6 +119,18 @@ def test_equal_weights_are_another_beta(separation):
     np.testing.assert_allclose(found, copies, rtol=1e-9)
 
 
+@pytest.mark.parametrize("weight", [1 / 40, 100.0])
+@pytest.mark.parametrize("separation", ["sparsemax", "entmax15", sh.Normmax(2.0), "softmax"], ids=str)
+def test_beta_auto_allows_for_the_size_of_weights(separation, weight):
+    X, Y, classes, _, Q = rows()
+    for model, y in ((HopfieldRegressor("auto", separation), Y), (HopfieldClassifier("auto", separation), classes)):
+        answer = [getattr(model, name, None) for name in ("predict_proba", "predict")]
+        predict = next(name for name, method in zip(("predict_proba", "predict"), answer, strict=True) if method)
+        plain = getattr(model.fit(X, y), predict)(Q)
+        weighted = getattr(model.fit(X, y, sample_weight=np.full(len(X), weight)), predict)(Q)
+        np.testing.assert_allclose(weighted, plain, rtol=1e-9, atol=1e-9)
+
+
 def test_weights_of_1_and_0_change_no_bit():
     X, Y, _, w, Q = rows()
     plain = HopfieldRegressor().fit(X[w > 0], Y[w > 0])

@@ -151,6 +151,23 @@ def test_best_beta_of_many_rows_is_near_the_best_of_a_grid(monkeypatch):
     assert best_beta(memory, y, task="regression", random_state=1) / beta in 2.0 ** np.array([-1, -0.5, 0, 0.5, 1])
 
 
+def test_best_beta_of_images_is_that_of_rows():
+    X, y = DIGITS.data[:400], DIGITS.target[:400]
+    rows = sh.HopfieldMemory(X, values=np.eye(10)[y], similarity="euclidean")
+    images = sh.HopfieldMemory(X, values=np.eye(10)[y], similarity="euclidean", pattern_shape=(8, 8))
+    assert best_beta(images, y, task="classification") == best_beta(rows, y, task="classification")
+    alone = sh.HopfieldMemory(X[:50].reshape(-1, 8, 8), similarity="euclidean", pattern_shape=(8, 8))
+    assert best_beta(alone, X[:50], task="regression") > 0
+
+
+def test_truth_values_are_classes():
+    X, y = DIGITS.data[:100], DIGITS.target[:100] > 4
+    memory = sh.HopfieldMemory(X, values=np.eye(2)[y.astype(int)], similarity="euclidean")
+    assert best_beta(memory, y, task="classification") == best_beta(memory, y.astype(int), task="classification")
+    with pytest.raises(ValueError, match="0 to 1, got -1"):
+        best_beta(memory, y.astype(int) - 1, task="classification")
+
+
 def test_weights_of_rows_decide_beta():
     """Half of the rows have noise: where these count nothing, beta is much larger."""
     rng = np.random.default_rng(0)

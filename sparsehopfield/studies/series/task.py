@@ -38,8 +38,9 @@ class Task:
         """Standardise a series."""
         train = series.values[: series.parts[0]]
         rows = series.values[: sum(series.parts)]
-        if (train.std(axis=0) == 0).any():
-            constant = series.columns[int(np.flatnonzero(train.std(axis=0) == 0)[0])]
+        flat = np.flatnonzero(np.ptp(train, axis=0) == 0)
+        if len(flat):
+            constant = series.columns[int(flat[0])]
             raise ValueError(f"file: column {constant!r} is constant in the part to train with; leave it out")
         task = cls(series, (rows - train.mean(axis=0)) / train.std(axis=0), horizon)
         for part in ("train", "validation", "test"):
