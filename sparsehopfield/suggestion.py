@@ -133,7 +133,8 @@ def _deciding_beta(gaps: Floats, gap: float, share: float = 0.99) -> float:
     gaps = np.sort(gaps[(gaps > 0) & np.isfinite(gaps)])[::-1]
     if len(gaps) == 0:  # no finite positive gap: no beta is better than another
         return 1.0
-    least = gaps[int(np.ceil(share * len(gaps))) - 1]
+    enough = np.arange(1, len(gaps) + 1) / len(gaps) >= share  # a product with the share might round up
+    least = gaps[int(np.argmax(enough))]
     with ignoring_float_errors():
         return float(np.clip(gap / least, np.finfo(np.float64).tiny, np.finfo(np.float64).max))
 
@@ -387,7 +388,8 @@ def _octaves(memory: HopfieldMemory, rows: Array) -> tuple[int, int]:
         return 0, 0
     cutoff = min(cutoff_of(separation_code(memory.separation)) or 8.0, 8.0)
     closest = float(np.quantile(gaps, 0.1)) * len(others) / m
-    low, high = (np.log2(np.maximum(cutoff / x, 1e-300)) for x in (4 * widest, closest))
+    # sorted: of few rows the usual widest gap may be less than a close one of others
+    low, high = sorted(np.log2(np.maximum(cutoff / x, 1e-300)) for x in (4 * widest, closest))
     return int(np.clip(np.floor(low), -990, 990)), int(np.clip(np.ceil(high), -990, 990))
 
 
@@ -697,7 +699,7 @@ def _has_equal_lengths(study: _Study) -> bool:
         return True
     spread = lengths.std() / lengths.mean()
     equal = bool(spread <= EQUAL_LENGTHS)
-    reason = "All rows are equally long, so that all similarities rank them alike; 'dot' is the plainest."
+    reason = "All rows that were looked at are equally long: all similarities rank them alike, 'dot' is the plainest."
     if not equal:
         reason = f"Lengths vary by {_percent(spread)} of their mean, and longer rows have larger dot products."
     call = "(lambda r: r.std() / r.mean())(np.linalg.norm(X[s.sample].astype(float), axis=1))"
@@ -1044,8 +1046,8 @@ def suggest(
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax, optional
         If it is decided. By default sparsemax, but with `y` entmax15 or softmax if they predict better.
     subsample : int
-        How many rows to look at, at most; each is compared with all. Fewer are left out in turn where M d is large, as
-        in `best_beta`. Of the queries 256 are looked at, at most.
+        How many rows to look at, at most; each is compared with all. Never more than 1024, and fewer, but at least 256,
+        where M d is large. Of the queries 256 are looked at, at most.
     random_state : int, Generator or None
         Draws these. The result is the same for the same number.
 

@@ -77,8 +77,9 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         out): to the bit what an estimator without it gives, wherever results are the same bits
         (docs/reference/promises.md, P1).
     offset_ : float
-        Scores below it are those of outliers. Where `contamination` is a number, it lies half way between the scores
-        of the last outlier and of the first other row, in the order of `leave_one_out_scores_`.
+        Scores below it are those of outliers. Where `contamination` is a number, so large a share of the rows lies
+        below it: it is half way between the scores of the last outlier and of the first other row where that share is
+        a whole number of rows, else the score of the first other row.
     certified_ : ndarray of bool, shape (M,)
         As in HopfieldRetriever.
     n_features_in_, feature_names_in_

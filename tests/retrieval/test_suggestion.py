@@ -168,6 +168,11 @@ def test_truth_values_are_classes():
         best_beta(memory, y.astype(int) - 1, task="classification")
 
 
+def test_few_rows_of_very_different_lengths_have_a_best_beta():
+    X = np.array([[0.0625, 0.0], [0.0, 1.0], [0.0, 0.0]], np.float16)
+    assert 0 < sh.suggest(X, np.array([0, 1, 0])).beta < np.inf
+
+
 def test_weights_of_rows_decide_beta():
     """Half of the rows have noise: where these count nothing, beta is much larger."""
     rng = np.random.default_rng(0)
