@@ -135,7 +135,7 @@ static int stopped(void *user) {
     return atomic_fetch_add(&l->asked, 1) == l->stop_at;
 }
 static sh_context with(ledger *l, int threads, sh_path path) {
-    return (sh_context){counted, released, stopped, l, threads, path, NULL, 0};
+    return (sh_context){counted, released, stopped, l, threads, path, NULL, 0, NULL};
 }
 static int gave_up(const ledger *l, sh_status status) {
     return (status == SH_NO_MEMORY && l->fail_at >= 0 && l->made > l->fail_at) ||
