@@ -670,8 +670,8 @@ static void NAME(accumulate)""",
     Mutation(
         "estimators: too little beta",
         "sparsehopfield/suggestion.py",
-        "least = gaps[int(np.ceil(share * len(gaps))) - 1]",
-        "least = gaps[int(np.ceil(share * len(gaps))) // 2]",
+        "least = gaps[int(np.argmax(enough))]",
+        "least = gaps[int(np.argmax(enough)) // 2]",
         "estimators",
     ),
     Mutation(
