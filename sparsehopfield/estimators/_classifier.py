@@ -63,7 +63,7 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
 
     >>> model = HopfieldClassifier(beta=2.0).fit(X, y)
     >>> float((model.predict_leave_one_out() == y).mean().round(2))
-    0.97
+    0.96
     """
 
     classes_: Array
