@@ -70,7 +70,7 @@ def set_num_threads(n: int) -> int:
 
 
 class Configuration(dict[str, Any]):
-    """What was built and chosen, a dictionary that a notebook shows as a table."""
+    """The settings of an installation, a dictionary that a notebook shows as a table."""
 
     def rows(self) -> dict[str, str]:
         """Return the table: names and what they stand for, in words."""

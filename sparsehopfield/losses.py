@@ -21,6 +21,7 @@ from sparsehopfield._engine.checks import (
     as_flag,
     as_integers,
     as_numbers,
+    as_weights,
     as_whole,
     contiguous,
     ignoring_float_errors,
@@ -259,12 +260,10 @@ def _loss(
 
 def _as_weights(sample_weight: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the weights of rows, (R,), checked."""
-    w = as_numbers("sample_weight", sample_weight)
+    w = as_weights(sample_weight)
     if w.shape != leading:
         raise ValueError(f"sample_weight: must be of shape {leading}, got {w.shape}")
-    if not ((w >= 0) & (w < np.inf)).all():
-        raise ValueError("sample_weight: must be finite numbers of at least 0")
-    return w.astype(np.float64).reshape(-1)
+    return w.reshape(-1)
 
 
 def _as_classes(given: Array, leading: tuple[int, ...], n: int, ignore_index: int) -> NDArray[np.int64]:
@@ -336,9 +335,8 @@ def _of_rows(
             elif q is not None:
                 p -= q[block]
             if total != 1 or (factor != 1).any():
-                p *= np.minimum(factor / total, np.finfo(p.dtype).max).astype(p.dtype)[
-                    :, None
-                ]  # not inf, for 0 inf is NaN
+                most = np.finfo(p.dtype).max  # not inf, for 0 inf is NaN
+                p *= np.minimum(factor / total, most).astype(p.dtype)[:, None]
                 p[~counts] = 0
     return losses
 

@@ -386,6 +386,12 @@ class HopfieldMemory:
         } | ({} if self._pattern_shape is None else {"pattern_shape": self._pattern_shape})
         return _rebuild, (patterns, self.beta, options)
 
+    def _sharing(self) -> Self:
+        """Return another memory of the same snapshot, index and lock, whose model may be changed by itself."""
+        memory = type(self).__new__(type(self))
+        vars(memory).update(vars(self))
+        return memory
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         snapshot, structure = self._current()
         memory = type(self).__new__(type(self))

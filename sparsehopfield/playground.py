@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from importlib.util import find_spec
 from math import ceil, floor, log10, prod
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ from sparsehopfield._engine.checks import (
     ignoring_float_errors,
     image_shape_of,
 )
-from sparsehopfield._engine.optional import require
+from sparsehopfield._engine.optional import is_installed, require
 from sparsehopfield._engine.separations import SIMILARITIES, as_choice, separation_code
 from sparsehopfield._engine.text import short
 from sparsehopfield.data.datasets import ImageSet, load_digits
@@ -57,7 +56,7 @@ BLUE, ORANGE, GREY = STYLES["sparse"]["color"], STYLES["dense"]["color"], "#5555
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be chosen in a playground.
+    """The choices of a playground.
 
     Attributes
     ----------
@@ -91,7 +90,7 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What a memory makes of one damaged image.
+    """The retrieval of one damaged image.
 
     Attributes
     ----------
@@ -231,8 +230,9 @@ class Playground:
         if made is None:
             made = HopfieldMemory(self._patterns, similarity=chosen.similarity)
             self._memories[chosen.similarity] = made
-        made.beta, made.separation = chosen.beta, chosen.separation
-        return made
+        memory = made._sharing()
+        memory.beta, memory.separation = chosen.beta, chosen.separation
+        return memory
 
     def _outcome(self, chosen: Settings, path: RetrievalPath, positions: NDArray[np.int64]) -> str:
         """Say where a retrieval ended."""
@@ -336,7 +336,7 @@ class Playground:
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """Return the sliders for a notebook that can show them; the picture is shown where they cannot be."""
-        if find_spec("ipywidgets") is None or not in_notebook():
+        if not is_installed("ipywidgets") or not in_notebook():
             return {}
         shown: dict[str, Any] = self.sliders()._repr_mimebundle_(**options)
         return shown

@@ -19,6 +19,7 @@ from sparsehopfield._engine.checks import (
     as_numbers,
     as_patterns,
     as_queries,
+    as_weights,
     as_whole,
     compute_dtype,
     ignoring_float_errors,
@@ -33,7 +34,7 @@ from sparsehopfield._engine.separations import (
     similarity_code,
     valid_separations,
 )
-from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.structure import Structure, can_exclude
 from sparsehopfield._engine.text import aligned, in_bytes, short
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.inspect.certificates import Certified, row_lengths
@@ -216,20 +217,17 @@ def _drawn(rng: np.random.Generator, among: Positions, most: int) -> Positions:
 
 def _as_weight(sample_weight: ArrayLike, m: int) -> Floats:
     """Return weights of m rows, checked."""
-    weight = as_numbers("sample_weight", sample_weight).astype(np.float64)
+    weight = as_weights(sample_weight)
     if weight.shape != (m,):
         raise ValueError(f"sample_weight: must be one number for each of the {m} rows, got shape {weight.shape}")
-    if not ((weight >= 0) & (weight < np.inf)).all():
-        raise ValueError("sample_weight: must be finite and at least 0")
     if not weight.any():
         raise ValueError("sample_weight: must not be 0 for all rows")
     return weight / weight.max()
 
 
 def _at(memory: HopfieldMemory, beta: Any) -> HopfieldMemory:
-    """Return a memory of the same patterns and the same index at another inverse temperature, for calls alone."""
-    other = object.__new__(type(memory))
-    other.__dict__.update(memory.__dict__)
+    """Return a memory that shares patterns and index with another, at an inverse temperature of its own."""
+    other = memory._sharing()
     other.beta = beta
     return other
 
@@ -267,7 +265,7 @@ class _Search:
             with ignoring_float_errors():
                 scale = np.maximum(np.abs(truth).max(axis=0), np.finfo(np.float64).tiny)
                 spread = ((truth / scale - (truth / scale).mean(axis=0)) ** 2).mean(axis=0) * scale**2
-        if memory.structure is not None and not memory.structure.by_scores:
+        if not can_exclude(memory.structure):
             raise ValueError(
                 "structure: rows can be left out of all pairs and of TopK, got "
                 f"{short(memory.structure)}; give beta as a number"

@@ -851,7 +851,7 @@ static void use_of_indexes(void) {
 
 /* --- progress ---------------------------------------------------------------------------------------- */
 
-/* What was told, and when to stop. */
+/* Records what was told, and has when to stop. */
 typedef struct {
     int64_t calls, done, total, stop_at;
     int wrong;

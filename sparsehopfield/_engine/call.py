@@ -32,7 +32,7 @@ from sparsehopfield._engine.executor import CoreExecutor, Executor
 from sparsehopfield._engine.partial import Candidates, sparse_rows
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import SeparationMap, has_cutoff, row_of
-from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.structure import Structure, can_exclude
 from sparsehopfield._engine.text import QUANTILES, as_shown, count, quantiles, short
 from sparsehopfield.errors import RetrievalWarning
 
@@ -134,7 +134,7 @@ class Call:
         else:
             executor = structure.executor(pattern_set, rows, betas, code)
         if exclude is not None:
-            if not isinstance(executor, CoreExecutor) or (structure is not None and not structure.by_scores):
+            if not isinstance(executor, CoreExecutor) or not can_exclude(structure):
                 raise ValueError(f"exclude: not under {type(structure).__name__}, but under none and TopK")
             executor.exclude = as_exclude(exclude, leading, len(pattern_set))
         return cls(pattern_set, given, leading, rows, betas, code, structure, executor, pattern_shape)
@@ -301,7 +301,7 @@ def leave_one_out(
     structure: Structure | None,
 ) -> Array:
     """Return one update of stored patterns themselves, (n, v), none of which sees itself; None: of all."""
-    if structure is not None and not structure.by_scores:
+    if not can_exclude(structure):
         raise ValueError(f"structure: leave_one_out is for none and TopK, got {short(structure)}")
     dtype, n = pattern_set.dtype, len(pattern_set) if positions is None else len(positions)
     betas = as_beta(beta, (n,))

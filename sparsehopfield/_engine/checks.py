@@ -451,6 +451,15 @@ def as_positive_numbers(name: str, numbers: ArrayLike) -> NDArray[np.float64]:
     return a
 
 
+def as_weights(sample_weight: ArrayLike) -> NDArray[np.float64]:
+    """Return weights of rows, of any shape, as float64: finite and at least 0."""
+    weight = as_numbers("sample_weight", sample_weight).astype(np.float64)
+    wrong = weight[~((weight >= 0) & (weight < np.inf))]
+    if wrong.size:
+        raise ValueError(f"sample_weight: must be finite and at least 0, got {wrong[0]}")
+    return weight
+
+
 def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
     """Return beta as float64 of one number, or of one per query."""
     b = as_positive_numbers("beta", beta)

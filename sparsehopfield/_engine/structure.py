@@ -121,6 +121,11 @@ class Full(Structure):
 KINDS: dict[str, type[Structure]] = {}
 
 
+def can_exclude(structure: Structure | None) -> bool:
+    """Tell whether queries may exclude a pattern under a structure; None: all pairs."""
+    return structure is None or structure.by_scores
+
+
 def as_structure(structure: Any) -> Structure | None:
     """Return a structure, or None for all pairs; raise TypeError for anything else."""
     if structure is None or isinstance(structure, Full):

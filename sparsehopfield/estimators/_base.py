@@ -1,4 +1,4 @@
-"""What the estimators around one HopfieldMemory share: fitting stores the rows."""
+"""Base of the estimators around one HopfieldMemory: fitting stores the rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import (
     Array,
-    as_numbers,
     as_one_beta,
+    as_weights,
     as_whole,
     ignoring_float_errors,
     refusal,
@@ -73,14 +73,11 @@ def checked_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
     """Return the sample weights of n rows or bags, or None where all are 1."""
     if sample_weight is None:
         return None
-    weight = as_numbers("sample_weight", sample_weight).astype(np.float64)
+    weight = as_weights(sample_weight)
     if weight.ndim == 0:
         weight = np.full(n, weight)
     if weight.shape != (n,):
         raise ValueError(f"sample_weight: must have shape ({n},), got {weight.shape}")
-    if not ((weight >= 0) & (weight < np.inf)).all():
-        wrong = weight[~((weight >= 0) & (weight < np.inf))][0]
-        raise ValueError(f"sample_weight: must be finite and at least 0, got {wrong}")
     with ignoring_float_errors():
         if weight.sum() == np.inf:
             raise ValueError("sample_weight: their sum exceeds the largest float64")

@@ -424,7 +424,7 @@ def _axes_of_maps(ax: Any, leading: tuple[int, ...], shape: tuple[int, ...]) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Reliability:
-    """How sure a classifier was, and how often it was right, in each bin of its probabilities that has samples."""
+    """A reliability curve: mean probabilities and shares of right answers, by bins of probabilities."""
 
     edges: NDArray[np.float64]  # (bins + 1,)
     counts: NDArray[np.int64]  # (bins,) samples
@@ -678,8 +678,8 @@ def _draw_counts(ax: Any, found: _Reliability) -> None:
 
 
 def _at_beta(memory: Any, beta: float) -> Any:
-    """Return a memory of the same patterns, in place, with another inverse temperature."""
-    other = copy.copy(memory)
+    """Return a memory of the same patterns and, but for tensors, the same index at another inverse temperature."""
+    other = memory._sharing() if hasattr(memory, "_sharing") else copy.copy(memory)
     other.beta = float(beta)
     return other
 

@@ -111,7 +111,7 @@ class PatchNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained: AdamW with one cycle of the learning rate; the best epoch by validation is kept."""
+    """The settings of a training by AdamW with one cycle of the learning rate. The best epoch by validation is kept."""
 
     epochs: int
     learning_rate: float = 2e-3

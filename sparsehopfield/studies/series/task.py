@@ -74,7 +74,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the series comes from, so that processes can load it by themselves: a csv file, or a name and a folder."""
+    """The origin of a series, by which processes can load it by themselves: a csv file, or a name and a folder."""
 
     name: str
     data: str | None
