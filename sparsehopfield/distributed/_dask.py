@@ -214,13 +214,24 @@ class DaskEngine:
         """Return the results of the futures that `submit` returns, which adds all of its futures to a list.
 
         All of them are cancelled where this does not return: nothing is left to run for a call that was interrupted.
+        Shards that have failed are made again first, as are those that fail now and were begun before this call: what
+        they have met, as a file that was not there, may be mended since.
         """
-        if failed := [shard for shard in self.shards if shard.status == "error"]:
-            retry(self.client, failed)  # their workers were lost too often, or a file could not be read
-        tasks: list[Future[Any]] = []
-        with raising_clearly(), cancelling(self.client, tasks):
-            check_connection(self.client)
-            return results_of(self.client, submit(tasks))
+        begun = [shard for shard in self.shards if shard.status in ("pending", "lost")]
+        failed = [shard for shard in self.shards if shard.status == "error"]
+        while True:
+            if failed:
+                retry(self.client, failed)
+            tasks: list[Future[Any]] = []
+            try:
+                with raising_clearly(), cancelling(self.client, tasks):
+                    check_connection(self.client)
+                    return results_of(self.client, submit(tasks))
+            except Exception:
+                failed = [shard for shard in begun if shard.status == "error"]
+                if not failed:
+                    raise
+                begun = [shard for shard in begun if shard not in failed]
 
 
 def retry(client: Client, failed: Sequence[Future[Any]]) -> None:

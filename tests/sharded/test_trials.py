@@ -26,6 +26,7 @@ import sparsehopfield as sh
 
 distributed = pytest.importorskip("distributed")
 import dask.array as da  # noqa: E402
+from dask.delayed import delayed  # noqa: E402
 
 from sparsehopfield.distributed import ShardedMemory  # noqa: E402
 from sparsehopfield.distributed._sources import as_source  # noqa: E402
@@ -460,6 +461,31 @@ def test_files_that_change(client, tmp_path):
     with pytest.raises(RuntimeError, match=r"source: shard \d, rows .*has changed since the memory was made"):
         memory.update(QUERIES)
     assert until(lambda: is_idle(client))
+
+
+def test_a_failure_of_before(client, tmp_path):
+    """A part that was read when its file was gone, and fails in a later call, is read again in that call."""
+    path = saved(tmp_path / "x.npy", X)
+
+    def read(start, wait):
+        was_there = path.exists()
+        time.sleep(wait)
+        if not was_there:
+            raise FileNotFoundError(path)
+        return np.load(path)[start : start + 5000]
+
+    blocks = [
+        da.from_delayed(delayed(read)(start, wait), (min(5000, len(X) - start), D), X.dtype)
+        for start, wait in ((0, 0.0), (5000, 1.0))
+    ]
+    memory = ShardedMemory(da.concatenate(blocks), 2.0, shards=2, client=client)
+    want = memory.update(QUERIES)
+    path.unlink()
+    kill_workers(client)
+    with pytest.raises(FileNotFoundError, match=r"x\.npy"):  # of the first part, at once
+        memory.update(QUERIES)
+    saved(path, X)
+    assert digest(memory.update(QUERIES)) == digest(want)
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
