@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield._engine.checks import Array, as_generator, as_number, as_numbers, as_weights, ignoring_float_errors
 from sparsehopfield._engine.separations import as_choice, cutoff_of, separation_code, valid_separations
-from sparsehopfield._engine.structure import can_exclude
+from sparsehopfield._engine.structure import check_can_leave_out
 from sparsehopfield._engine.text import short
 from sparsehopfield.memory import HopfieldMemory
 
@@ -230,11 +230,7 @@ class Search:
             with ignoring_float_errors():
                 scale = np.maximum(np.abs(truth).max(axis=0), np.finfo(np.float64).tiny)
                 spread = ((truth / scale - (truth / scale).mean(axis=0)) ** 2).mean(axis=0) * scale**2
-        if not can_exclude(memory.structure):
-            raise ValueError(
-                "structure: rows can be left out of all pairs and of TopK, got "
-                f"{short(memory.structure)}; give beta as a number"
-            )
+        check_can_leave_out(memory.structure, "; give beta as a number")
         rows = _rows_of(memory, positions)
         return cls(memory, positions, rows, truth[positions], spread, weight[positions] / weight[positions].sum())
 
