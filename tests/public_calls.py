@@ -311,7 +311,8 @@ def calls(scale=1.0, dtype=np.float64):
             "capacity_bound": sphere | {"radius": 0.01, "delta": 0.0, "strict": True},
             "dense_capacity_bound": dict(sphere),
             "exact_capacity": sphere | {"radius": 0.01},
-            "contraction": {"patterns": patterns, "beta": 2.0, "similarity": "dot"},
+            "contraction": {"patterns": patterns, "beta": 2.0, "similarity": "dot", "separation": "softmax"},
+            "dense_error_floor": dict(meant),
             "critical_beta": {"patterns": patterns, "similarity": "dot"},
             "energy_as_printed": asked | {"separation": "sparsemax"},
             "energy_offset": {"patterns": patterns, "beta": 2.0, "similarity": "dot", "separation": "entmax15"},
@@ -327,6 +328,8 @@ def calls(scale=1.0, dtype=np.float64):
     }
     for rule in theory.BOUNDS:
         table[f"theory.retrieval_bound {rule}"] = theory.retrieval_bound, meant | {"rule": rule}
+    for rule in theory.REQUIREMENTS:
+        table[f"theory.required_margin {rule}"] = theory.required_margin, meant | {"rule": rule, "radius": 0.1}
     for rule in theory.CONDITIONS:
         table[f"theory.well_separated {rule}"] = theory.well_separated, meant | {"rule": rule, "radius": 0.1}
     table |= {

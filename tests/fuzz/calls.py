@@ -691,7 +691,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
         for name in (
             *("contraction", "critical_beta", "energy_as_printed", "energy_offset", "exact_radius", "is_certified"),
             *("is_fixed_point", "majorises", "margin", "margin_at", "min_half_distance", "retrieval_bound"),
-            *("retrieval_error", "well_separated"),
+            *("dense_error_floor", "required_margin", "retrieval_error", "well_separated"),
         )
     },
     "theory.capacity_bound": _constructed(
