@@ -57,6 +57,7 @@ __all__ = ["MarginFit", "NonparametricHopfield"]
 KERNELS = ("exponential", "linear", "dot")
 COSTS = ("memories", "uniform")
 TINY = float(np.finfo(np.float64).tiny)
+MOST = 1e150  # of a coefficient: no cost makes their sums leave float64
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ class NonparametricHopfield:
         Parameters
         ----------
         positions : array_like of int, shape (k,), optional
-            The pairs, each once; all by default.
+            The pairs, each of which counts once; all by default.
 
         Returns
         -------
@@ -264,28 +265,30 @@ class NonparametricHopfield:
 
         Raises
         ------
-        ValueError, TypeError
+        ValueError, TypeError, IndexError
             Naming the argument at fault, as in `fit`.
         """
         self._check_fitted()
         m = len(self.memories_)
-        chosen = np.arange(m) if positions is None else np.sort(as_chosen(positions, m))
+        chosen = np.arange(m) if positions is None else np.unique(as_chosen(positions, m))
         if not len(chosen):
             raise ValueError("positions: must be at least one pair")
         y = self.memories_[chosen]
         weights, log_mass = self._weights(self._log_kernel(self._rows[chosen], self._rows[chosen]))
         # The bounds for C = 1, and what the regression answers where all coefficients are at them.
         with ignoring_float_errors():
-            unit = np.abs(y) if self.cost == "memories" else np.minimum(np.exp(-log_mass), 1 / TINY)[:, None] + 0 * y
+            unit = np.abs(y) if self.cost == "memories" else np.exp(-log_mass)[:, None] + 0 * y
+            unit = np.minimum(unit, MOST)
             critical = _critical(y, weights @ (np.sign(y) * unit), unit, self.epsilon)
-        C = min(1.0, critical / 2) if self.C is None else self.C
+            C = min(1.0, critical / 2) if self.C is None else self.C
+            bounds = np.minimum(C * unit, MOST)
         if not C > 0:
             raise ValueError(
                 f"epsilon: at {self.epsilon} no C lets all answers fall short; must be below "
                 f"{np.abs(y[y != 0]).min(initial=np.inf)}, or give C"
             )
         scale = float(np.abs(y).max()) or 1.0
-        b, violation, passes = _descend(weights, y, C * unit, self.epsilon, self.max_iter, self.tol * scale)
+        b, violation, passes = _descend(weights, y, bounds, self.epsilon, self.max_iter, self.tol * scale)
         if violation > self.tol * scale:
             warn(
                 f"the regression misses its conditions of optimality by {violation:.3g} after {passes} passes; raise "
@@ -293,9 +296,8 @@ class NonparametricHopfield:
                 RetrievalWarning,
                 stacklevel=3,
             )
-        return MarginFit(
-            chosen, b, C * unit, C, critical, violation, passes, bool((b == np.sign(y) * (C * unit)).all())
-        )
+        closed = bool((b == np.sign(y) * bounds).all())
+        return MarginFit(chosen, b, bounds, C, critical, violation, passes, closed)
 
     # --- answers ------------------------------------------------------------------------------------
 

@@ -194,6 +194,7 @@ def _nonparametric(s: Sound) -> Any:
     own |= {"epsilon": 1e-6, "cost": s.random.choice(("memories", "uniform")), "max_iter": 50, "tol": 1e-6}
 
     def run(memories: Any, queries: Any, asked: Any, positions: Any, **options: Any) -> Any:
+        """Fit and ask; raises IndexError for positions out of range."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", sh.RetrievalWarning)
             made = nonparametric.NonparametricHopfield(**options).fit(memories, queries)
