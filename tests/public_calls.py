@@ -16,6 +16,7 @@ from sparsehopfield.estimators import (
     HopfieldRegressor,
     HopfieldRetriever,
 )
+from sparsehopfield.theory import nonparametric
 from sparsehopfield.theory import structures as theory_structures
 
 M, D, N = 7, 3, 4
@@ -55,6 +56,12 @@ def _method(method, **fixed):
         return getattr(sh.HopfieldMemory(patterns, **fixed), method)(**arguments)
 
     return call
+
+
+def _nonparametric(memories, queries, asked, positions=(1, 3), **options):
+    """Return what a regression answers, and its coefficients for some of the pairs."""
+    model = nonparametric.NonparametricHopfield(**options).fit(memories, queries)
+    return model.update(asked), model.predict(asked), model.regression(positions).coefficients
 
 
 def _added(patterns, values, ids, more, more_values, more_ids):
@@ -347,6 +354,15 @@ def calls(scale=1.0, dtype=np.float64):
             "topk_energy": asked | {"k": 2},
             "truncation": asked | {"k": 2},
             "truncation_bound": {"scores": z, "k": 2, "beta": 2.0},
+        }.items()
+    }
+    regression = {"memories": values, "queries": patterns, "asked": queries, "beta": 0.5, "tol": 1e-6}
+    table |= {
+        f"NonparametricHopfield {kernel}": (_nonparametric, regression | {"kernel": kernel, **more})
+        for kernel, more in {
+            "exponential": {"structure": structures.TopK(3), "similarity": "euclidean"},
+            "linear": {"C": 2.0, "epsilon": 1e-3, "max_iter": 10**4},
+            "dot": {"cost": "uniform", "positions": [0, 2]},
         }.items()
     }
     # layers, losses, optimisers
