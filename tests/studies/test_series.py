@@ -28,7 +28,7 @@ def run(folder, file, **options):
 
 
 def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypatch):
-    models = ("last", "seasonal", "mean day", "ridge", "memory", "blend", "residuals")
+    models = ("last", "seasonal", "seasonal mean", "ridge", "memory", "blend", "residuals")
     whole = run(tmp_path / "whole", file, models=models)
     evaluated = []
 
@@ -44,7 +44,7 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
     monkeypatch.undo()
     parts = run(tmp_path / "parts", file, models=models)
     assert parts.table.read_bytes() == whole.table.read_bytes()
-    assert len(whole.figures) == 4
+    assert len(whole.figures) == 8
     values = {(row["model"], row["map"], row["metric"]): row["value"] for row in whole.rows}
     assert values["ridge", "-", "against ridge"] == values["ridge", "-", "least"] == 0
     for model, separation in (("memory", "softmax"), ("blend", "sparsemax"), ("residuals", "softmax")):
@@ -56,18 +56,20 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
 
 
 def test_naive_forecasts_repeat(file):
-    made = task_of(Source("made", None, str(file), None), 30)
+    made = task_of(Source(file=str(file)), 30)
     origins = made.origins("test")[:2]
-    assert made.day == 24
+    assert made.season == 24
     for model, rows in (("last", [-1] * 30), ("seasonal", [i % 24 - 24 for i in range(30)])):
         forecast = protocol.naive(made, model, origins)
         assert np.array_equal(forecast, np.stack([made.values[o + np.array(rows)] for o in origins]))
-    mean = np.mean([made.values[origins[0] - 24 * k : origins[0] - 24 * k + 24] for k in range(1, 15)], axis=0)
-    assert protocol.naive(made, "mean day", origins)[0, :24] == pytest.approx(mean)
+    mean = np.mean(
+        [made.values[origins[0] - 24 * k : origins[0] - 24 * k + 24] for k in range(1, 12)], axis=0
+    )
+    assert protocol.naive(made, "seasonal mean", origins)[0, :24] == pytest.approx(mean)
 
 
 def test_no_window_to_test_with_is_dropped(file):
-    made = task_of(Source("made", None, str(file), None), 12)
+    made = task_of(Source(file=str(file)), 12)
     train, _validation, test = made.series.parts
     assert len(made.origins("test")) == test - 12 + 1
     assert made.origins("train").max() + 12 == train
