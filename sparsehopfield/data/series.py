@@ -71,7 +71,7 @@ class Series:
         months and multiples of these; 1 for all others.
         """
         seconds = int(self.step.astype("timedelta64[s]").astype(np.int64))
-        months = _months_apart(self.dates)
+        months = months_apart(self.dates)
         if months:
             return 12 // months if 12 % months == 0 else 1
         if seconds == 7 * DAY:
@@ -205,17 +205,18 @@ def _check_steps(path: Path, dates: NDArray[np.datetime64]) -> None:
     steps = np.diff(dates)
     usual = np.median(steps.astype(np.int64)).astype(np.int64)
     wrong = np.flatnonzero(steps.astype(np.int64) != usual)
-    if len(wrong) and _months_apart(dates):
+    if len(wrong) and months_apart(dates):
         return
     if usual <= 0 or len(wrong):
-        i = int(wrong[0]) if len(wrong) else 0
+        back = np.flatnonzero(steps.astype(np.int64) <= 0)
+        i = int(back[0] if len(back) else np.argmax(np.abs(steps.astype(np.int64) - usual)))  # a gap differs most
         raise FileFormatError(
             f"{path}: after {dates[i]} comes {dates[i + 1]}; rows must be in order and {np.timedelta64(usual, 's')} "
-            "apart: fill gaps in first"
+            "apart, or as many calendar months: fill gaps in first"
         )
 
 
-def _months_apart(dates: NDArray[np.datetime64]) -> int:
+def months_apart(dates: NDArray[np.datetime64]) -> int:
     """Return how many calendar months lie between a date and the next; 0 where they are no such dates.
 
     All are the same day of the month at the same time, or the last day of theirs.

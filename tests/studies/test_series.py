@@ -62,9 +62,7 @@ def test_naive_forecasts_repeat(file):
     for model, rows in (("last", [-1] * 30), ("seasonal", [i % 24 - 24 for i in range(30)])):
         forecast = protocol.naive(made, model, origins)
         assert np.array_equal(forecast, np.stack([made.values[o + np.array(rows)] for o in origins]))
-    mean = np.mean(
-        [made.values[origins[0] - 24 * k : origins[0] - 24 * k + 24] for k in range(1, 12)], axis=0
-    )
+    mean = np.mean([made.values[origins[0] - 24 * k : origins[0] - 24 * k + 24] for k in range(1, 12)], axis=0)
     assert protocol.naive(made, "seasonal mean", origins)[0, :24] == pytest.approx(mean)
 
 
