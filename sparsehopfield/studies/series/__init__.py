@@ -129,7 +129,8 @@ class Options(StudyOptions):
             raise ValueError(f"look_back: must be at most {LOOK_BACK}, got {self.look_back}")
         if self.structure_horizons is not None:
             few = as_tuple(self.structure_horizons, int)
-            check_names("structure_horizons", few, self.horizons)
+            if extra := [horizon for horizon in few if horizon not in self.horizons]:
+                raise ValueError(f"structure_horizons: must be of the horizons, {self.horizons}, got {extra[0]}")
             object.__setattr__(self, "structure_horizons", few)
         if "features" in self.structure and DENSE not in self.maps and "network" in self.models:
             raise ValueError(f"structure: features stand for softmax alone; maps must have {DENSE!r}, too")

@@ -213,7 +213,8 @@ def analogues_figure(source: Source, horizon: int, separation: str) -> Figure:
 def report_text(summary: Summary) -> str:
     """Write the results, in tables and in words."""
     trained = any(key[1] in TRAINED for key in summary.keys)
-    runs = f" Trained models: {summary.epochs} epochs, mean ± standard deviation over {summary.runs} seeds."
+    seeds = f"mean ± standard deviation over {summary.runs} seeds" if summary.runs > 1 else "one seed"
+    runs = f" Trained models: {summary.epochs} epochs, {seeds}."
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
         wrap(
