@@ -75,13 +75,13 @@ class Task:
         task = cls(series, (values - mean) / scale, horizon, own, look_back)
         for part in ("train", "validation", "test"):
             if len(task.origins(part)) < 2:
-                least = (
-                    max(look_back + horizon + 1, 1) / train if part == "train" else (horizon + 1) / min(series.parts)
+                least = max(
+                    -(-(horizon + 1) * rows // min(series.parts)), -(-(look_back + horizon + 1) * rows // train)
                 )
                 raise ValueError(
                     f"horizons: {horizon} is too far for {rows} rows, of which {', '.join(map(str, series.parts))} are "
                     f"to train, validate and test with: the {part} part has no two windows that {look_back} rows go "
-                    f"before and {horizon} follow; about {int(np.ceil(least * rows))} rows are needed"
+                    f"before and {horizon} follow; about {least} rows are needed"
                 )
         return task
 
