@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -127,6 +127,11 @@ class PatchNetwork(nn.Module):
         forecast: Tensor = self.head(self.blocks(self.tokens((windows - mean) / unit))) * unit + mean
         return forecast
 
+    @property
+    def layers(self) -> list[Block]:
+        """Return the layers of the transformer."""
+        return cast("list[Block]", list(self.blocks))
+
     def tokens(self, windows: Tensor) -> Tensor:
         """Return the tokens (n, patches, WIDTH) of normalised windows."""
         tokens: Tensor = self.embedding(windows.reshape(len(windows), -1, self.patch)) + self.places
@@ -137,7 +142,7 @@ class PatchNetwork(nn.Module):
         """Return the weights (n, HEADS, patches, patches) of each layer's association."""
         mean, unit = _units(windows)
         tokens, found = self.tokens((windows - mean) / unit), []
-        for block in self.blocks:
+        for block in self.layers:
             found.append(block.association.get_association_matrix(tokens))
             tokens = block(tokens)
         return found
@@ -243,7 +248,7 @@ def forecast(network: nn.Module, task: Task, origins: NDArray[np.int64]) -> NDAr
 
 def support(network: nn.Module, task: Task, origins: NDArray[np.int64]) -> float:
     """Return the mean number of patches with weight, over layers, heads and patches; nan without an association."""
-    if not isinstance(network, PatchNetwork) or network.blocks[0].association.structure is not None:
+    if not isinstance(network, PatchNetwork) or network.layers[0].association.structure is not None:
         return float("nan")
     maps = network.maps(_windows(task, origins).flatten(0, 1))
     return float(np.mean([torch.count_nonzero(one, -1).double().mean() for one in maps]))

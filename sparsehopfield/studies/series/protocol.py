@@ -7,7 +7,7 @@ part, as is usual.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ def at_beta(metric: str, beta: float) -> str:
 def metrics_of(setting: Mapping[str, Any], maps: Sequence[str]) -> tuple[str, ...]:
     """Return the names of what `evaluate` measures of a setting, where these maps are compared."""
     model, separation = setting["model"], setting["map"]
-    names = METRICS
+    names: tuple[str, ...] = METRICS
     if model == "ridge":
         names += tuple(dropping(batch) for batch in BATCHES)
     if model == "memory":
@@ -245,8 +245,12 @@ def untrained(source: Source, horizon: int, model: str, separation: str) -> Erro
     """Forecast by a model without training; softmax's errors and ridge's are asked for again by others."""
     task = task_of(source, horizon)
     if model in MEMORIES:
-        make = {"memory": _by_memory, "residuals": _by_residuals, "blend": _blended}[model]
-        return Errors.of(task, *make(source, horizon, separation))
+        makers: dict[str, Callable[[Source, int, str], tuple[Floats, float]]] = {
+            "memory": _by_memory,
+            "blend": _blended,
+            "residuals": _by_residuals,
+        }
+        return Errors.of(task, *makers[model](source, horizon, separation))
     if model == "ridge":
         return Errors.of(task, by_ridge(ridge_of(source, horizon), task, task.origins("test")))
     return Errors.of(task, naive(task, model, task.origins("test")))
