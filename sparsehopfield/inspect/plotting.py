@@ -87,7 +87,10 @@ MOST_TICKS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap."""
+    """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap.
+
+    `std` may be of shape (2, n): how far the band goes below and above.
+    """
 
     label: str
     x: Sequence[float]
@@ -184,10 +187,11 @@ def curves(
             for line in panel.lines:
                 style = line.style or STYLES.get(line.label, {})
                 mean, std = np.asarray(line.mean, float), np.nan_to_num(np.asarray(line.std, float))
+                below, above = std if std.ndim == 2 else (std, std)
                 options = {"label": line.label, "markersize": 4, "linewidth": 1.6, **style}
                 (handles[line.label],) = axis.plot(line.x, mean, **options)
                 axis.fill_between(
-                    line.x, mean - std, mean + std, alpha=0.2, linewidth=0, color=handles[line.label].get_color()
+                    line.x, mean - below, mean + above, alpha=0.2, linewidth=0, color=handles[line.label].get_color()
                 )
             axis.set_title(panel.title, fontsize=10)
             axis.grid(alpha=0.25, linewidth=0.6)
