@@ -12,6 +12,7 @@ from sparsehopfield.studies import (
     mil,
     mnist_bags,
     optimal,
+    repertoire,
     series,
     theory_ledger,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "mil",
     "mnist_bags",
     "optimal",
+    "repertoire",
     "robustness",
     "series",
     "theory_ledger",
@@ -55,4 +57,5 @@ STUDIES = {
     "efficiency": efficiency,
     "family": family,
     "series": series,
+    "repertoire": repertoire,
 }
