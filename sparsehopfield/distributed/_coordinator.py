@@ -626,20 +626,20 @@ class Coordinator:
         """
         return self._call(queries).energy()
 
-    def nearest(self, queries: ArrayLike, count: int = 1) -> tuple[NDArray[np.int64], Floats]:
+    def nearest(self, queries: ArrayLike, k: int = 1) -> tuple[NDArray[np.int64], Floats]:
         """Find the patterns with the best scores of each query.
 
         Parameters
         ----------
         queries : array_like, shape (..., d)
-        count : int, from 1 to 32
+        k : int, from 1 to 32
 
         Returns
         -------
-        position : ndarray of int64, shape (..., count)
+        position : ndarray of int64, shape (..., k)
             From the best score down, ties by position; -1 where there are fewer patterns.
-        score : ndarray of float64, shape (..., count)
-            Canonical; -inf there.
+        score : ndarray of float64, shape (..., k)
+            Canonical; -inf there. Those of `HopfieldMemory.nearest`.
 
         Raises
         ------
@@ -654,7 +654,7 @@ class Coordinator:
         (array([1, 2]), array([0.4, 0.2]))
         """
         call = self._call(queries)
-        best = self._executor(call).nearest(call.rows, as_whole("count", count, 1, MOST_SCOUTED))
+        best = self._executor(call).nearest(call.rows, as_whole("k", k, 1, MOST_SCOUTED))
         shape = *call.leading, best.score.shape[1]
         return best.position.reshape(shape), best.score.reshape(shape)
 
