@@ -112,3 +112,13 @@ def test_structures_that_hide_patterns_are_refused(structure):
     memory = sh.HopfieldMemory(np.eye(4), separation="softmax", structure=structure)
     with pytest.raises(ValueError, match="structure: nearest is for none and TopK"):
         memory.nearest(np.eye(4))
+
+
+def test_shards_have_fewer_patterns_than_are_asked_for():
+    shards = Coordinator(Serial([Shard(np.eye(4)[:1]), Shard(np.eye(4)[1:3], first=1)]))
+    for k in (2, 5):
+        assert all(
+            map(np.array_equal, shards.nearest(np.eye(4), k), sh.HopfieldMemory(np.eye(4)[:3]).nearest(np.eye(4), k))
+        )
+    with pytest.raises(ValueError, match="k: must be at most 32"):
+        shards.nearest(np.eye(4), 33)
