@@ -269,6 +269,7 @@ def calls(scale=1.0, dtype=np.float64):
                 "exact_radius": {"beta": 2.0},
                 "capacity": {"p": 0.1, "beta": 2.0},
                 "duplicates": {"within": 0.5, "most": 1000},
+                "nearest": {"queries": queries, "k": 3, "exclude": 0},
                 "explain": {"query": queries[0], "top": 3},
                 "report": {"beta": 2.0},
                 "update": {"queries": queries, "exclude": np.arange(len(queries)) - 1},
