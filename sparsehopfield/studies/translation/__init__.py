@@ -1,0 +1,1 @@
+"""Translation with sparse associations: parts of a study."""
