@@ -14,6 +14,7 @@ from sparsehopfield.studies import (
     optimal,
     series,
     theory_ledger,
+    translation,
 )
 from sparsehopfield.studies.retrieval import capacity, robustness
 
@@ -34,6 +35,7 @@ __all__ = [
     "robustness",
     "series",
     "theory_ledger",
+    "translation",
 ]
 
 #: The studies by their names on the command line. Each is a module whose docstring is its help, with
@@ -55,4 +57,5 @@ STUDIES = {
     "efficiency": efficiency,
     "family": family,
     "series": series,
+    "translation": translation,
 }
