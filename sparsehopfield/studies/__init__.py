@@ -17,6 +17,7 @@ from sparsehopfield.studies import (
     repertoire,
     series,
     theory_ledger,
+    translation,
 )
 from sparsehopfield.studies.retrieval import capacity, robustness
 
@@ -40,6 +41,7 @@ __all__ = [
     "robustness",
     "series",
     "theory_ledger",
+    "translation",
 ]
 
 #: The studies by their names on the command line. Each is a module whose docstring is its help, with
@@ -64,4 +66,5 @@ STUDIES = {
     "repertoire": repertoire,
     "citations": citations,
     "next-word": next_word,
+    "translation": translation,
 }

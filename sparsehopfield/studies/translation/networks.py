@@ -283,7 +283,7 @@ class Translator(nn.Module):
         return Past((), ())
 
     def step(self, memory: Memory, past: Past, pieces: Tensor) -> tuple[Tensor, Past]:
-        """Return the logarithms of the probabilities (B, V) of the piece behind the last one, (B,), and the new past."""
+        """Return log-probabilities (B, V) of the piece behind the last one, (B,), and the new past."""
         at = past.keys[0].shape[1] if past.keys else 0
         x = self._embedded(pieces[:, None], at)
         all_keys, all_values = [], []

@@ -215,6 +215,14 @@ class Task:
     corpus: Corpus
     vocabulary: Vocabulary
 
+    @property
+    def digest(self) -> str:
+        """Return what tells the pairs of all parts from others, 16 hexadecimal digits."""
+        parts = self.corpus.train, self.corpus.validation, self.corpus.test
+        return sha256(
+            "\n".join(line for part in parts for line in (*part.sources, *part.targets)).encode()
+        ).hexdigest()[:16]
+
     def numbers(self, part: str) -> list[tuple[list[int], list[int]]]:
         """Return the pieces of the pairs of a part, with the end marked."""
         pairs = {"train": self.corpus.train, "validation": self.corpus.validation, "test": self.corpus.test}[part]

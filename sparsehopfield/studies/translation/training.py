@@ -242,14 +242,15 @@ def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], list[dict[str, 
     """Return what `_write` wrote; ValueError if it belongs to something else."""
     with reading(path, "safetensors file"), safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
         about = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
         found, losses = json.loads(about["identity"]), json.loads(about["losses"])
     wanted = json.loads(identity)
     differ = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
     if differ:
         what = "; ".join(f"{name}: there {found.get(name)}, now {wanted.get(name)}" for name in differ)
         raise ValueError(
-            f"{differ[0]}: {path} is of another network ({first_line(what)}); choose another --checkpoints, or remove it"
+            f"{differ[0]}: {path} is of another network ({first_line(what)}); choose another folder of --checkpoints, "
+            "or remove it"
         )
     return tensors, losses
 
