@@ -15,6 +15,7 @@ from sparsehopfield.studies.series.protocol import (
     BATCHES,
     BETAS,
     DENSE,
+    MAPPED,
     MODELS,
     PAIRED,
     TRAINED,
@@ -31,23 +32,19 @@ if TYPE_CHECKING:
 
 #: Analogues that are drawn.
 SHOWN = 5
-#: How models are drawn, one colour a model.
+#: How lines are drawn: models without a map, and maps.
 STYLES: dict[str, dict[str, Any]] = {
     "last": {"color": "#BBBBBB", "marker": ""},
-    "seasonal": {"color": "#999999", "marker": ""},
-    "seasonal mean": {"color": "#777777", "marker": ""},
+    "seasonal": {"color": "#BBBBBB", "marker": "", "linestyle": "--"},
+    "seasonal mean": {"color": "#999999", "marker": ""},
     "ridge": {"color": "#000000", "marker": "s"},
     "dlinear": {"color": "#E69F00", "marker": "v"},
-    "nlinear": {"color": "#F0E442", "marker": "^"},
-    "memory": {"color": "#0072B2", "marker": "o"},
-    "residuals": {"color": "#56B4E9", "marker": "P"},
-    "blend": {"color": "#009E73", "marker": "D"},
-    "network": {"color": "#D55E00", "marker": "X"},
+    "nlinear": {"color": "#009E73", "marker": "^"},
+    "softmax": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    "sparsemax": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    "entmax15": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
 }
-MAP_COLOURS = {"softmax": "#D55E00", "sparsemax": "#0072B2", "entmax15": "#CC79A7"}
-DASHES = {"-": "-", "softmax": "-", "sparsemax": "--", "entmax15": ":"}
-#: Models that are too far from ridge to be drawn beside it.
-FAR = ("last", "seasonal", "seasonal mean")
+LINEAR = ("dlinear", "nlinear")
 
 
 class Summary(Means):
@@ -98,33 +95,47 @@ def figures(summary: Summary, name: str) -> dict[str, Figure]:
 
 
 def errors_figure(summary: Summary) -> Figure:
-    """Draw the mean squared error by horizon, one line a model; and how far it is from ridge's, with intervals.
+    """Draw the mean squared error by horizon, and how far it is from ridge's, with intervals, one line a map.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Two axes, one above the other; the lower one leaves out what only repeats.
+        Two rows of axes, one column a model; ridge is in all, and the mean of seasons in the upper row.
     """
+    kinds = list(dict.fromkeys(key[1:] for key in summary.keys))
+    columns = {
+        model: [kind for kind in kinds if kind[0] == model]
+        for model in MAPPED
+        if any(kind[0] == model for kind in kinds)
+    }
+    if linear := [kind for kind in kinds if kind[0] in LINEAR]:
+        columns["linear networks"] = linear
+    beside = [kind for kind in kinds if kind[0] in ("ridge", "seasonal mean") or not columns]
     errors, ratios = [], []
-    for kind in dict.fromkeys(key[1:] for key in summary.keys):
-        keys = [(horizon, *kind) for horizon in summary.horizons if summary.has((horizon, *kind))]
-        style, x, label = (
-            STYLES[kind[0]] | {"linestyle": DASHES[kind[1]]},
-            [key[0] for key in keys],
-            summary.name(keys[0]),
-        )
-        means, stds = ([value(key, "mse") for key in keys] for value in (summary.mean, summary.std))
-        errors.append(plotting.Line(label, x, means, stds, style))
-        if kind[0] not in FAR:
-            middle, least, most = (
-                np.array([100 * summary.mean(key, metric) for key in keys])
-                for metric in ("against ridge", "least", "most")
-            )
-            ratios.append(plotting.Line(label, x, middle, np.stack([middle - least, most - middle]), style))
-    panels = [[plotting.Panel("", errors, "mean squared error")]]
-    if ratios:
-        panels.append([plotting.Panel("", ratios, "more than ridge's, %")])
-    return plotting.curves(panels, xlabel="rows to forecast", title=summary.task.series.name, log=True)
+    for title, own in (columns or {"baselines": []}).items():
+        lines = [(kind, _line(summary, kind)) for kind in beside + own]
+        errors.append(plotting.Panel(title, [error for _, (error, _) in lines], "mean squared error"))
+        near = [ratio for kind, (_, ratio) in lines if kind[0] not in ("last", "seasonal", "seasonal mean")]
+        ratios.append(plotting.Panel("", near, "more than ridge's, %"))
+    rows = [errors, ratios] if all(panel.lines for panel in ratios) else [errors]
+    return plotting.curves(rows, xlabel="rows to forecast", title=summary.task.series.name, log=True)
+
+
+def _line(summary: Summary, kind: Key) -> tuple[plotting.Line, plotting.Line]:
+    """Return two lines by horizon of a model: its error with the deviation over seeds, its ratio with the interval."""
+    model, separation, structure = kind
+    keys = [(horizon, *kind) for horizon in summary.horizons if summary.has((horizon, *kind))]
+    x = [key[0] for key in keys]
+    name = model if separation == "-" else separation
+    style, label = STYLES[name], name
+    if structure not in ("-", "all"):
+        style, label = style | {"linestyle": ":", "markerfacecolor": "white"}, f"{name} {structure}"
+    means, stds = ([value(key, "mse") for key in keys] for value in (summary.mean, summary.std))
+    middle, least, most = (
+        np.array([100 * summary.mean(key, metric) for key in keys]) for metric in ("against ridge", "least", "most")
+    )
+    band = np.stack([middle - least, most - middle])
+    return plotting.Line(label, x, means, stds, style), plotting.Line(label, x, middle, band, style)
 
 
 def betas_figure(summary: Summary) -> Figure:
@@ -142,8 +153,7 @@ def betas_figure(summary: Summary) -> Figure:
         for separation in summary.levels("map", horizon=horizon, model="memory"):
             betas, key = BETAS[separation], (horizon, "memory", separation, "-")
             values = [summary.mean(key, at_beta(metric, beta)) for beta in betas]
-            style = STYLES["memory"] | {"linestyle": DASHES[separation], "color": MAP_COLOURS[separation]}
-            lines.append(plotting.Line(separation, betas, values, style=style))
+            lines.append(plotting.Line(separation, betas, values, style=STYLES[separation]))
         panels.append([plotting.Panel("", lines, text)])
     title = f"{horizon} rows ahead, part to validate with"
     return plotting.curves(panels, xlabel="beta", title=title, log=True, logy=True)
@@ -224,7 +234,7 @@ def report_text(summary: Summary) -> str:
             "a network's associations patches." + runs * trained
         ),
         *(_table(summary, horizon) for horizon in summary.horizons),
-        bullets("What came out", _findings(summary)),
+        bullets("What came out", findings(summary)),
     ]
     return "\n\n".join(parts)
 
@@ -253,7 +263,7 @@ def _interval(least: float, most: float) -> str:
     return "" if np.isnan(least) else f"[{least:+.1f}, {most:+.1f}]"
 
 
-def _findings(summary: Summary) -> Iterator[str]:
+def findings(summary: Summary) -> Iterator[str]:
     """Write sentences from the rows alone."""
     for horizon in summary.horizons:
         keys = [key for key in summary.keys if key[0] == horizon]
