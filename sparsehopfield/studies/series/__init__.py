@@ -216,7 +216,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     summary = Summary(rows, tasks[0], chosen.epochs)
     drawn = figures(summary, NAME)
     if "memory" in chosen.models:
-        drawn[f"{NAME}-analogues"] = analogues_figure(source, chosen.horizons[0], chosen.maps[-1])
+        shown = "sparsemax" if "sparsemax" in chosen.maps else chosen.maps[-1]
+        drawn[f"{NAME}-analogues"] = analogues_figure(source, chosen.horizons[0], shown)
     return Outcome(
         rows,
         Path(output, tables.TABLE),

@@ -25,7 +25,7 @@ from sparsehopfield.studies.series.protocol import (
     memory_of,
     ridge_of,
 )
-from sparsehopfield.studies.series.task import Source, Task, task_of
+from sparsehopfield.studies.series.task import Floats, Source, Task, task_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -156,7 +156,9 @@ def betas_figure(summary: Summary) -> Figure:
             lines.append(plotting.Line(separation, betas, values, style=STYLES[separation]))
         panels.append([plotting.Panel("", lines, text)])
     title = f"{horizon} rows ahead, part to validate with"
-    return plotting.curves(panels, xlabel="beta", title=title, log=True, logy=True)
+    figure = plotting.curves(panels, xlabel="beta", title=title, log=True)
+    figure.axes[1].set_yscale("log")
+    return figure
 
 
 def dropped_figure(summary: Summary) -> Figure:
@@ -190,9 +192,10 @@ def analogues_figure(source: Source, horizon: int, separation: str) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Two axes: the forecast; and the analogues, moved to where they would be, with their dates and weights.
+        Two axes: the forecast; and the analogues, with dates and weights, moved and scaled as the memory sees them.
     """
-    task, memory = task_of(source, horizon), memory_of(source, horizon, separation).model
+    task, tuned = task_of(source, horizon), memory_of(source, horizon, separation)
+    memory = tuned.model
     origin = int(task.origins("test")[len(task.origins("test")) // 2])
     column, shown = len(task.series.columns) - 1, range(origin - task.window, origin + horizon)
     ahead = range(origin, origin + horizon)
@@ -206,18 +209,29 @@ def analogues_figure(source: Source, horizon: int, separation: str) -> Figure:
         plotting.Line(f"memory, {separation}", ahead, forecast, style={**plain, "color": "#0072B2"}),
     ]
     found = memory.analogues(task.values, origin, top=SHOWN)[column]
-    past = []
+    own_middle, own_unit = _unit(series[origin - task.window : origin], tuned.floor)
+    past = [plotting.Line("what came", shown[: task.window], series[shown[: task.window]], style=lines[0].style)]
     for number, (end, weight) in enumerate(zip(found.ends, found.weights, strict=True)):
         there = np.arange(end - task.window, end + horizon)
         style = {**plain, "color": f"C{number}", "linewidth": 1.0}
         label = f"{str(task.series.dates[end])[:16].replace('T', ' ')}: {weight:.3f}"
-        past.append(plotting.Line(label, shown, series[there] - series[end - 1] + series[origin - 1], style=style))
+        middle, unit = _unit(series[end - task.window : end], tuned.floor)
+        past.append(plotting.Line(label, shown, own_middle + (series[there] - middle) / unit * own_unit, style=style))
     shown_of = min(SHOWN, found.support_size)
     panels = [
         [plotting.Panel(f"{task.series.columns[column]} from {task.series.dates[origin]}", lines, "standard units")],
-        [plotting.Panel(f"the {shown_of} heaviest of {found.support_size} windows with weight", past, "moved")],
+        [
+            plotting.Panel(
+                f"the {shown_of} heaviest of {found.support_size} windows with weight", past, "in units of this window"
+            )
+        ],
     ]
     return plotting.curves(panels, xlabel="row", title=task.series.name)
+
+
+def _unit(window: Floats, floor: float) -> tuple[float, float]:
+    """Return the mean and the unit of a window, as the memory has them."""
+    return float(window.mean()), float((window.var() + floor**2) ** 0.5)
 
 
 def report_text(summary: Summary) -> str:
@@ -273,19 +287,15 @@ def findings(summary: Summary) -> Iterator[str]:
             dense = (horizon, sparse[1], DENSE, sparse[3])
             if sparse[2] not in ("-", DENSE) and summary.has(dense):
                 yield _pair(summary, sparse, dense)
-    ridge = [(horizon, "ridge", "-", "-") for horizon in summary.horizons]
-    if summary.has(ridge[0]):
-        least = [
-            min(summary.mean(key, dropping(batch)) - summary.mean(key, "mse") for batch in BATCHES) for key in ridge
-        ]
-        most = [
-            max(summary.mean(key, dropping(batch)) - summary.mean(key, "mse") for batch in BATCHES) for key in ridge
-        ]
-        if np.isfinite([*least, *most]).all():
-            yield (
-                f"dropping the last of batches of {', '.join(map(str, BATCHES))} windows would move ridge's squared "
-                f"error by {min(least):+.4f} to {max(most):+.4f}."
-            )
+    for horizon in summary.horizons:
+        if summary.has(ridge := (horizon, "ridge", "-", "-")):
+            whole, lost = summary.mean(ridge, "mse"), {batch: summary.mean(ridge, dropping(batch)) for batch in BATCHES}
+            errors = [f"{error:.4f} (batches of {batch})" for batch, error in lost.items() if np.isfinite(error)]
+            if errors:
+                yield (
+                    f"{horizon} rows ahead, ridge's squared error, {whole:.4f}, would be {', '.join(errors)} if the "
+                    "last batch of windows were dropped where it is not whole."
+                )
 
 
 def _pair(summary: Summary, sparse: Key, dense: Key) -> str:
