@@ -63,7 +63,12 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
     assert [*tuned.errors.values()] == errors
     assert tuned.errors[tuned.beta] == min(errors)
     names = {metric for model, _, metric in values if model == "ridge"}
-    assert names == {*protocol.METRICS, "mse, batches of 32", "mse, batches of 128", "mse, batches of 512"}
+    assert names == {
+        *protocol.METRICS,
+        "mse in whole batches of 32",
+        "mse in whole batches of 128",
+        "mse in whole batches of 512",
+    }
 
 
 def test_naive_forecasts_repeat(file):

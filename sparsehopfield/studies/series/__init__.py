@@ -216,7 +216,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     summary = Summary(rows, tasks[0], chosen.epochs)
     drawn = figures(summary, NAME)
     if "memory" in chosen.models:
-        drawn[f"{NAME}-analogues"] = analogues_figure(source, chosen.horizons[0], chosen.maps[-1])
+        shown = "sparsemax" if "sparsemax" in chosen.maps else chosen.maps[-1]
+        drawn[f"{NAME}-analogues"] = analogues_figure(source, chosen.horizons[0], shown)
     return Outcome(
         rows,
         Path(output, tables.TABLE),
@@ -249,7 +250,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, default, "structure", what, choices=STRUCTURES, shown=STRUCTURES[0])
     what = "horizons at which structures other than all are measured (default: all horizons)"
     add("--structure-horizons", type=int, nargs="+", metavar="N", help=what)
-    add_option(parser, default, "runs", "seeds of what is trained")
+    add_option(parser, default, "runs", "seeds of what is trained", metavar="N")
     add_option(parser, default, "epochs", "epochs to train", metavar="N")
     add_jobs_option(parser)
     add_common_options(parser, f"results/{NAME}-DATASET", default)

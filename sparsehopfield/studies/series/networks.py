@@ -223,7 +223,7 @@ def _train(network: nn.Module, task: Task, training: Training) -> None:
     network.load_state_dict(weights)
 
 
-def _windows(task: Task, origins: NDArray[np.int64]) -> Tensor:
+def windows_before(task: Task, origins: NDArray[np.int64]) -> Tensor:
     """Return windows (n, c, seen) that end before these rows."""
     rows = sliding_window_view(task.values.astype(np.float32), task.seen, axis=0)
     return torch.from_numpy(rows[origins - task.seen].copy())
@@ -232,7 +232,7 @@ def _windows(task: Task, origins: NDArray[np.int64]) -> Tensor:
 def _pairs(task: Task, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Return windows (n, c, seen) that end before these rows, and what follows them, (n, c, horizon)."""
     followed = sliding_window_view(task.values.astype(np.float32), task.horizon, axis=0)[origins]
-    return _windows(task, origins), torch.from_numpy(followed.copy())
+    return windows_before(task, origins), torch.from_numpy(followed.copy())
 
 
 @torch.no_grad()
@@ -240,7 +240,7 @@ def forecast(network: nn.Module, task: Task, origins: NDArray[np.int64]) -> NDAr
     """Forecast from these rows on, (n, horizon, c)."""
     parts: list[Any] = []
     for chosen in np.array_split(origins, max(1, len(origins) // 256)):
-        windows = _windows(task, chosen)
+        windows = windows_before(task, chosen)
         made: Tensor = network(windows.flatten(0, 1))
         parts.append(made.reshape(*windows.shape[:2], -1).transpose(1, 2).double().numpy())
     return np.concatenate(parts)
@@ -250,5 +250,5 @@ def support(network: nn.Module, task: Task, origins: NDArray[np.int64]) -> float
     """Return the mean number of patches with weight, over layers, heads and patches; nan without an association."""
     if not isinstance(network, PatchNetwork) or network.layers[0].association.structure is not None:
         return float("nan")
-    maps = network.maps(_windows(task, origins).flatten(0, 1))
+    maps = network.maps(windows_before(task, origins).flatten(0, 1))
     return float(np.mean([torch.count_nonzero(one, -1).double().mean() for one in maps]))

@@ -39,7 +39,7 @@ PAIRED = ("against softmax", "softmax least", "softmax most")
 BATCHES = (32, 128, 512)
 
 #: What is chosen by validation: ridge's penalty, and the memory's beta, at the first floor, and then its floor.
-PENALTIES = (10.0, 100.0, 1000.0)
+PENALTIES = (100.0, 1000.0, 10000.0, 100000.0)
 FLOORS = (0.1, 0.2, 0.3)
 BETAS = {
     "softmax": (6.0, 10.0, 15.0, 20.0, 28.0),
@@ -52,12 +52,12 @@ DRAWS = 1000
 
 def dropping(batch: int) -> str:
     """Return the name of ridge's error without what a last batch that is not whole holds."""
-    return f"mse, batches of {batch}"
+    return f"mse in whole batches of {batch}"
 
 
 def at_beta(metric: str, beta: float) -> str:
     """Return the name of a memory's error, or support, on the part to validate with, at a beta and the first floor."""
-    return f"validation {metric}, beta {beta:g}"
+    return f"validation {metric} at beta {beta:g}"
 
 
 def metrics_of(setting: Mapping[str, Any], maps: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from sparsehopfield.studies.series.protocol import (
     BATCHES,
     BETAS,
     DENSE,
+    MAPPED,
     MODELS,
     PAIRED,
     TRAINED,
@@ -24,30 +25,26 @@ from sparsehopfield.studies.series.protocol import (
     memory_of,
     ridge_of,
 )
-from sparsehopfield.studies.series.task import Source, Task, task_of
+from sparsehopfield.studies.series.task import Floats, Source, Task, task_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Analogues that are drawn.
 SHOWN = 5
-#: How models are drawn, one colour a model.
+#: How lines are drawn: models without a map, and maps.
 STYLES: dict[str, dict[str, Any]] = {
     "last": {"color": "#BBBBBB", "marker": ""},
-    "seasonal": {"color": "#999999", "marker": ""},
-    "seasonal mean": {"color": "#777777", "marker": ""},
+    "seasonal": {"color": "#BBBBBB", "marker": "", "linestyle": "--"},
+    "seasonal mean": {"color": "#999999", "marker": ""},
     "ridge": {"color": "#000000", "marker": "s"},
     "dlinear": {"color": "#E69F00", "marker": "v"},
-    "nlinear": {"color": "#F0E442", "marker": "^"},
-    "memory": {"color": "#0072B2", "marker": "o"},
-    "residuals": {"color": "#56B4E9", "marker": "P"},
-    "blend": {"color": "#009E73", "marker": "D"},
-    "network": {"color": "#D55E00", "marker": "X"},
+    "nlinear": {"color": "#009E73", "marker": "^"},
+    "softmax": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    "sparsemax": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    "entmax15": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
 }
-MAP_COLOURS = {"softmax": "#D55E00", "sparsemax": "#0072B2", "entmax15": "#CC79A7"}
-DASHES = {"-": "-", "softmax": "-", "sparsemax": "--", "entmax15": ":"}
-#: Models that are too far from ridge to be drawn beside it.
-FAR = ("last", "seasonal", "seasonal mean")
+LINEAR = ("dlinear", "nlinear")
 
 
 class Summary(Means):
@@ -98,33 +95,47 @@ def figures(summary: Summary, name: str) -> dict[str, Figure]:
 
 
 def errors_figure(summary: Summary) -> Figure:
-    """Draw the mean squared error by horizon, one line a model; and how far it is from ridge's, with intervals.
+    """Draw the mean squared error by horizon, and how far it is from ridge's, with intervals, one line a map.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Two axes, one above the other; the lower one leaves out what only repeats.
+        Two rows of axes, one column a model; ridge is in all, and the mean of seasons in the upper row.
     """
+    kinds = list(dict.fromkeys(key[1:] for key in summary.keys))
+    columns = {
+        model: [kind for kind in kinds if kind[0] == model]
+        for model in MAPPED
+        if any(kind[0] == model for kind in kinds)
+    }
+    if linear := [kind for kind in kinds if kind[0] in LINEAR]:
+        columns["linear networks"] = linear
+    beside = [kind for kind in kinds if kind[0] in ("ridge", "seasonal mean") or not columns]
     errors, ratios = [], []
-    for kind in dict.fromkeys(key[1:] for key in summary.keys):
-        keys = [(horizon, *kind) for horizon in summary.horizons if summary.has((horizon, *kind))]
-        style, x, label = (
-            STYLES[kind[0]] | {"linestyle": DASHES[kind[1]]},
-            [key[0] for key in keys],
-            summary.name(keys[0]),
-        )
-        means, stds = ([value(key, "mse") for key in keys] for value in (summary.mean, summary.std))
-        errors.append(plotting.Line(label, x, means, stds, style))
-        if kind[0] not in FAR:
-            middle, least, most = (
-                np.array([100 * summary.mean(key, metric) for key in keys])
-                for metric in ("against ridge", "least", "most")
-            )
-            ratios.append(plotting.Line(label, x, middle, np.stack([middle - least, most - middle]), style))
-    panels = [[plotting.Panel("", errors, "mean squared error")]]
-    if ratios:
-        panels.append([plotting.Panel("", ratios, "more than ridge's, %")])
-    return plotting.curves(panels, xlabel="rows to forecast", title=summary.task.series.name, log=True)
+    for title, own in (columns or {"baselines": []}).items():
+        lines = [(kind, _line(summary, kind)) for kind in beside + own]
+        errors.append(plotting.Panel(title, [error for _, (error, _) in lines], "mean squared error"))
+        near = [ratio for kind, (_, ratio) in lines if kind[0] not in ("last", "seasonal", "seasonal mean")]
+        ratios.append(plotting.Panel("", near, "more than ridge's, %"))
+    rows = [errors, ratios] if all(panel.lines for panel in ratios) else [errors]
+    return plotting.curves(rows, xlabel="rows to forecast", title=summary.task.series.name, log=True)
+
+
+def _line(summary: Summary, kind: Key) -> tuple[plotting.Line, plotting.Line]:
+    """Return two lines by horizon of a model: its error with the deviation over seeds, its ratio with the interval."""
+    model, separation, structure = kind
+    keys = [(horizon, *kind) for horizon in summary.horizons if summary.has((horizon, *kind))]
+    x = [key[0] for key in keys]
+    name = model if separation == "-" else separation
+    style, label = STYLES[name], name
+    if structure not in ("-", "all"):
+        style, label = style | {"linestyle": ":", "markerfacecolor": "white"}, f"{name} {structure}"
+    means, stds = ([value(key, "mse") for key in keys] for value in (summary.mean, summary.std))
+    middle, least, most = (
+        np.array([100 * summary.mean(key, metric) for key in keys]) for metric in ("against ridge", "least", "most")
+    )
+    band = np.stack([middle - least, most - middle])
+    return plotting.Line(label, x, means, stds, style), plotting.Line(label, x, middle, band, style)
 
 
 def betas_figure(summary: Summary) -> Figure:
@@ -142,11 +153,12 @@ def betas_figure(summary: Summary) -> Figure:
         for separation in summary.levels("map", horizon=horizon, model="memory"):
             betas, key = BETAS[separation], (horizon, "memory", separation, "-")
             values = [summary.mean(key, at_beta(metric, beta)) for beta in betas]
-            style = STYLES["memory"] | {"linestyle": DASHES[separation], "color": MAP_COLOURS[separation]}
-            lines.append(plotting.Line(separation, betas, values, style=style))
+            lines.append(plotting.Line(separation, betas, values, style=STYLES[separation]))
         panels.append([plotting.Panel("", lines, text)])
     title = f"{horizon} rows ahead, part to validate with"
-    return plotting.curves(panels, xlabel="beta", title=title, log=True, logy=True)
+    figure = plotting.curves(panels, xlabel="beta", title=title, log=True)
+    figure.axes[1].set_yscale("log")
+    return figure
 
 
 def dropped_figure(summary: Summary) -> Figure:
@@ -180,9 +192,10 @@ def analogues_figure(source: Source, horizon: int, separation: str) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Two axes: the forecast; and the analogues, moved to where they would be, with their dates and weights.
+        Two axes: the forecast; and the analogues, with dates and weights, moved and scaled as the memory sees them.
     """
-    task, memory = task_of(source, horizon), memory_of(source, horizon, separation).model
+    task, tuned = task_of(source, horizon), memory_of(source, horizon, separation)
+    memory = tuned.model
     origin = int(task.origins("test")[len(task.origins("test")) // 2])
     column, shown = len(task.series.columns) - 1, range(origin - task.window, origin + horizon)
     ahead = range(origin, origin + horizon)
@@ -196,18 +209,29 @@ def analogues_figure(source: Source, horizon: int, separation: str) -> Figure:
         plotting.Line(f"memory, {separation}", ahead, forecast, style={**plain, "color": "#0072B2"}),
     ]
     found = memory.analogues(task.values, origin, top=SHOWN)[column]
-    past = []
+    own_middle, own_unit = _unit(series[origin - task.window : origin], tuned.floor)
+    past = [plotting.Line("what came", shown[: task.window], series[shown[: task.window]], style=lines[0].style)]
     for number, (end, weight) in enumerate(zip(found.ends, found.weights, strict=True)):
         there = np.arange(end - task.window, end + horizon)
         style = {**plain, "color": f"C{number}", "linewidth": 1.0}
         label = f"{str(task.series.dates[end])[:16].replace('T', ' ')}: {weight:.3f}"
-        past.append(plotting.Line(label, shown, series[there] - series[end - 1] + series[origin - 1], style=style))
+        middle, unit = _unit(series[end - task.window : end], tuned.floor)
+        past.append(plotting.Line(label, shown, own_middle + (series[there] - middle) / unit * own_unit, style=style))
     shown_of = min(SHOWN, found.support_size)
     panels = [
         [plotting.Panel(f"{task.series.columns[column]} from {task.series.dates[origin]}", lines, "standard units")],
-        [plotting.Panel(f"the {shown_of} heaviest of {found.support_size} windows with weight", past, "moved")],
+        [
+            plotting.Panel(
+                f"the {shown_of} heaviest of {found.support_size} windows with weight", past, "in units of this window"
+            )
+        ],
     ]
     return plotting.curves(panels, xlabel="row", title=task.series.name)
+
+
+def _unit(window: Floats, floor: float) -> tuple[float, float]:
+    """Return the mean and the unit of a window, as the memory has them."""
+    return float(window.mean()), float((window.var() + floor**2) ** 0.5)
 
 
 def report_text(summary: Summary) -> str:
@@ -224,7 +248,7 @@ def report_text(summary: Summary) -> str:
             "a network's associations patches." + runs * trained
         ),
         *(_table(summary, horizon) for horizon in summary.horizons),
-        bullets("What came out", _findings(summary)),
+        bullets("What came out", findings(summary)),
     ]
     return "\n\n".join(parts)
 
@@ -253,7 +277,7 @@ def _interval(least: float, most: float) -> str:
     return "" if np.isnan(least) else f"[{least:+.1f}, {most:+.1f}]"
 
 
-def _findings(summary: Summary) -> Iterator[str]:
+def findings(summary: Summary) -> Iterator[str]:
     """Write sentences from the rows alone."""
     for horizon in summary.horizons:
         keys = [key for key in summary.keys if key[0] == horizon]
@@ -263,19 +287,15 @@ def _findings(summary: Summary) -> Iterator[str]:
             dense = (horizon, sparse[1], DENSE, sparse[3])
             if sparse[2] not in ("-", DENSE) and summary.has(dense):
                 yield _pair(summary, sparse, dense)
-    ridge = [(horizon, "ridge", "-", "-") for horizon in summary.horizons]
-    if summary.has(ridge[0]):
-        least = [
-            min(summary.mean(key, dropping(batch)) - summary.mean(key, "mse") for batch in BATCHES) for key in ridge
-        ]
-        most = [
-            max(summary.mean(key, dropping(batch)) - summary.mean(key, "mse") for batch in BATCHES) for key in ridge
-        ]
-        if np.isfinite([*least, *most]).all():
-            yield (
-                f"dropping the last of batches of {', '.join(map(str, BATCHES))} windows would move ridge's squared "
-                f"error by {min(least):+.4f} to {max(most):+.4f}."
-            )
+    for horizon in summary.horizons:
+        if summary.has(ridge := (horizon, "ridge", "-", "-")):
+            whole, lost = summary.mean(ridge, "mse"), {batch: summary.mean(ridge, dropping(batch)) for batch in BATCHES}
+            errors = [f"{error:.4f} (batches of {batch})" for batch, error in lost.items() if np.isfinite(error)]
+            if errors:
+                yield (
+                    f"{horizon} rows ahead, ridge's squared error, {whole:.4f}, would be {', '.join(errors)} if the "
+                    "last batch of windows were dropped where it is not whole."
+                )
 
 
 def _pair(summary: Summary, sparse: Key, dense: Key) -> str:
