@@ -191,8 +191,8 @@ def _findings(summary: Summary) -> Iterator[str]:
         for separation in sparse:
             value = {m: summary.value(kind, separation, m) for m in ("cited", "support", "recall@1")}
             yield (
-                f"Questions {_label(kind)}: {separation} cites {_count(value['support'])} of {summary.stored} passages, the "
-                f"source among them for {_percent(value['cited'])}; the best score is the source's for "
+                f"Questions {_label(kind)}: {separation} cites {_count(value['support'])} of {summary.stored} "
+                f"passages, the source among them for {_percent(value['cited'])}; the best score is the source's for "
                 f"{_percent(value['recall@1'])}."
             )
     if summary.left and sparse:
