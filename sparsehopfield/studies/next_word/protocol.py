@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsehopfield import HopfieldMemory, entmax, softmax, sparsemax
+from sparsehopfield import HopfieldMemory, row_maps
 from sparsehopfield.studies.next_word.task import ContextVectors, Floats, KneserNey, Source, Text, Words, text_of
 
 #: The maps, as functions of rows of scores.
 MAPS: dict[str, Callable[[ArrayLike], NDArray[Any]]] = {
-    "softmax": softmax,
-    "sparsemax": sparsemax,
-    "entmax15": partial(entmax, alpha=1.5),
+    "softmax": row_maps.softmax,
+    "sparsemax": row_maps.sparsemax,
+    "entmax15": partial(row_maps.entmax, alpha=1.5),
 }
 METRICS = ("perplexity", "least", "most", "share", "beta used", "support", "cut", "seen")
 
