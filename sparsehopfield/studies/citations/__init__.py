@@ -126,9 +126,10 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         Naming the option at fault, or the file and where to get it.
     """
     chosen = Options(**options)
-    paths = (None if path is None else os.fspath(path) for path in (chosen.embeddings, chosen.queries))
-    data = None if chosen.data is None else os.fspath(chosen.data)
-    source = Source(data, tuple(chosen.file), chosen.split, *paths, chosen.dims, chosen.passages)
+    data, embeddings, queries = (
+        None if path is None else os.fspath(path) for path in (chosen.data, chosen.embeddings, chosen.queries)
+    )
+    source = Source(data, tuple(chosen.file), chosen.split, embeddings, queries, chosen.dims, chosen.passages)
     task = task_of(source)  # bad files are told before any work
     kinds = task.kinds(chosen.without)
     left = tuple(range(chosen.words, 0, -1)) if task.space is not None else ()

@@ -54,7 +54,7 @@ def _memory(source: Source) -> HopfieldMemory:
     return HopfieldMemory(task_of(source).vectors)
 
 
-def weights_on(memory: HopfieldMemory, asked: Floats, at: Positions) -> tuple[NDArray[np.float64], ...]:
+def weights_on(memory: HopfieldMemory, asked: Floats, at: Positions) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return of each question the weight on its source, the sum of squared weights, and how many have weight."""
     weights = memory.associate(asked, min_weight=LEAST if memory.separation == "softmax" else None)
     support = np.diff(weights.indptr)

@@ -83,10 +83,10 @@ def vague_figure(summary: Summary) -> Figure:
     matplotlib.figure.Figure
         Two axes.
     """
-    panels = []
     sparse = [name for name in summary.maps if name != "softmax"] or summary.maps
-    for title, metric in (("passages with weight", "support"), ("the source is cited", "cited")):
-        lines = [
+
+    def lines(metric: str) -> list[plotting.Line]:
+        return [
             plotting.Line(
                 separation,
                 summary.left,
@@ -95,9 +95,13 @@ def vague_figure(summary: Summary) -> Figure:
             )
             for separation in sparse
         ]
-        panels.append([plotting.Panel(title, lines, "mean" if metric == "support" else "share")])
+
     best = [summary.value("vague", sparse[0], "recall@1", left) for left in summary.left]
-    panels[1][0].lines.append(plotting.Line("best score", summary.left, best, style={"color": "#777777"}))
+    first = plotting.Line("the best score", summary.left, best, style={"color": "#777777", "marker": "x"})
+    panels = [
+        [plotting.Panel("passages with weight", lines("support"), "mean")],
+        [plotting.Panel("the source is cited, or has the best score", [*lines("cited"), first], "share")],
+    ]
     return plotting.curves(panels, xlabel="words that are left", title=summary.heading)
 
 
@@ -191,8 +195,8 @@ def _findings(summary: Summary) -> Iterator[str]:
         for separation in sparse:
             value = {m: summary.value(kind, separation, m) for m in ("cited", "support", "recall@1")}
             yield (
-                f"Questions {_label(kind)}: {separation} cites {_count(value['support'])} of {summary.stored} passages, the "
-                f"source among them for {_percent(value['cited'])}; the best score is the source's for "
+                f"Questions {_label(kind)}: {separation} cites {_count(value['support'])} of {summary.stored} "
+                f"passages, the source among them for {_percent(value['cited'])}; the best score is the source's for "
                 f"{_percent(value['recall@1'])}."
             )
     if summary.left and sparse:

@@ -118,11 +118,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     data = None if chosen.data is None else os.fspath(chosen.data)
     source = Source(data, tuple(chosen.file), chosen.language, chosen.words)
     largest = text_of(source, max(chosen.sentences))  # bad files are told before any work
-    vocabulary = len(text_of(source, min(chosen.sentences)).vocabulary)
-    if chosen.dims >= vocabulary:
-        raise ValueError(
-            f"dims: must be below the {vocabulary} words that the fewest sentences have, got {chosen.dims}"
-        )
+    if chosen.dims >= (most := len(largest.vocabulary)):
+        raise ValueError(f"dims: must be below the {most} words of the text, got {chosen.dims}")
     model = Model(chosen.dims, chosen.nearest)
     settings = [
         {"sentences": count, "order": order, "map": separation}

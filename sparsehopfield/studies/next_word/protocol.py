@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsehopfield import HopfieldMemory, entmax, softmax, sparsemax
+from sparsehopfield import HopfieldMemory, row_maps
 from sparsehopfield.studies.next_word.task import ContextVectors, Floats, KneserNey, Source, Text, Words, text_of
 
 #: The maps, as functions of rows of scores.
 MAPS: dict[str, Callable[[ArrayLike], NDArray[Any]]] = {
-    "softmax": softmax,
-    "sparsemax": sparsemax,
-    "entmax15": partial(entmax, alpha=1.5),
+    "softmax": row_maps.softmax,
+    "sparsemax": row_maps.sparsemax,
+    "entmax15": partial(row_maps.entmax, alpha=1.5),
 }
 METRICS = ("perplexity", "least", "most", "share", "beta used", "support", "cut", "seen")
 
@@ -25,7 +25,7 @@ METRICS = ("perplexity", "least", "most", "share", "beta used", "support", "cut"
 SHARES = tuple(np.linspace(0, 0.95, 20).round(2).tolist())
 BETAS = {
     "softmax": (2.0, 4.0, 8.0, 16.0, 32.0),
-    "sparsemax": (0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0),
+    "sparsemax": (0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0),
     "entmax15": (0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 4.0),
 }
 #: Weights of the distances of words in a context.
@@ -92,13 +92,18 @@ def by_memory(found: Found, separation: str, beta: float) -> tuple[Floats, NDArr
     return p, support
 
 
+@lru_cache(maxsize=64)
+def validated(source: Source, count: int, separation: str, beta: float, model: Model) -> Floats:
+    """Return what a memory gives the words to validate with; kept, as n-grams of each order are mixed with it."""
+    return by_memory(nearest_of(source, count, model)[0], separation, beta)[0]
+
+
 @lru_cache(maxsize=16)
 def chosen(source: Source, count: int, order: int, separation: str, model: Model) -> tuple[float, float]:
     """Return the share and beta of the memory with the least perplexity of the words to validate with."""
-    plain, found = n_grams(source, count, order)[0], nearest_of(source, count, model)[0]
-    tried = []
+    plain, tried = n_grams(source, count, order)[0], []
     for beta in BETAS[separation]:
-        near, _ = by_memory(found, separation, beta)
+        near = validated(source, count, separation, beta, model)
         tried += [(perplexity((1 - share) * plain + share * near), share, beta) for share in SHARES]
     _, share, beta = min(tried)
     return share, beta

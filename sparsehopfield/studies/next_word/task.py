@@ -47,6 +47,8 @@ class Words:
 class Text:
     """Sentences to train, to validate and to test with, over the words that occur at least twice in the first part.
 
+    Where only some sentences of the first part are trained with, its words stay: perplexities are of the same task.
+
     Attributes
     ----------
     vocabulary : tuple of str
@@ -59,12 +61,13 @@ class Text:
     test: Words
 
     @classmethod
-    def of(cls, parts: Sequence[Sequence[str]]) -> Text:
-        """Number the words of three parts."""
+    def of(cls, parts: Sequence[Sequence[str]], count: int | None = None) -> Text:
+        """Number the words of three parts, of the first part's first `count` sentences."""
         split = [[sentence.split() for sentence in part] for part in parts]
         counts = Counter(word for sentence in split[0] for word in sentence)
         vocabulary = ("<s>", "</s>", "<unknown>", *(word for word, count in counts.items() if count > 1))
         number = {word: i for i, word in enumerate(vocabulary)}
+        split[0] = split[0][:count]
         return cls(vocabulary, *(_numbered(part, number) for part in split))
 
 
@@ -217,7 +220,7 @@ class Source:
             parts = [part.sources if self.language == "en" else part.targets for part in held]
         if count is not None and count > len(parts[0]):
             raise ValueError(f"sentences: must be at most the {len(parts[0])} to train with, got {count}")
-        return Text.of([parts[0][:count], *(_first(part, self.words) for part in parts[1:])])
+        return Text.of([parts[0], *(_first(part, self.words) for part in parts[1:])], count)
 
 
 def _first(part: Sequence[str], words: int | None) -> Sequence[str]:
