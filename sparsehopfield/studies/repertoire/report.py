@@ -125,9 +125,10 @@ def report_text(summary: Summary, sequences: Mapping[str, Path]) -> str:
     simulated = summary.source.file is None
     known = (
         " found: the heaviest sequence of a positive repertoire has a motif; key weight: what all with a motif have; "
-        "precision: how many of the sequences with weight have one; recall: how many with one have weight; > 1/n: "
-        "the same of sequences with more weight than if all had the same; average precision: of the order by weight. counts: logistic regression on the shares of k-mers in whole repertoires; "
-        "motif: how many sequences have the motif itself, which no method knows."
+        "precision: how many of the sequences with weight have one; recall: how many with one have weight; > 1/n: the "
+        "same of sequences with more weight than if all had the same; average: the average precision of the order by "
+        "weight. counts: logistic regression on the shares of k-mers in whole repertoires; motif: how many sequences "
+        "have the motif itself, which no method knows."
     )
     parts = [
         summary.heading,
