@@ -324,6 +324,8 @@ def calls(scale=1.0, dtype=np.float64):
             "critical_beta": {"patterns": patterns, "similarity": "dot"},
             "energy_as_printed": asked | {"separation": "sparsemax"},
             "energy_offset": {"patterns": patterns, "beta": 2.0, "similarity": "dot", "separation": "entmax15"},
+            "exact_flips": {"patterns": np.where(patterns > 0, 1.0, -1.0), "beta": 2.0, "separation": "entmax15"},
+            "exact_recall": {"d": 20, "n_patterns": 9, "flips": 3, "beta": 2.0, "separation": "sparsemax"},
             "exact_radius": {"patterns": patterns, "beta": 2.0, "similarity": "euclidean"},
             "is_certified": {"patterns": patterns, "beta": 2.0, "similarity": "dot"},
             "is_fixed_point": {"patterns": patterns, "beta": 2.0, "similarity": "cosine"},

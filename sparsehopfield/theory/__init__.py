@@ -41,6 +41,7 @@ from sparsehopfield.theory._conditions import required_margin, well_separated
 from sparsehopfield.theory._energy import contraction, energy_as_printed, energy_offset
 from sparsehopfield.theory._errors import BOUNDS as BOUNDS
 from sparsehopfield.theory._errors import dense_error_floor, retrieval_bound, retrieval_error
+from sparsehopfield.theory._flips import exact_flips, exact_recall
 from sparsehopfield.theory._majorisation import majorises
 from sparsehopfield.theory._margins import (
     critical_beta,
@@ -63,7 +64,9 @@ __all__ = [
     "energy_as_printed",
     "energy_offset",
     "exact_capacity",
+    "exact_flips",
     "exact_radius",
+    "exact_recall",
     "is_certified",
     "is_fixed_point",
     "majorises",

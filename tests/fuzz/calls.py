@@ -718,6 +718,12 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
         theory.capacity_bound, d=20, m=1.0, beta=1.0, p=0.1, radius=0.1, delta=0.0, strict=False
     ),
     "theory.dense_capacity_bound": _constructed(theory.dense_capacity_bound, d=20, m=1.0, beta=1.0, p=0.1),
+    "theory.exact_flips": _constructed(
+        theory.exact_flips, patterns=lambda s: np.where(s.x > 0, 1.0, -1.0), beta=2.0, separation="sparsemax"
+    ),
+    "theory.exact_recall": _constructed(
+        theory.exact_recall, d=20, n_patterns=9, flips=3, beta=2.0, separation="sparsemax"
+    ),
     "theory.exact_capacity": _constructed(theory.exact_capacity, d=20, m=1.0, beta=1.0, p=0.1, radius=0.0),
     **{
         f"theory_structures.{name}": _theory(theory_structures, name)

@@ -936,3 +936,83 @@ def test_p_is_a_probability_of_failure(p):
     ):
         with pytest.raises((ValueError, TypeError), match=r"^p: must"):
             call()
+
+
+# --- binary patterns --------------------------------------------------------------------------------
+
+FLIPPED = {"sparsemax": 1.0, "entmax15": 2.0}
+
+
+@given(SEEDS, st.sampled_from([*FLIPPED]))
+def test_exact_flips_are_exact(seed, separation):
+    rng = np.random.default_rng(seed)
+    m, d, size = int(rng.integers(2, 7)), int(rng.integers(2, 9)), float(rng.choice([1.0, 0.25, 3.0]))
+    patterns = size * rng.choice([-1.0, 1.0], (m, d))
+    beta = float(10 ** rng.uniform(-1, 2)) / size**2
+    masks = 1 - 2 * ((np.arange(2**d)[:, None] >> np.arange(d)) & 1)
+    counts = (masks < 0).sum(axis=1)
+    for mu, flips in enumerate(theory.exact_flips(patterns, beta, separation=separation)):
+        if ((patterns == patterns[mu]).all(axis=1)).sum() > 1:
+            assert flips == -1
+            continue
+        states = reference.update(masks * patterns[mu], patterns, beta, separation=separation)
+        exact = np.abs(states - patterns[mu]).max(axis=1) <= 1e-9 * size
+        assert exact[counts <= flips].all()
+        assert not exact[counts == flips + 1].all()
+        # twice the flips of the ball, but for rounding down
+        radius = theory.exact_radius(patterns, beta / FLIPPED[separation])[mu]
+        assert radius < 0 or np.floor((radius / size) ** 2 / 4 + 1e-9) <= flips
+
+
+def test_exact_flips_at_the_edge():
+    pair = [[1.0] * 8, [1.0] * 4 + [-1.0] * 4]  # margin 8
+    assert theory.exact_flips(pair, 1 / 8).tolist() == [0, 0]
+    assert theory.exact_flips(pair, 1 / 8 * (1 - 1e-9)).tolist() == [-1, -1]
+    assert theory.exact_flips(pair, 1 / 4).tolist() == [1, 1]
+    assert theory.exact_flips([[1.0, -1.0, 1.0]], 1e-300).tolist() == [3]
+    assert theory.exact_flips([[1, 1], [1, 1]], 1e9).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("flips", "beta", "separation"), [(0, 0.1, "sparsemax"), (3, 0.5, "entmax15"), (5, 9.0, "sparsemax")]
+)
+def test_exact_recall_in_simulation(flips, beta, separation, rng):
+    d, count, draws = 20, 12, 4000
+    others = rng.choice([-1.0, 1.0], (draws, count - 1, d))
+    own = rng.choice([-1.0, 1.0], (draws, d))
+    x = own.copy()
+    x[:, :flips] *= -1
+    lead = (x * own).sum(axis=1) - np.einsum("nd,nmd->nm", x, others).max(axis=1)
+    found = np.mean(lead >= FLIPPED[separation] / beta)
+    expected = theory.exact_recall(d, count, flips, beta, separation=separation)
+    assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / draws))
+    assert 0.02 < expected < 0.98
+
+
+def test_exact_recall_of_any_kind():
+    assert theory.exact_recall(9, 1, [0, 9], 1e-300).tolist() == [1, 1]
+    recall = theory.exact_recall(64, 1000, np.arange(65), 1.0)
+    assert (np.diff(recall) <= 0).all()
+    assert recall[0] > 0.999
+    assert recall[-1] == 0
+    assert theory.exact_recall(8, 3, 2, 1e-3) == 0  # no lead is that large
+    # P(B >= 1)^2 = (3/4)^2 of two bits
+    assert theory.exact_recall(2, 3, 0, 1.0) == pytest.approx(9 / 16)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: theory.exact_flips([[1.0, 2.0]]), ValueError, "patterns: all entries must be c or -c"),
+        (lambda: theory.exact_flips([[0.0, 0.0]]), ValueError, "patterns: all entries must be c or -c"),
+        (lambda: theory.exact_flips([[1.0]], separation="softmax"), ValueError, "separation: must give all weight"),
+        (lambda: theory.exact_recall(0, 1, 0), ValueError, "d: must be at least 1"),
+        (lambda: theory.exact_recall(4, 0, 0), ValueError, "n_patterns: must be at least 1"),
+        (lambda: theory.exact_recall(4, 2, 5), ValueError, "flips: must be from 0 to d = 4"),
+        (lambda: theory.exact_recall(4, 2, 1.5), TypeError, "flips: must be whole numbers"),
+        (lambda: theory.exact_recall(4, 2, 1, 0.0), ValueError, "beta: must be positive"),
+    ],
+)
+def test_errors_of_binary_patterns_name_the_argument(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
