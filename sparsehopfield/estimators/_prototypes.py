@@ -241,6 +241,9 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     ((6, 4), [0, 0, 1, 1, 2, 2])
     """
 
+    history_: dict[str, Array]
+    _optimizer_state: dict[str, Array] | None
+
     def __init__(
         self,
         n_prototypes: int = 30,
@@ -493,7 +496,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (N, n_classes), or (N,) of two classes: how much the second's is above the first's
         """
         logits = self._logits(X)
-        return cast(Array, logits[:, 1] - logits[:, 0]) if len(self.classes_) == 2 else logits
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Any) -> Array:
         """Compute the probability of each class.

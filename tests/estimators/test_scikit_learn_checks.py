@@ -141,7 +141,6 @@ IRIS, DIABETES = load_iris(return_X_y=True), load_diabetes(return_X_y=True)
         (make_pipeline(HopfieldRetriever(3.0), KNeighborsClassifier()), IRIS, 0.9),
         (HopfieldClassifier("auto"), IRIS, 0.93),
         (HopfieldRegressor("auto", separation="softmax"), DIABETES, 0.35),
-        (HopfieldPrototypeClassifier(**PROTOTYPES), IRIS, 0.93),
         (HopfieldMILClassifier(**MIL), (IRIS[0][50:, None], IRIS[1][50:]), 0.85),
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "fit") else "",
