@@ -594,16 +594,19 @@ def matrices(
     colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#CCCCCC")
     figure = empty_figure((1.6 + 0.17 * len(across) * width, 1.4 + 0.17 * len(down) * height))
     axes = figure.subplots(height, width, squeeze=False)
-    for line, (name, named) in zip(axes, rows.items(), strict=True):
-        for axis, (heading, weights) in zip(line, named.items(), strict=True):
+    for row, (name, named) in enumerate(rows.items()):
+        for column, (heading, weights) in enumerate(named.items()):
+            axis = axes[row][column]
             cells = np.ma.masked_equal(np.asarray(weights, np.float64), 0)
             axis.imshow(cells, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-            axis.set_xticks(range(len(across)), across if line is axes[-1] else [], fontsize=6, rotation=90)
-            axis.set_yticks(range(len(down)), down if axis is line[0] else [], fontsize=6)
+            axis.set_xticks(
+                range(len(across)), across if row == height - 1 else [""] * len(across), fontsize=6, rotation=90
+            )
+            axis.set_yticks(range(len(down)), beside, fontsize=6)
             axis.tick_params(length=0)
-            if line is axes[0]:
+            if row == 0:
                 axis.set_title(heading, fontsize=9)
-        line[0].set_ylabel(name, fontsize=9)
+        axes[row][0].set_ylabel(name, fontsize=9)
     return _add_labels(figure, axes, "", title, {})
 
 

@@ -161,22 +161,20 @@ def _bleu_figure(summary: Summary) -> Figure:
 
 
 def _support_figure(summary: Summary) -> Figure:
-    heads = range(1, HEADS + 1)
+    heads = [(layer, head) for layer in range(1, LAYERS + 1) for head in range(1, HEADS + 1)]
     panels = [
-        [
-            plotting.Panel(
-                f"{place}, layer {layer}",
-                [
-                    _line(summary, key, heads, [f"support {place} {layer} {head}" for head in heads])
-                    for key in summary.keys
-                ],
-                "pieces with weight",
-            )
-            for place in PLACES
-        ]
-        for layer in range(1, LAYERS + 1)
+        plotting.Panel(
+            place,
+            [
+                _line(summary, key, range(1, len(heads) + 1), [f"support {place} {at} {head}" for at, head in heads])
+                for key in summary.keys
+            ],
+            "pieces with weight",
+        )
+        for place in PLACES
     ]
-    return plotting.curves(panels, xlabel="head", title="Support of the associations, test part")
+    xlabel = f"head, {HEADS} in each of {LAYERS} layers"
+    return plotting.curves([panels], xlabel=xlabel, title="Support of the associations, test part")
 
 
 def _loss_figure(summary: Summary) -> Figure:
