@@ -599,9 +599,9 @@ def matrices(
             axis = axes[row][column]
             cells = np.ma.masked_equal(np.asarray(weights, np.float64), 0)
             axis.imshow(cells, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-            axis.set_xticks(
-                range(len(across)), across if row == height - 1 else [""] * len(across), fontsize=6, rotation=90
-            )
+            below = across if row == height - 1 else [""] * len(across)
+            beside = [""] * len(down) if column else down
+            axis.set_xticks(range(len(across)), below, fontsize=6, rotation=90)
             axis.set_yticks(range(len(down)), beside, fontsize=6)
             axis.tick_params(length=0)
             if row == 0:

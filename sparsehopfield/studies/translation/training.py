@@ -240,7 +240,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], identity: str, losses: Seq
 
 def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Return what `_write` wrote; ValueError if it belongs to something else."""
-    with reading(path, "safetensors file"), safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+    with reading(path, "safetensors file"), safe_open(path, "pt") as file:
         about = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         found, losses = json.loads(about["identity"]), json.loads(about["losses"])
