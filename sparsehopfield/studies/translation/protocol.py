@@ -149,19 +149,21 @@ def network_of(work: Work, setting: Mapping[str, Any]) -> tuple[Any, list[dict[s
     return trained(task_of(work.source), recipe_of(work, setting), folder_of(work, setting), tell)
 
 
-def _losses(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the losses on the validation part by the names of their metrics."""
+def _losses(work: Work, setting: Mapping[str, Any], losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the losses on the validation part by the names of their metrics, and how long training took."""
+    from sparsehopfield.studies.translation.training import seconds_of
+
     by_epoch = {f"loss {epoch}": loss["validation"] for epoch, loss in enumerate(losses, start=1)}
     return {
         "validation loss": min(by_epoch.values()),
         **by_epoch,
-        "seconds": sum(loss["seconds"] for loss in losses),
+        "seconds": sum(seconds_of(folder_of(work, setting))),
     }
 
 
 def evaluate_trial(work: Work, setting: Mapping[str, Any]) -> dict[str, float]:
     """Train one network of a grid; return its losses on the validation part."""
-    return _losses(network_of(work, setting)[1])
+    return _losses(work, setting, network_of(work, setting)[1])
 
 
 def evaluate(work: Work, setting: Mapping[str, Any]) -> dict[str, float]:
@@ -183,7 +185,7 @@ def evaluate(work: Work, setting: Mapping[str, Any]) -> dict[str, float]:
     network, losses = network_of(work, setting)
     counts = sentences_of(work, setting, network)
     bleu = {" ".join(key): corpus_bleu(some) for key, some in counts.items()}
-    return _losses(losses) | bleu | sparsity(work, network)
+    return _losses(work, setting, losses) | bleu | sparsity(work, network)
 
 
 def sentences_of(work: Work, setting: Mapping[str, Any], network: Any = None) -> dict[tuple[str, str], Counts]:

@@ -252,7 +252,7 @@ def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], list[dict[str, 
             f"{differ[0]}: {path} is of another network ({first_line(what)}); choose another folder of --checkpoints, "
             "or remove it"
         )
-    return tensors, losses
+    return tensors, [{name: loss[name] for name in ("train", "validation")} for loss in losses]
 
 
 def trained(
@@ -274,7 +274,8 @@ def trained(
     network : Translator
         Of the epoch with the least loss on the validation part.
     losses : list of dict
-        Of each epoch: `train` (labels smoothed), `validation`, `seconds` of the processor.
+        Of each epoch: `train` (labels smoothed) and `validation`. The folder's `losses.csv` also has the seconds of the
+        processor that each took.
 
     Raises
     ------
@@ -301,12 +302,11 @@ def trained(
             begin = time.process_time()
             train = _epoch(state, pairs, recipe, epoch)
             loss = validation_loss(network, validation, recipe.tokens)
-            seconds = time.process_time() - begin
-            state.losses.append({"train": train, "validation": loss, "seconds": seconds})
+            state.losses.append({"train": train, "validation": loss})
             if state.is_best:
                 state.best = {name: value.clone() for name, value in network.state_dict().items()}
             _write(folder / CHECKPOINT, state.tensors(), identity, state.losses)
-            _write_losses(folder / LOSSES, state.losses)
+            _write_losses(folder / LOSSES, state.losses, time.process_time() - begin)
     if tell is not None:
         tell(recipe.epochs, recipe.epochs)
     _write(folder / NETWORK, state.best, identity, state.losses)
@@ -345,9 +345,21 @@ def _scheduled(pairs: Sequence[Pair], recipe: Recipe, epoch: int, seed: int) -> 
         yield rate_at(int(done), recipe.epochs * len(batches), recipe.learning_rate), [pairs[i] for i in batch]
 
 
-def _write_losses(path: Path, losses: Sequence[Mapping[str, float]]) -> None:
-    """Write the losses of the epochs as a table, to be read while training goes on."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["epoch", *losses[0]])
-        writer.writerows([number, *loss.values()] for number, loss in enumerate(losses, start=1))
+def seconds_of(folder: Path) -> list[float]:
+    """Return the seconds of the processor that the epochs of a network took, as far as they are known."""
+    try:
+        with open(folder / LOSSES, encoding="utf-8", newline="") as file:
+            return [float(row["seconds"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError):  # times are no results: they are done without
+        return []
+
+
+def _write_losses(path: Path, losses: Sequence[Mapping[str, float]], seconds: float) -> None:
+    """Write the losses of the epochs as a table, to be read while training goes on, with the time of the last one."""
+    known = seconds_of(path.parent)[: len(losses) - 1]
+    times = [*known, *[math.nan] * (len(losses) - 1 - len(known)), seconds]
+    with atomic_write(path) as file:
+        lines = ["epoch,train,validation,seconds"]
+        for number, (loss, time_of_it) in enumerate(zip(losses, times, strict=True), start=1):
+            lines.append(f"{number},{loss['train']!r},{loss['validation']!r},{time_of_it:.3f}")
+        file.write("".join(f"{line}\n" for line in lines).encode())
