@@ -112,9 +112,8 @@ def associations_of(network, given):
             (network.decoder, targets, targets, None, True),
             (network.cross, targets, sources, padding, False),
         ):
-            shapes = [
-                (*rows.shape, network.heads, network.shape.width // network.heads) for rows in (queries, keys, keys)
-            ]
+            size = network.shape.width // network.heads
+            shapes = [(*rows.shape, network.heads, size) for rows in (queries, keys, keys)]
             rows = [torch.randn(shape, requires_grad=True) for shape in shapes]
             calls += [(part.association, rows, hidden, causal, torch.randn(*shapes[0][:2], 128)) for part in parts]
 

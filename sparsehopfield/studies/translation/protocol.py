@@ -20,8 +20,8 @@ from sparsehopfield.studies.translation.text import CONDITIONS, END, Source, dam
 
 #: The separation maps of associations, and the places where these are.
 MAPS, PLACES = ("softmax", "sparsemax", "entmax15", "normmax"), ("encoder", "decoder", "cross")
-#: beta of each map unless a grid chooses it, in units of 1 / sqrt(d): sparse maps with 1 keep one or two pieces, and
-#: pass no gradient to the others.
+#: beta of each map unless a grid chooses it, in units of 1 / sqrt(d): sparsemax with 1 begins with supports of two or
+#: three of 16 pieces, and passes no gradient to the others.
 BETAS = {"softmax": "1", "sparsemax": "0.25", "entmax15": "0.5", "normmax": "0.25"}
 LEARNED = "learned"  # in place of beta: one of each head, which begins with those above
 LEARNING_RATE = 3e-3
