@@ -589,8 +589,25 @@ def matrices(
     -------
     matplotlib.figure.Figure
         The figure.
+
+    Raises
+    ------
+    ValueError
+        Naming `rows`, if a matrix is not of that shape, or rows of axes have different lengths.
+
+    Examples
+    --------
+    >>> figure = matrices({"sparse": {"head 1": np.eye(2)}}, across=["a", "dog"], down=["ein", "hund"])
+    >>> len(figure.axes)
+    1
     """
-    height, width = _grid_shape("rows", [list(matrices) for matrices in rows.values()])
+    height, width = _grid_shape("rows", [list(named) for named in rows.values()])
+    for name, weights in ((name, weights) for named in rows.values() for name, weights in named.items()):
+        if np.shape(weights) != (len(down), len(across)):
+            raise ValueError(
+                f"rows: {name} must be of shape {(len(down), len(across))}, the names of down and across, got "
+                f"{np.shape(weights)}"
+            )
     colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#CCCCCC")
     figure = empty_figure((1.6 + 0.17 * len(across) * width, 1.4 + 0.17 * len(down) * height))
     axes = figure.subplots(height, width, squeeze=False)

@@ -48,6 +48,8 @@ def test_missing_files_say_where_to_get_them(tmp_path):
         load(tmp_path)
     with pytest.raises(ValueError, match=r"^languages: must be two names"):
         load(tmp_path, languages="en")
+    with pytest.raises(ValueError, match=r"^languages: must be two names"):
+        load(tmp_path, languages=None)
 
 
 def test_multi30k_as_it_comes():

@@ -63,7 +63,7 @@ def test_masks_hide(name):
     # padding: the sentence alone gives the same
     alone = network(sources[:1, :5], targets[:1, :5])
     torch.testing.assert_close(features[:1, :5], alone)
-    # what is behind a position: any other piece there gives the same before
+    # what is behind a position: any other piece there gives the same before, to rounding
     changed = targets.clone()
     changed[:, 4:] = 7
     torch.testing.assert_close(network(sources, changed)[:, :4], features[:, :4], atol=1e-5, rtol=0)
@@ -113,6 +113,12 @@ def test_the_loss_is_that_of_torch():
         torch.testing.assert_close(ours, theirs)
         found, wanted = (torch.autograd.grad(3 * loss, (features, weight)) for loss in (ours, theirs))
         torch.testing.assert_close(found, wanted)
+
+
+def test_the_loss_is_finite_where_chances_vanish():
+    features = torch.tensor([[300.0, 0.0]])
+    weight = torch.eye(2)
+    assert float(smoothed_loss(features, weight, torch.tensor([1]), 0.0)) == 300
 
 
 def test_batches_hold_every_pair_once():

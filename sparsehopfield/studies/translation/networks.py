@@ -240,7 +240,7 @@ class Translator(nn.Module):
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
-        """Draw the weights: each projection by its own size, also where one product makes several."""
+        """Draw the weights, matrices with more rows than features in square parts: each is drawn by its own size."""
         width = self.shape.width
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         with torch.no_grad():
@@ -357,11 +357,11 @@ class _Loss(torch.autograd.Function):
         scores = features @ weight.T
         rows = torch.arange(n)
         mean = features @ weight.mean(0)
-        told = scores[rows, targets]
+        wanted = scores[rows, targets]
+        largest, at = scores.max(-1)
         torch.softmax(scores, -1, out=scores)
-        chance = scores[rows, targets]
-        normaliser = told - chance.log()  # log sum exp
-        loss = (normaliser - (1 - smoothing) * told - smoothing * mean).mean()
+        normaliser = largest - scores[rows, at].log()  # log sum exp, by a probability that is at least 1 / V
+        loss = (normaliser - (1 - smoothing) * wanted - smoothing * mean).mean()
         scores[rows, targets] -= 1 - smoothing
         dfeatures = scores @ weight - (smoothing / v) * weight.sum(0)
         dweight = scores.T @ features - (smoothing / v) * features.sum(0)

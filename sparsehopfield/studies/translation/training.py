@@ -1,7 +1,7 @@
 """Training of the networks of translation: one file with all that goes on from an epoch, so that it can be interrupted.
 
-Every epoch draws its order and its dropout from a seed of its own. So training that was stopped goes on from the last
-whole epoch to the same bits.
+Every epoch draws its order and its dropout from a seed of its own, and PyTorch has one thread. So training that was
+stopped goes on from the last whole epoch to the same bits.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -225,14 +226,19 @@ def _part(tensors: Mapping[str, Tensor], lead: str) -> dict[str, Tensor]:
 
 def _identity(recipe: Recipe, task: Task) -> str:
     """Return all that a file must agree with, as text."""
-    return json.dumps({**asdict(recipe), "vocabulary": task.vocabulary.digest, "pairs": len(task.corpus.train)})
+    about = {
+        "vocabulary": task.vocabulary.digest,
+        "pairs": task.digest("train"),
+        "validation": task.digest("validation"),
+    }
+    return json.dumps({**asdict(recipe), **about})
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], identity: str, losses: Sequence[Mapping[str, float]]) -> None:
     """Write tensors, with what they belong to."""
     content = save(
         {name: value.contiguous() for name, value in tensors.items()},
-        {"identity": identity, "losses": json.dumps(losses)},
+        {"about": json.dumps({"identity": json.loads(identity), "losses": losses})},  # of several, the order varies
     )
     with atomic_write(path) as file:
         file.write(content)
@@ -241,9 +247,9 @@ def _write(path: Path, tensors: Mapping[str, Tensor], identity: str, losses: Seq
 def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Return what `_write` wrote; ValueError if it belongs to something else."""
     with reading(path, "safetensors file"), safe_open(path, "pt") as file:
-        about = file.metadata()
+        about = json.loads(file.metadata()["about"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-        found, losses = json.loads(about["identity"]), json.loads(about["losses"])
+        found, losses = about["identity"], about["losses"]
     wanted = json.loads(identity)
     differ = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
     if differ:
@@ -252,7 +258,7 @@ def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], list[dict[str, 
             f"{differ[0]}: {path} is of another network ({first_line(what)}); choose another folder of --checkpoints, "
             "or remove it"
         )
-    return tensors, [{name: loss[name] for name in ("train", "validation")} for loss in losses]
+    return tensors, losses
 
 
 def trained(
@@ -295,7 +301,7 @@ def trained(
     if (folder / CHECKPOINT).exists():
         state.restore(*_read(folder / CHECKPOINT, identity))
     pairs, validation = task.numbers("train"), task.numbers("validation")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         for epoch in range(len(state.losses), recipe.epochs):
             if tell is not None:
                 tell(epoch, recipe.epochs)
@@ -313,6 +319,17 @@ def trained(
     (folder / CHECKPOINT).unlink()
     network.load_state_dict(state.best)
     return network.eval(), state.losses
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch have one thread, on the number of which bits depend."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _epoch(state: State, pairs: Sequence[Pair], recipe: Recipe, epoch: int) -> float:
@@ -339,7 +356,7 @@ def _scheduled(pairs: Sequence[Pair], recipe: Recipe, epoch: int, seed: int) -> 
     """Yield the learning rate and the pairs of each update of an epoch."""
     lengths = lengths_of(pairs)
     batches = batches_of(lengths, recipe.tokens, seed)
-    # batches differ a little in number from epoch to epoch: an epoch's part of the schedule is the same
+    # the number of batches differs a little from epoch to epoch: each epoch has the same part of its own schedule
     for number, batch in enumerate(batches):
         done = (epoch + number / len(batches)) * len(batches)
         yield rate_at(int(done), recipe.epochs * len(batches), recipe.learning_rate), [pairs[i] for i in batch]
