@@ -92,7 +92,7 @@ class Options(StudyOptions):
     """
 
     data: str | os.PathLike[str] | None = None
-    maps: Sequence[str] = MAPS[:3]
+    maps: Sequence[str] = ("softmax", "entmax15")
     pairs: int = 1500
     sentences: int = 100
     vocabulary: int = 1000
