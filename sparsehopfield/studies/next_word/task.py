@@ -62,7 +62,7 @@ class Text:
 
     @classmethod
     def of(cls, parts: Sequence[Sequence[str]], count: int | None = None) -> Text:
-        """Number the words of three parts, of the first part's first `count` sentences."""
+        """Return the text of three parts, of the first part's first `count` sentences."""
         split = [[sentence.split() for sentence in part] for part in parts]
         counts = Counter(word for sentence in split[0] for word in sentence)
         vocabulary = ("<s>", "</s>", "<unknown>", *(word for word, count in counts.items() if count > 1))
