@@ -104,7 +104,7 @@ class KneserNey:
     --------
     >>> text = Text.of([["a b c", "a b d", "a c d"]] * 3)
     >>> model = KneserNey(text.train, 2, len(text.vocabulary))
-    >>> everything = model.probability(np.full((6, 6), 3), np.arange(6))[1:]
+    >>> everything = model.probability(np.full((7, 6), 3), np.arange(7))[1:]
     >>> float(everything.sum().round(12))
     1.0
     """
