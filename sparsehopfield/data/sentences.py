@@ -134,8 +134,8 @@ def load_files(sources: str | os.PathLike[str], targets: str | os.PathLike[str])
     --------
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (folder / "en").write_text("a dog .\\na cat .\\n")
-    >>> _ = (folder / "de").write_text("ein hund .\\neine katze .\\n")
+    >>> for name, text in (("en", "a dog .\\na cat ."), ("de", "ein hund .\\neine katze .")):
+    ...     written = (folder / name).write_text(text)
     >>> load_files(folder / "en", folder / "de").targets
     ('ein hund .', 'eine katze .')
     """
