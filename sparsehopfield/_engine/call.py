@@ -32,7 +32,7 @@ from sparsehopfield._engine.executor import MOST_NEAREST, CoreExecutor, Executor
 from sparsehopfield._engine.partial import Candidates, sparse_rows
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import SeparationMap, has_cutoff, row_of
-from sparsehopfield._engine.structure import Structure, can_exclude
+from sparsehopfield._engine.structure import Structure, can_exclude, check_can_leave_out
 from sparsehopfield._engine.text import QUANTILES, as_shown, count, quantiles, short
 from sparsehopfield.errors import RetrievalWarning
 
@@ -324,8 +324,7 @@ def leave_one_out(
     structure: Structure | None,
 ) -> Array:
     """Return one update of stored patterns themselves, (n, v), none of which sees itself; None: of all."""
-    if not can_exclude(structure):
-        raise ValueError(f"structure: leave_one_out is for none and TopK, got {short(structure)}")
+    check_can_leave_out(structure)
     dtype, n = pattern_set.dtype, len(pattern_set) if positions is None else len(positions)
     betas = as_beta(beta, (n,))
     out = np.empty((n, pattern_set.width), dtype)

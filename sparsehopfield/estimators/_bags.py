@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from sparsehopfield._engine.checks import Array, as_exact, as_list, as_ndarray, as_numbers, axes_of, contiguous
 from sparsehopfield._engine.labels import as_labels
@@ -19,11 +20,12 @@ class Bags:
     Attributes
     ----------
     rows : ndarray of shape (B, M, e) where all bags have M instances, else (R, e)
+        Or a csr_array of shape (R, e), whatever the sizes.
     offsets : ndarray of shape (B + 1,), or None
-        Where sizes differ: bag b has rows offsets[b] to offsets[b + 1].
+        Where sizes differ, or rows are sparse: bag b has rows offsets[b] to offsets[b + 1].
     """
 
-    rows: Array
+    rows: Any
     offsets: Array | None = None
 
     def __len__(self) -> int:
@@ -33,6 +35,11 @@ class Bags:
     def width(self) -> int:
         """Return the number of features of an instance."""
         return int(self.rows.shape[-1])
+
+    @property
+    def is_sparse(self) -> bool:
+        """Return whether rows are sparse."""
+        return sparse.issparse(self.rows)
 
     @property
     def sizes(self) -> Array:
@@ -49,7 +56,7 @@ class Bags:
         return Bags(self.rows[np.arange(offsets[-1]) + np.repeat(shifts, sizes)], offsets)
 
     def parts(self, at_once: int) -> Iterator[Bags]:
-        """Yield successive bags, up to `at_once` at a time, without copies."""
+        """Yield successive bags, up to `at_once` at a time, without copies of dense rows."""
         for first in range(0, len(self), at_once):
             if self.offsets is None:
                 yield Bags(self.rows[first : first + at_once])
@@ -93,7 +100,8 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
     Parameters
     ----------
     bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or with ids array_like of shape (R, e)
-        A tuple (X, bag_ids) is the same as the two arguments.
+        A tuple (X, bag_ids) is the same as the two arguments. The arrays of a list, or the one with ids, may be sparse
+        ones of SciPy.
     bag_ids : array_like of shape (R,), or None
         What `as_labels` takes. Bags are ordered as `numpy.unique(bag_ids)`, their instances as they come.
     dtype : dtype
@@ -121,29 +129,61 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
         )
     items = as_list("bags", bags, "a list of two-dimensional arrays")
     named = {f"bags[{i}]": bag for i, bag in enumerate(items)}
+    if any(sparse.issparse(bag) for bag in items):
+        return _from_sparse(named, dtype)
     arrays = [as_exact(name, as_numbers(name, bag), np.dtype(dtype)) for name, bag in named.items()]
     if not arrays:
         raise ValueError("bags: needs at least one bag, got none")
-    for i, bag in enumerate(arrays):
-        if bag.ndim != 2 or 0 in bag.shape:
-            raise ValueError(f"bags[{i}]: must have shape (instances, features), at least one of each, got {bag.shape}")
-        if bag.shape[1] != arrays[0].shape[1]:
-            raise ValueError(f"bags[{i}]: has {bag.shape[1]} features, but bags[0] has {arrays[0].shape[1]}")
+    _check_shapes(arrays)
     sizes = [len(bag) for bag in arrays]
     if len(set(sizes)) == 1:
         return _checked_finite(Bags(contiguous(np.stack(arrays), dtype)))
     return _checked_finite(Bags(contiguous(np.concatenate(arrays), dtype), _offsets(sizes)))
 
 
+def _check_shapes(arrays: list[Any]) -> None:
+    """Raise unless all bags have two axes, instances, and the same features."""
+    for i, bag in enumerate(arrays):
+        if bag.ndim != 2 or 0 in bag.shape:
+            raise ValueError(f"bags[{i}]: must have shape (instances, features), at least one of each, got {bag.shape}")
+        if bag.shape[1] != arrays[0].shape[1]:
+            raise ValueError(f"bags[{i}]: has {bag.shape[1]} features, but bags[0] has {arrays[0].shape[1]}")
+
+
+def _from_sparse(named: dict[str, Any], dtype: Any) -> Bags:
+    """Make bags from sparse ones; they stay so."""
+    for name, bag in named.items():
+        if not sparse.issparse(bag):
+            raise TypeError(f"{name}: must be sparse where other bags are, got {type(bag).__name__}")
+    arrays = [as_csr(name, bag, dtype) for name, bag in named.items()]
+    _check_shapes(arrays)
+    return _checked_finite(Bags(sparse.vstack(arrays, format="csr"), _offsets([bag.shape[0] for bag in arrays])))
+
+
+def as_csr(name: str, rows: Any, dtype: Any) -> Any:
+    """Return sparse rows as a csr_array of this dtype; what has it already is shared."""
+    made = sparse.csr_array(rows)
+    numbers = as_exact(name, as_numbers(name, made.data), np.dtype(dtype))
+    if numbers.dtype == np.dtype(dtype):
+        return made
+    return sparse.csr_array((numbers.astype(dtype), made.indices, made.indptr), shape=made.shape)
+
+
 def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
     """Make bags from all instances in one array and the bag of each."""
-    rows, ids = as_exact("bags", as_numbers("bags", X), np.dtype(dtype)), as_labels("bag_ids", bag_ids)
+    if sparse.issparse(X):
+        rows, ids = as_csr("bags", X, dtype), as_labels("bag_ids", bag_ids)
+    else:
+        rows, ids = as_exact("bags", as_numbers("bags", X), np.dtype(dtype)), as_labels("bag_ids", bag_ids)
     if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(f"bags: with bag_ids it must have shape (instances, features), got {rows.shape}")
-    if ids.shape != (len(rows),):
-        raise ValueError(f"bag_ids: must have shape ({len(rows)},), one for each instance, got {ids.shape}")
+    if ids.shape != rows.shape[:1]:
+        raise ValueError(f"bag_ids: must have shape ({rows.shape[0]},), one for each instance, got {ids.shape}")
     _, bag, sizes = np.unique(ids, return_inverse=True, return_counts=True)
-    rows = contiguous(rows, dtype)[np.argsort(bag, kind="stable")]
+    order = np.argsort(bag, kind="stable")
+    if sparse.issparse(rows):
+        return _checked_finite(Bags(rows[order], _offsets(sizes)))
+    rows = contiguous(rows, dtype)[order]
     if (sizes == sizes[0]).all():
         return _checked_finite(Bags(rows.reshape(len(sizes), sizes[0], -1)))
     return _checked_finite(Bags(rows, _offsets(sizes)))
@@ -151,7 +191,12 @@ def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
 
 def _checked_finite(bags: Bags) -> Bags:
     """Return the bags; raise if an instance has NaN or infinity."""
-    finite = np.isfinite(bags.rows).all(axis=-1)
+    if bags.is_sparse:
+        finite = np.ones(bags.rows.shape[0], bool)
+        wrong = np.flatnonzero(~np.isfinite(bags.rows.data))
+        finite[np.searchsorted(bags.rows.indptr, wrong, "right") - 1] = False
+    else:
+        finite = np.isfinite(bags.rows).all(axis=-1)
     if not finite.all():
         first = np.argmin(finite)
         bag = first // finite.shape[1] if bags.offsets is None else np.searchsorted(bags.offsets, first, "right") - 1

@@ -131,7 +131,8 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     -----
     Bags of different sizes lie end to end in one array, without padding; only the queries of "hopfield" and "attention"
     are padded to the largest bag of a step. Bags of one size are fastest as one array of shape (bags, instances,
-    features).
+    features). Sparse bags stay sparse until the first linear layer, whose backward pass skips instances that no
+    gradient reaches: with a sparse map, all that have no weight.
 
     References
     ----------
@@ -231,7 +232,9 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         ----------
         bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or of shape (R, e)
             Data frames of numbers, too. Missing values and masked entries are refused. In an array of shape (R, e) the
-            bag of each row is told by `bag_ids`; without these each row is a bag of one instance.
+            bag of each row is told by `bag_ids`; without these each row is a bag of one instance. The arrays of a list,
+            and one with `bag_ids`, may be sparse ones of SciPy, as of counts; this needs an `embedding`, and neither
+            `standardize` nor `signed`, under which zeros would not stay zeros.
         y : array_like of shape (B,)
             One label a bag, of two classes; with `bag_ids` in the order of `numpy.unique(bag_ids)`.
         bag_ids : array_like of shape (R,), optional
@@ -584,6 +587,8 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
             rows = validated(self, {"bags": bags}, reset=reset)
             return bags_of_one(rows, self.dtype)
         made = as_bags(bags, bag_ids, self.dtype)
+        if made.is_sparse:
+            self._check_takes_sparse()
         if reset:
             self.n_features_in_ = made.width
             self.__dict__.pop("feature_names_in_", None)
@@ -591,12 +596,22 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
             raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {made.width}")
         return made
 
+    def _check_takes_sparse(self) -> None:
+        """Raise if the parameters ask of sparse bags what would make them dense."""
+        for name, wanted in (("standardize", self.standardize), ("signed", self.signed)):
+            if wanted:
+                raise ValueError(f"{name}: must be False for sparse bags, whose zeros would not stay zeros")
+        if not len(self.embedding):
+            raise ValueError("embedding: needs at least one linear layer for sparse bags, got none")
+
     @ignoring_float_errors()
     def _fit_scale(self, examples: _Examples) -> None:
         """Set `mean_` and `scale_`, by which features are scaled, from these bags."""
         bags, _, weight = examples
-        rows = bags.rows.reshape(-1, bags.width)
         self.mean_, self.scale_ = np.zeros(bags.width), np.ones(bags.width)
+        if bags.is_sparse:
+            return
+        rows = bags.rows.reshape(-1, bags.width)
         if self.standardize:
             self.mean_, self.scale_ = dense.feature_scale(
                 rows, None if weight is None else np.repeat(weight, bags.sizes)

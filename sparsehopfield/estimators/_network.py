@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array
@@ -17,6 +18,32 @@ from sparsehopfield.layers import GELU, Dropout, Hopfield, HopfieldPooling, Line
 
 LAYERS = ("pooling", "hopfield", "attention")
 ACTIVATIONS: dict[str, Callable[[], Module]] = {"gelu": GELU, "relu": ReLU}
+
+
+class _Embedding(Linear):
+    """A linear layer that also takes sparse rows, a csr_array, and does no work for rows without a gradient.
+
+    Under a sparse map these are all instances without weight.
+    """
+
+    def _forward(self, input: Any, *, train: bool = False) -> tuple[Array, Any]:
+        """Map (R, input_size) to (R, output_size); dense rows may have any leading shape."""
+        if not sparse.issparse(input):
+            return super()._forward(input, train=train)
+        out: Array = input @ np.ascontiguousarray(self.weight.value.T)
+        return out if self.bias is None else np.add(out, self.bias.value, out=out), input
+
+    def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Array | None:
+        """Add to the gradients of weight and bias; there is none of sparse rows."""
+        if not sparse.issparse(saved):
+            return super()._backward(saved, grad, need_input_grad)
+        if self.bias is not None:
+            self.bias.add(grad.sum(axis=0))
+        moved = np.flatnonzero(grad.any(axis=1))
+        if len(moved) < len(grad):
+            saved, grad = saved[moved], grad[moved]
+        self.weight.add(np.ascontiguousarray((saved.T @ grad).T))
+        return None
 
 
 class Network(Module):
@@ -51,7 +78,7 @@ class Network(Module):
         common: dict[str, Any] = {"dtype": dtype, "random_state": random}
         embedded: list[Module] = []
         for size in embedding:
-            embedded += [Linear(width, size, **common), ReLU()]
+            embedded += [(Linear if embedded else _Embedding)(width, size, **common), ReLU()]
             width = size
         as_choice("layer", layer, LAYERS)
         if activation is not None:

@@ -8,14 +8,17 @@ from sparsehopfield.studies import (
     correlated,
     efficiency,
     family,
+    flips,
     landscape,
     metastable,
     mil,
     mnist_bags,
     next_word,
     optimal,
+    repertoire,
     series,
     theory_ledger,
+    translation,
 )
 from sparsehopfield.studies.retrieval import capacity, robustness
 
@@ -29,15 +32,18 @@ __all__ = [
     "correlated",
     "efficiency",
     "family",
+    "flips",
     "landscape",
     "metastable",
     "mil",
     "mnist_bags",
     "next_word",
     "optimal",
+    "repertoire",
     "robustness",
     "series",
     "theory_ledger",
+    "translation",
 ]
 
 #: The studies by their names on the command line. Each is a module whose docstring is its help, with
@@ -54,11 +60,14 @@ STUDIES = {
     "theory": theory_ledger,
     "landscape": landscape,
     "correlated": correlated,
+    "flips": flips,
     "bounds": bounds,
     "optimal": optimal,
     "efficiency": efficiency,
     "family": family,
     "series": series,
+    "repertoire": repertoire,
     "citations": citations,
     "next-word": next_word,
+    "translation": translation,
 }
