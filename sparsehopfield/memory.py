@@ -846,7 +846,7 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
-        k : int, at least 1
+        k : int, from 1 to 2**31 - 1
             How many. It may be more than there are.
         exclude : array_like of int, shape (...), optional
             As in `update`.
@@ -883,7 +883,7 @@ class HopfieldMemory:
         snapshot, structure = self._current()
         if not can_exclude(structure):
             raise ValueError(f"structure: nearest is for none and TopK, got {short(structure)}")
-        number, best = as_whole("k", k, 1), None
+        number, best = as_whole("k", k, 1, 2**31 - 1), None
         if MOST_NEAREST < number < len(snapshot.pattern_set):
             from sparsehopfield.structures import TopK  # of few calls, not of every import
 

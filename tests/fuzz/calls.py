@@ -658,7 +658,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "HopfieldMemory.associate": _of_memory("associate", **ARRAYS, excludes=True, top=2, min_weight=0.01),
     "HopfieldMemory.energy": _of_memory("energy", **ARRAYS, excludes=True),
     "HopfieldMemory.candidates": _of_memory("candidates", plain=True, **ARRAYS, offset=2),
-    "HopfieldMemory.nearest": _of_memory("nearest", **ARRAYS, excludes=True, k=2),
+    "HopfieldMemory.nearest": _of_memory("nearest", plain=True, **ARRAYS, excludes=True, k=2),
     "HopfieldMemory.certify": _of_memory("certify", plain=True, **ARRAYS, beta=2.0),
     "HopfieldMemory.explain": _of_memory("explain", query=lambda s: s.q[0], top=3),
     "HopfieldMemory.is_certified": _of_memory("is_certified", plain=True, beta=2.0),

@@ -94,6 +94,7 @@ def test_shapes_of_patterns_and_no_queries():
     ("options", "error", "message"),
     [
         ({"k": 0}, ValueError, "k: "),
+        ({"k": 2**61}, ValueError, "k: must be at most"),
         ({"k": 1.5}, TypeError, "k: "),
         ({"k": True}, TypeError, "k: "),
         ({"exclude": 7}, ValueError, "exclude: "),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield import HopfieldMemory
+from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies._core.options import derive_seed
 from sparsehopfield.studies.citations.task import Floats, Positions, Source, task_of
 

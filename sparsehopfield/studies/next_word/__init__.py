@@ -1,4 +1,4 @@
-"""The next word of a text, by n-grams and a memory of contexts: does it help, and how many contexts must it mix?
+"""The next word of a text, by n-grams and a memory of contexts: does it help, and must it be sparse?
 
 Predicts the words of captions (Multi30k), or of a text file, by n-grams with Kneser and Ney's smoothing, and by a
 memory that stores what came before every word to train with, and which word followed. Both are mixed; the memory's
@@ -31,7 +31,7 @@ LANGUAGES = ("en", "de")
 EXAMPLES = """\
 examples:
   python -m sparsehopfield next-word --data ~/data
-  python -m sparsehopfield next-word --data ~/data --sentences 5000 29000 --words 20000 --order 3 4 5
+  python -m sparsehopfield next-word --data ~/data --sentences 5000 29000 --words 20000
   python -m sparsehopfield next-word --data ~/data --language de
   python -m sparsehopfield next-word --file book.txt --sentences 2000
 """

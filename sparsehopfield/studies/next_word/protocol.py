@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsehopfield import HopfieldMemory, row_maps
+from sparsehopfield import row_maps
+from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies.next_word.task import ContextVectors, Floats, KneserNey, Source, Text, Words, text_of
 
 #: The maps, as functions of rows of scores.

@@ -42,7 +42,7 @@ class Summary(Means):
 
 
 def figure(summary: Summary) -> Figure:
-    """Draw the perplexity by the sentences to train with, one line a model.
+    """Draw how far the perplexity is from that of the shortest n-grams alone, one line a model.
 
     Returns
     -------
@@ -50,13 +50,15 @@ def figure(summary: Summary) -> Figure:
         One axes.
     """
     lines = []
+    shortest = [summary.mean((count, summary.orders[0], "-"), "perplexity") for count in summary.sentences]
     for order, dashes in zip(summary.orders, DASHES * len(summary.orders), strict=False):
         for separation in summary.maps:
             style = plotting.MEMBERS.get(separation, {"color": "#777777", "marker": "x"}) | {"linestyle": dashes}
             label = f"{order}-grams" + ("" if separation == "-" else f" and memory, {separation}")
             values = [summary.mean((count, order, separation), "perplexity") for count in summary.sentences]
-            lines.append(plotting.Line(label, summary.sentences, values, style=style))
-    panel = plotting.Panel("", lines, "perplexity")
+            changes = [100 * (value / base - 1) for value, base in zip(values, shortest, strict=True)]
+            lines.append(plotting.Line(label, summary.sentences, changes, style=style))
+    panel = plotting.Panel("", lines, f"% against {summary.orders[0]}-grams")
     return plotting.curves([[panel]], xlabel="sentences to train with", title=summary.heading, log=True)
 
 

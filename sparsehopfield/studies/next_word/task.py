@@ -62,7 +62,7 @@ class Text:
 
     @classmethod
     def of(cls, parts: Sequence[Sequence[str]], count: int | None = None) -> Text:
-        """Number the words of three parts, of the first part's first `count` sentences."""
+        """Return the text of three parts, of the first part's first `count` sentences."""
         split = [[sentence.split() for sentence in part] for part in parts]
         counts = Counter(word for sentence in split[0] for word in sentence)
         vocabulary = ("<s>", "</s>", "<unknown>", *(word for word, count in counts.items() if count > 1))
@@ -104,7 +104,7 @@ class KneserNey:
     --------
     >>> text = Text.of([["a b c", "a b d", "a c d"]] * 3)
     >>> model = KneserNey(text.train, 2, len(text.vocabulary))
-    >>> everything = model.probability(np.full((6, 6), 3), np.arange(6))[1:]
+    >>> everything = model.probability(np.full((7, 6), 3), np.arange(7))[1:]
     >>> float(everything.sum().round(12))
     1.0
     """
