@@ -3,27 +3,26 @@
 python benchmarks/repertoire.py --sequences 10000 100000 --output repertoire.json
 
 Ours are the network of `HopfieldMILClassifier` and the module `sparsehopfield.torch.HopfieldPooling`; the peer is plain
-torch: the same embedding of k-mers (`nn.EmbeddingBag`), and attention pooling as everyone writes it, softmax of the
-scores times the values. All see the same k-mers, with as many features and heads; a step is the passes forward and
-backward and AdamW. Memory is the peak of a process of its own above that before the first step.
+torch: the same embedding of k-mers (`nn.EmbeddingBag`), and attention pooling as it is usually written, softmax of the
+scores times the values. All see the same k-mers, with as many features; a step is the passes forward and backward and
+AdamW, in float32, with fresh weights. Behind each row are the processor time, which others on the machine change
+little, and the peak of memory above that before the step.
 """
 
-import json
-import resource
-import subprocess
-import sys
+import statistics
 
 import harness
 import numpy as np
 
-FEATURES, WIDTH, HIDDEN, BETA = 256, 32, 16, 0.1
+FEATURES, WIDTH, HIDDEN = 256, 32, 16
+BETA = 0.1
 MAPS = ("softmax", "sparsemax", "entmax15")
+PLAIN = "plain torch, softmax"
 
 
 def options(parser):
-    """Add the options for sizes, and that of a child which measures memory."""
+    """Add the option for sizes."""
     parser.add_argument("--sequences", type=int, nargs="+", help="sequences of the bag (default: 10000 100000)")
-    parser.add_argument("--memory-of", nargs=2, metavar=("CONTENDER", "N"), help="print the peak memory of one alone")
 
 
 def bag_of(n):
@@ -108,7 +107,10 @@ def in_torch(separation, rows):
     bias = nn.Parameter(torch.zeros(WIDTH))
     parameters = [*embedding.parameters(), *pool.parameters(), *head.parameters(), bias]
     optimizer = torch.optim.AdamW(parameters, lr=1e-9, fused=True)
-    indices, offsets = torch.from_numpy(rows.indices.astype(np.int64)), torch.from_numpy(rows.indptr[:-1].astype(np.int64))
+    indices, offsets = (
+        torch.from_numpy(rows.indices.astype(np.int64)),
+        torch.from_numpy(rows.indptr[:-1].astype(np.int64)),
+    )
 
     def step():
         optimizer.zero_grad()
@@ -125,46 +127,27 @@ def contenders(torch):
     found = {f"estimator, {name}": (lambda rows, name=name: ours(name, rows)) for name in MAPS}
     if torch:
         found |= {f"torch twin, {name}": (lambda rows, name=name: in_torch(name, rows)) for name in MAPS}
-        found["plain torch, softmax"] = lambda rows: in_torch(None, rows)
+        found[PLAIN] = lambda rows: in_torch(None, rows)
     return found
-
-
-def peak(name, n):
-    """Print how many bytes three steps of a contender need beyond what was there before."""
-    rows = bag_of(n)
-    step = contenders(harness.peer("torch"))[name](rows[:100])
-    step()
-    step = contenders(True)[name](rows)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with open("/proc/self/status", encoding="ascii") as status:
-        now = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    for _ in range(3):
-        step()
-    print(json.dumps(1024 * (max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, before) - now)))
 
 
 def main():
     """Measure and print."""
+    from sparsehopfield._engine import resources
+
     arguments = harness.start(__doc__, options)
-    if arguments.memory_of:
-        peak(arguments.memory_of[0], int(arguments.memory_of[1]))
-        return
-    config = harness.set_up(arguments)
-    sizes = arguments.sequences or ([1000] if arguments.quick else [10_000, 100_000])
+    table = harness.Table(harness.set_up(arguments))
     made = contenders(harness.peer("torch"))
-    result = []
-    for n in sizes:
+    for n in arguments.sequences or ([1000] if arguments.quick else [10_000, 100_000]):
         rows = bag_of(n)
-        steps = {name: make(rows) for name, make in made.items()}
-        print(f"\n{n:,} sequences, {rows.nnz / n:.2f} k-mers of {FEATURES} in each")
+        steps = {name: harness.Contender(make(rows)) for name, make in made.items()}
         times = harness.interleaved(steps, arguments.rounds)
-        for name in steps:
-            command = [sys.executable, __file__, "--memory-of", name, str(n)]
-            memory = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-            row = {"sequences": n, "contender": name, "seconds": float(np.median(times[name])), "bytes": memory}
-            print(f"{name:24}{1e3 * row['seconds']:9.1f} ms a step{memory / 2**20:9.1f} MiB")
-            result.append(row)
-    harness.write(arguments, config, result)
+        for name, contender in steps.items():
+            memory = resources.peak(contender.run) / 2**20
+            note = f"processor {statistics.median(contender.processor[1:]):.4g} s, {memory:.0f} MiB"
+            peer = PLAIN if name != PLAIN and PLAIN in times else ""
+            table.add(f"{n:,} sequences: {name}", times[name], peer, times[peer] if peer else None, note=note)
+    table.finish(arguments.output)
 
 
 if __name__ == "__main__":
