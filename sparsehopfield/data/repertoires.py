@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield._engine.checks import as_generator, as_integers, as_number, as_whole
+from sparsehopfield._engine.checks import (
+    as_array,
+    as_float_dtype,
+    as_generator,
+    as_integers,
+    as_list,
+    as_number,
+    as_numbers,
+    as_whole,
+    axes_of,
+)
 from sparsehopfield._engine.text import short
 from sparsehopfield.data._content import as_path, open_unpacked, reading
 from sparsehopfield.errors import FileFormatError
@@ -31,6 +41,8 @@ __all__ = ["AMINO_ACIDS", "Repertoires", "kmers", "load_airr", "simulate"]
 
 #: The letters of the 20 amino acids, in the order of their numbers.
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
+
+_LETTERS = frozenset(AMINO_ACIDS)
 
 #: The columns that files have sequences in, the first that is there is read; and those of how often each was seen.
 SEQUENCES = ("junction_aa", "cdr3_aa", "sequence_aa", "amino_acid")
@@ -222,19 +234,19 @@ def simulate(
 
 def _as_motifs(motifs: int | Sequence[str], random: np.random.Generator) -> tuple[str, ...]:
     """Return the motifs; draw as many as asked for, if it is a number."""
-    letters = AMINO_ACIDS.replace("C", "")
-    if isinstance(motifs, (int, np.integer)):
-        drawn: dict[str, None] = {}
-        while len(drawn) < as_whole("motifs", motifs, 1, 1000):
-            drawn["".join(random.choice(list(letters), MOTIF, replace=False))] = None
+    if axes_of(motifs) == 0 and not isinstance(motifs, str):
+        count, drawn = as_whole("motifs", motifs, 1, 1000), dict[str, None]()
+        letters = list(AMINO_ACIDS.replace("C", ""))
+        while len(drawn) < count:
+            drawn["".join(random.choice(letters, MOTIF, replace=False))] = None
         return tuple(drawn)
-    given = (motifs,) if isinstance(motifs, str) else tuple(motifs)
+    given = [motifs] if isinstance(motifs, str) else as_list("motifs", motifs, "a number, or the motifs themselves")
     for motif in given:
-        if not isinstance(motif, str) or len(motif) != MOTIF or set(motif) - set(AMINO_ACIDS):
+        if not isinstance(motif, str) or len(motif) != MOTIF or set(motif) - _LETTERS:
             raise ValueError(f"motifs: must have {MOTIF} letters of {AMINO_ACIDS} each, got {short(motif)}")
     if not given:
-        raise ValueError("motifs: at least one is needed")
-    return given
+        raise ValueError("motifs: at least one is needed, got none")
+    return tuple(given)
 
 
 def _as_letters(words: Sequence[str], width: int) -> NDArray[np.uint8]:
@@ -302,7 +314,7 @@ def kmers(
         The numbers of the k-mers to count; by default all, in alphabetical order: 0 is "AAA", 20**k - 1 is "YYY".
     weights : array_like of shape (R,), optional
         What each k-mer of a sequence counts; by default 1.
-    dtype : dtype
+    dtype : {float32, float64}
         Of the counts.
 
     Returns
@@ -328,6 +340,7 @@ def kmers(
     from scipy.sparse import csr_array
 
     k = as_whole("k", k, 1, 5)
+    dtype = as_float_dtype(dtype)
     numbers, fits = _kmer_numbers(sequences, k)
     size = 20**k
     if columns is not None:
@@ -344,7 +357,7 @@ def kmers(
     if weights is None:
         data = np.ones(ends[-1], dtype)
     else:
-        given = np.asarray(weights, dtype)
+        given = as_numbers("weights", weights).astype(dtype)
         if given.shape != sizes.shape:
             raise ValueError(f"weights: must have shape {sizes.shape}, one for each sequence, got {given.shape}")
         data = np.repeat(given, sizes)
@@ -359,7 +372,7 @@ def _within(numbers: NDArray[np.int64], size: int) -> bool:
 
 def _kmer_numbers(sequences: Any, k: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Return the numbers of the k-mers at each place, (R, places), and where there is one."""
-    given = np.asarray(sequences)
+    given = as_array("sequences", sequences)
     if given.ndim != 1 or given.dtype.kind != "S":
         raise TypeError(f"sequences: must be a one-dimensional array of bytes, got {given.ndim} axes of {given.dtype}")
     letters = np.ascontiguousarray(given).view(np.uint8).reshape(len(given), given.dtype.itemsize)
@@ -543,9 +556,6 @@ def _read_repertoire(path: Path, most: int | None) -> tuple[NDArray[np.bytes_], 
     if not sequences:
         raise FileFormatError(f"{path}: has no sequence; leave the repertoire out of the file of labels")
     return np.array(sequences, "S"), np.array(counts, np.int64)
-
-
-_LETTERS = frozenset(AMINO_ACIDS)
 
 
 def _as_count(path: Path, number: int, text: str) -> int:
