@@ -84,7 +84,7 @@ class Source:
         if self.file is not None:
             return self._split(seed)
         first = simulate(2, 1, 1.0, motifs=self.motifs, seed=derive_seed(seed, 0))
-        recipe = {"motifs": first.motifs, "gap": self.gap, "deletion": self.deletion}
+        recipe: dict[str, Any] = {"motifs": first.motifs, "gap": self.gap, "deletion": self.deletion}
 
         def drawn(part: int, count: int) -> list[Repertoires]:
             pairs = [simulate(2, size, rate, seed=derive_seed(seed, part, i), **recipe) for i in range(count // 2)]
