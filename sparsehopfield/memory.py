@@ -6,6 +6,7 @@ assignment, and every operation reads it once: it sees the old patterns or the n
 
 import copy as copying
 import os
+import sys
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -35,12 +36,13 @@ from sparsehopfield._engine.checks import (
     is_made_of,
 )
 from sparsehopfield._engine.concurrency import ChangeLock, cached
+from sparsehopfield._engine.executor import MOST_NEAREST
 from sparsehopfield._engine.partial import Candidates
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
 from sparsehopfield._engine.progress import Progress, telling
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.snapshot import Snapshot
-from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield._engine.structure import Structure, as_structure, can_exclude
 from sparsehopfield._engine.text import count, in_bytes, short
 from sparsehopfield.errors import FileFormatError, FileFormatWarning
 from sparsehopfield.inspect.certificates import (
@@ -835,6 +837,59 @@ class HopfieldMemory:
         array([-0.5, -0.5, -0.5])
         """
         return self._call(queries, exclude).energy()
+
+    def nearest(
+        self, queries: ArrayLike, k: int = 1, *, exclude: ArrayLike | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Find the k patterns with the best scores of each query, exactly.
+
+        Parameters
+        ----------
+        queries : array_like, shape (..., d), or (..., *pattern_shape)
+        k : int, at least 1
+            How many. It may be more than there are.
+        exclude : array_like of int, shape (...), optional
+            As in `update`.
+
+        Returns
+        -------
+        positions : ndarray of int64, shape (..., k)
+            From the best score down, ties by position; -1 where there are fewer patterns.
+        scores : ndarray of float64, shape (..., k)
+            As `similarity` says, without beta; -inf there. Under euclidean similarity the distance is
+            `sqrt(-2 * scores)`.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `structure` if there is one other than `TopK`, which leaves the best scores.
+
+        Notes
+        -----
+        Neither beta nor the separation matters, and all patterns are searched, as by a flat index of faiss; with an
+        index where that pays, which changes no bit. Scores of float32 patterns are those of sums in float64, so that
+        rounding cannot exchange patterns which differ in them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> memory = HopfieldMemory([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], similarity="euclidean")
+        >>> positions, scores = memory.nearest([[0.0, 3.0]], 2)
+        >>> positions, np.sqrt(-2 * scores)
+        (array([[2, 0]]), array([[2., 3.]]))
+        >>> memory.nearest(memory.patterns, exclude=[0, 1, 2])[0].ravel()
+        array([2, 2, 0])
+        """
+        snapshot, structure = self._current()
+        if not can_exclude(structure):
+            raise ValueError(f"structure: nearest is for none and TopK, got {short(structure)}")
+        number, best = as_whole("k", k, 1), None
+        if MOST_NEAREST < number < len(snapshot.pattern_set):
+            from sparsehopfield.structures import TopK  # of few calls, not of every import
+
+            best = TopK(number)
+        model = sys.float_info.min, separation_code("softmax"), best
+        return Call.prepare(snapshot.pattern_set, queries, *model, exclude, self._pattern_shape).nearest(number)
 
     def candidates(self, queries: ArrayLike, *, offset: int = 0) -> Candidates:
         """Return the partial result of these patterns, for all pairs only; see `sparsehopfield.candidates`.

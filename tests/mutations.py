@@ -669,7 +669,7 @@ static void NAME(accumulate)""",
     ),
     Mutation(
         "estimators: too little beta",
-        "sparsehopfield/suggestion.py",
+        "sparsehopfield/suggestion/_betas.py",
         "least = gaps[int(np.argmax(enough))]",
         "least = gaps[int(np.argmax(enough)) // 2]",
         "estimators",

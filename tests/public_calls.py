@@ -16,6 +16,7 @@ from sparsehopfield.estimators import (
     HopfieldRegressor,
     HopfieldRetriever,
 )
+from sparsehopfield.theory import nonparametric
 from sparsehopfield.theory import structures as theory_structures
 
 M, D, N = 7, 3, 4
@@ -55,6 +56,12 @@ def _method(method, **fixed):
         return getattr(sh.HopfieldMemory(patterns, **fixed), method)(**arguments)
 
     return call
+
+
+def _nonparametric(memories, queries, asked, positions=(1, 3), **options):
+    """Return what a regression answers, and its coefficients for some of the pairs."""
+    model = nonparametric.NonparametricHopfield(**options).fit(memories, queries)
+    return model.update(asked), model.predict(asked), model.regression(positions).coefficients
 
 
 def _added(patterns, values, ids, more, more_values, more_ids):
@@ -262,6 +269,7 @@ def calls(scale=1.0, dtype=np.float64):
                 "exact_radius": {"beta": 2.0},
                 "capacity": {"p": 0.1, "beta": 2.0},
                 "duplicates": {"within": 0.5, "most": 1000},
+                "nearest": {"queries": queries, "k": 3, "exclude": 0},
                 "explain": {"query": queries[0], "top": 3},
                 "report": {"beta": 2.0},
                 "update": {"queries": queries, "exclude": np.arange(len(queries)) - 1},
@@ -311,10 +319,13 @@ def calls(scale=1.0, dtype=np.float64):
             "capacity_bound": sphere | {"radius": 0.01, "delta": 0.0, "strict": True},
             "dense_capacity_bound": dict(sphere),
             "exact_capacity": sphere | {"radius": 0.01},
-            "contraction": {"patterns": patterns, "beta": 2.0, "similarity": "dot"},
+            "contraction": {"patterns": patterns, "beta": 2.0, "similarity": "dot", "separation": "softmax"},
+            "dense_error_floor": dict(meant),
             "critical_beta": {"patterns": patterns, "similarity": "dot"},
             "energy_as_printed": asked | {"separation": "sparsemax"},
             "energy_offset": {"patterns": patterns, "beta": 2.0, "similarity": "dot", "separation": "entmax15"},
+            "exact_flips": {"patterns": np.where(patterns > 0, 1.0, -1.0), "beta": 2.0, "separation": "entmax15"},
+            "exact_recall": {"d": 20, "n_patterns": 9, "flips": 3, "beta": 2.0, "separation": "sparsemax"},
             "exact_radius": {"patterns": patterns, "beta": 2.0, "similarity": "euclidean"},
             "is_certified": {"patterns": patterns, "beta": 2.0, "similarity": "dot"},
             "is_fixed_point": {"patterns": patterns, "beta": 2.0, "similarity": "cosine"},
@@ -327,6 +338,8 @@ def calls(scale=1.0, dtype=np.float64):
     }
     for rule in theory.BOUNDS:
         table[f"theory.retrieval_bound {rule}"] = theory.retrieval_bound, meant | {"rule": rule}
+    for rule in theory.REQUIREMENTS:
+        table[f"theory.required_margin {rule}"] = theory.required_margin, meant | {"rule": rule, "radius": 0.1}
     for rule in theory.CONDITIONS:
         table[f"theory.well_separated {rule}"] = theory.well_separated, meant | {"rule": rule, "radius": 0.1}
     table |= {
@@ -344,6 +357,15 @@ def calls(scale=1.0, dtype=np.float64):
             "topk_energy": asked | {"k": 2},
             "truncation": asked | {"k": 2},
             "truncation_bound": {"scores": z, "k": 2, "beta": 2.0},
+        }.items()
+    }
+    regression = {"memories": values, "queries": patterns, "asked": queries, "beta": 0.5, "tol": 1e-6}
+    table |= {
+        f"NonparametricHopfield {kernel}": (_nonparametric, regression | {"kernel": kernel, **more})
+        for kernel, more in {
+            "exponential": {"structure": structures.TopK(3), "similarity": "euclidean"},
+            "linear": {"C": 2.0, "epsilon": 1e-3, "max_iter": 10**4},
+            "dot": {"cost": "uniform", "positions": [0, 2]},
         }.items()
     }
     # layers, losses, optimisers

@@ -28,11 +28,11 @@ from sparsehopfield._engine.checks import (
     contiguous,
 )
 from sparsehopfield._engine.chunked import chunks
-from sparsehopfield._engine.executor import CoreExecutor, Executor
+from sparsehopfield._engine.executor import MOST_NEAREST, CoreExecutor, Executor
 from sparsehopfield._engine.partial import Candidates, sparse_rows
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import SeparationMap, has_cutoff, row_of
-from sparsehopfield._engine.structure import Structure, can_exclude
+from sparsehopfield._engine.structure import Structure, can_exclude, check_can_leave_out
 from sparsehopfield._engine.text import QUANTILES, as_shown, count, quantiles, short
 from sparsehopfield.errors import RetrievalWarning
 
@@ -208,6 +208,29 @@ class Call:
         start, position, _, weight = executor.associate(rows, top, least)
         return sparse_rows(start, position, contiguous(weight, self.rows.dtype), len(self.pattern_set))
 
+    def nearest(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return positions and canonical scores, (..., k), of the patterns with the best scores of each query.
+
+        The core finds `MOST_NEAREST`. More are the k best of a call of softmax under that structure, with a beta so
+        small that all of them have weight; these come by position.
+        """
+        executor, shape = self.core_executor("nearest"), (*self.leading, k)
+        if k <= MOST_NEAREST:
+            position, score = executor.nearest(self.rows, k)
+            return position.reshape(shape), score.reshape(shape)
+        positions = np.full((len(self.rows), k), -1, np.int64)
+        scores = np.full((len(self.rows), k), -np.inf)
+        most = min(k, len(self.pattern_set))
+        for chunk in chunks(len(self.rows), most * 32):  # bytes of an entry of the lists and of their order
+            part = replace(executor, exclude=None if executor.exclude is None else executor.exclude[chunk])
+            with rows_counted_from(chunk.start):
+                start, position, score, _ = part.associate(self.rows[chunk], most)
+            row = np.repeat(np.arange(chunk.start, chunk.stop), np.diff(start))
+            best_first = np.lexsort((position, -score, row))
+            place = np.arange(len(row)) - start[row - chunk.start]
+            positions[row, place], scores[row, place] = position[best_first], score[best_first]
+        return positions.reshape(shape), scores.reshape(shape)
+
     def candidates(self, offset: Any = 0) -> Candidates:
         """Return the partial result of these patterns, the first of which has position `offset` in the whole."""
         executor, patterns = self.core_executor("candidates"), self.pattern_set
@@ -301,8 +324,7 @@ def leave_one_out(
     structure: Structure | None,
 ) -> Array:
     """Return one update of stored patterns themselves, (n, v), none of which sees itself; None: of all."""
-    if not can_exclude(structure):
-        raise ValueError(f"structure: leave_one_out is for none and TopK, got {short(structure)}")
+    check_can_leave_out(structure)
     dtype, n = pattern_set.dtype, len(pattern_set) if positions is None else len(positions)
     betas = as_beta(beta, (n,))
     out = np.empty((n, pattern_set.width), dtype)

@@ -339,7 +339,10 @@ def as_patterns(name: str, array: ArrayLike) -> Array:
     """Return a two-dimensional array of at least one row and one column."""
     a = as_numbers(name, array)
     if a.ndim != 2:
-        raise ValueError(f"{name}: must be two-dimensional, one row a pattern, got shape {a.shape}")
+        text = f"{name}: must be two-dimensional, one row a pattern, got shape {a.shape}"
+        if name == "patterns" and a.ndim > 2:
+            text += f"; flatten them by reshape({len(a)}, -1), or give a HopfieldMemory pattern_shape={a.shape[1:]}"
+        raise ValueError(text)
     if a.shape[0] == 0 or a.shape[1] == 0:
         raise ValueError(f"{name}: needs at least one row and one column, got shape {a.shape}")
     if a.shape[1] > INT_MAX:

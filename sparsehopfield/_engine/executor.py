@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import Array
 
+#: The most patterns that the core's search for the nearest finds of a query: SH_NEAREST in its header.
+MOST_NEAREST = 32
 Steps = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]  # steps, converged, support sizes; (N,) each
 #: CSR lists of N rows: starts (N + 1,), and positions, scores and weights of all entries.
 Weights = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
@@ -55,6 +57,10 @@ class CoreExecutor:
     def associate(self, rows: Array, top: int = 0, min_weight: float = 0.0) -> Weights:
         """Return CSR lists of rows (N, d): weights of at least min_weight, of each row the `top` largest; 0: all."""
         return _core.associate(self.core, rows, self.beta, *self.code, self.pairs, top, min_weight, self.exclude)
+
+    def nearest(self, rows: Array, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return positions and canonical scores (N, k) of the best of all patterns, k at most `MOST_NEAREST`."""
+        return _core.nearest(self.core, rows, self.beta, *self.code, k, self.exclude)
 
     def candidates(self, rows: Array, floor: NDArray[np.float64] | None = None, most: int = 0) -> Listed:
         """Return CSR lists of rows (N, d): patterns with weight among these, of canonical scores from `floor` (N,) on.

@@ -126,6 +126,12 @@ def can_exclude(structure: Structure | None) -> bool:
     return structure is None or structure.by_scores
 
 
+def check_can_leave_out(structure: Structure | None, hint: str = "") -> None:
+    """Raise ValueError unless rows can be left out under a structure; a hint ends the message."""
+    if not can_exclude(structure):
+        raise ValueError(f"structure: rows can be left out of all pairs and of TopK, got {short(structure)}{hint}")
+
+
 def as_structure(structure: Any) -> Structure | None:
     """Return a structure, or None for all pairs; raise TypeError for anything else."""
     if structure is None or isinstance(structure, Full):

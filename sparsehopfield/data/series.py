@@ -27,12 +27,14 @@ __all__ = ["Series", "load", "load_csv"]
 HOURS = 8640, 2880, 2880
 #: Shares of the rows for the same parts of any other series.
 SHARES = 0.7, 0.1, 0.2
+#: Seconds.
+DAY = 86400
 SOURCE = "https://github.com/zhouhaoyi/ETDataset (ETT-small)"
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A multivariate time series with equal steps.
+    """A multivariate time series with equal steps, or steps of calendar months.
 
     Attributes
     ----------
@@ -60,6 +62,23 @@ class Series:
         """Return the time between two rows."""
         step: np.timedelta64 = self.dates[1] - self.dates[0]
         return step
+
+    @property
+    def season(self) -> int:
+        """Return the rows of the season that the step suggests.
+
+        Those of a day for steps that a day is a multiple of, of a week for days, of a year for weeks and for calendar
+        months and multiples of these; 1 for all others.
+        """
+        seconds = int(self.step.astype("timedelta64[s]").astype(np.int64))
+        months = months_apart(self.dates)
+        if months:
+            return 12 // months if 12 % months == 0 else 1
+        if seconds == 7 * DAY:
+            return 52
+        if seconds == DAY:
+            return 7
+        return DAY // seconds if DAY % seconds == 0 else 1
 
 
 def load(name: str, root: str | os.PathLike[str]) -> Series:
@@ -100,8 +119,8 @@ def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[i
     Parameters
     ----------
     path : path
-        A file with a header, one row a time, the earliest first, with equal steps; it may be packed by gzip, bzip2 or
-        xz.
+        A file with a header, one row a time, the earliest first, with equal steps or steps of as many calendar months;
+        it may be packed by gzip, bzip2 or xz.
     date : str
         The column of dates, as ISO 8601 has them: 2016-07-01 or 2016-07-01 00:00:00. All other columns are numbers.
     parts : tuple of 3 int, optional
@@ -186,9 +205,26 @@ def _check_steps(path: Path, dates: NDArray[np.datetime64]) -> None:
     steps = np.diff(dates)
     usual = np.median(steps.astype(np.int64)).astype(np.int64)
     wrong = np.flatnonzero(steps.astype(np.int64) != usual)
+    if len(wrong) and months_apart(dates):
+        return
     if usual <= 0 or len(wrong):
-        i = int(wrong[0]) if len(wrong) else 0
+        back = np.flatnonzero(steps.astype(np.int64) <= 0)
+        i = int(back[0] if len(back) else np.argmax(np.abs(steps.astype(np.int64) - usual)))  # a gap differs most
         raise FileFormatError(
             f"{path}: after {dates[i]} comes {dates[i + 1]}; rows must be in order and {np.timedelta64(usual, 's')} "
-            "apart: fill gaps in first"
+            "apart, or as many calendar months: fill gaps in first"
         )
+
+
+def months_apart(dates: NDArray[np.datetime64]) -> int:
+    """Return how many calendar months lie between a date and the next; 0 where they are no such dates.
+
+    All are the same day of the month at the same time, or the last day of theirs.
+    """
+    months = dates.astype("datetime64[M]")
+    within = dates - months.astype(dates.dtype)
+    last = (months + 1).astype(dates.dtype) - dates <= np.timedelta64(1, "D")
+    steps = np.diff(months).astype(np.int64)
+    if len(steps) and steps[0] > 0 and np.all(steps == steps[0]) and (np.all(within == within[0]) or np.all(last)):
+        return int(steps[0])
+    return 0

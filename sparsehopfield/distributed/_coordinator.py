@@ -262,12 +262,12 @@ class ShardedExecutor(CoreExecutor):
         """Return the patterns at some positions, ascending, as a small set that knows the whole."""
         return finish(self._reduce(gather, Request(self.whole, positions=positions, values=values)), self.whole)
 
-    def nearest(self, rows: Array, count: int) -> Best:
-        """Return the `count` best patterns of each of the rows (N, d)."""
-        parts = [self._reduce(scout, self._request(rows, which, count=count)) for which in self._scouting(rows)]
+    def nearest(self, rows: Array, k: int) -> tuple[NDArray[np.int64], Floats]:
+        """Return positions and canonical scores (N, k) of the best of all patterns, k at most `MOST_SCOUTED`."""
+        parts = [self._reduce(scout, self._request(rows, which, count=k)) for which in self._scouting(rows)]
         if not parts:
-            return Best(np.empty((0, count), np.int64), np.empty((0, count)))
-        return Best(np.concatenate([p.position for p in parts]), np.concatenate([p.score for p in parts]))
+            return np.empty((0, k), np.int64), np.empty((0, k))
+        return np.concatenate([p.position for p in parts]), np.concatenate([p.score for p in parts])
 
     def best_of_one(self, request: Request, count: int) -> NDArray[np.int64]:
         """Return the positions of the `count` best patterns of the one query of a request, in any order."""
@@ -626,20 +626,20 @@ class Coordinator:
         """
         return self._call(queries).energy()
 
-    def nearest(self, queries: ArrayLike, count: int = 1) -> tuple[NDArray[np.int64], Floats]:
+    def nearest(self, queries: ArrayLike, k: int = 1) -> tuple[NDArray[np.int64], Floats]:
         """Find the patterns with the best scores of each query.
 
         Parameters
         ----------
         queries : array_like, shape (..., d)
-        count : int, from 1 to 32
+        k : int, from 1 to 32
 
         Returns
         -------
-        position : ndarray of int64, shape (..., count)
+        position : ndarray of int64, shape (..., k)
             From the best score down, ties by position; -1 where there are fewer patterns.
-        score : ndarray of float64, shape (..., count)
-            Canonical; -inf there.
+        score : ndarray of float64, shape (..., k)
+            Canonical; -inf there. Those of `HopfieldMemory.nearest`.
 
         Raises
         ------
@@ -654,9 +654,7 @@ class Coordinator:
         (array([1, 2]), array([0.4, 0.2]))
         """
         call = self._call(queries)
-        best = self._executor(call).nearest(call.rows, as_whole("count", count, 1, MOST_SCOUTED))
-        shape = *call.leading, best.score.shape[1]
-        return best.position.reshape(shape), best.score.reshape(shape)
+        return call.nearest(as_whole("k", k, 1, MOST_SCOUTED))
 
     @staticmethod
     def _executor(call: Call) -> ShardedExecutor:
@@ -865,11 +863,11 @@ class Coordinator:
         state = self._state
         call = self._call(queries, beta, state)
         cutoff = required_cutoff(call.code)
-        best = self._executor(call).nearest(call.rows, 2)
+        position, score = self._executor(call).nearest(call.rows, 2)
         with ignoring_float_errors():
             required_gap = cutoff / call.beta
         rounding = state.certificates.rounding(state.whole.similarity)
-        return rounding.certify(call.rows, best.position, best.score, required_gap, call.leading)
+        return rounding.certify(call.rows, position, score, required_gap, call.leading)
 
     def _check_structure(self) -> None:
         """Raise if a structure does not fit the number of patterns."""

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import FLOAT32, FLOAT64, Array, ignoring_float_errors
 from sparsehopfield._engine.chunked import take_rows
-from sparsehopfield._engine.executor import CoreExecutor, Weights
+from sparsehopfield._engine.executor import MOST_NEAREST, CoreExecutor, Weights
 from sparsehopfield._engine.partial import threshold
 from sparsehopfield._engine.pattern_set import TYPE_CODES, PatternSet
 from sparsehopfield._engine.separations import SEPARATIONS, cutoff_of, has_cutoff, row_of
@@ -54,7 +54,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 SPARSEMAX, SOFTMAX = SEPARATIONS["sparsemax"], SEPARATIONS["softmax"]
-MOST_SCOUTED = 32  # SH_NEAREST in csrc/include/sparsehopfield.h
+MOST_SCOUTED = MOST_NEAREST
 SCOUTED = 12  # of maps with a cutoff: where supports are smaller, `partial` is not needed
 #: A shard lists its patterns as if beta were smaller by this share: some that rounding might have left out are in.
 LESS_BETA = 2.0**-30

@@ -1,4 +1,4 @@
-"""scikit-learn estimators: retrieve, classify, predict numbers, find outliers, and learn from bags.
+"""scikit-learn estimators: retrieve, classify, predict numbers, find outliers, learn prototypes, learn from bags.
 
 They need the extra: "sparsehopfield[sklearn]".
 """
@@ -11,6 +11,7 @@ from sparsehopfield.estimators._classifier import HopfieldClassifier  # noqa: E4
 from sparsehopfield.estimators._forecaster import Analogues, HopfieldForecaster  # noqa: E402
 from sparsehopfield.estimators._mil import HopfieldMILClassifier  # noqa: E402
 from sparsehopfield.estimators._outliers import HopfieldOutlierDetector  # noqa: E402
+from sparsehopfield.estimators._prototypes import HopfieldPrototypeClassifier, PrototypeUsage  # noqa: E402
 from sparsehopfield.estimators._regressor import HopfieldRegressor  # noqa: E402
 from sparsehopfield.estimators._retriever import HopfieldRetriever  # noqa: E402
 
@@ -20,6 +21,8 @@ __all__ = [
     "HopfieldForecaster",
     "HopfieldMILClassifier",
     "HopfieldOutlierDetector",
+    "HopfieldPrototypeClassifier",
     "HopfieldRegressor",
     "HopfieldRetriever",
+    "PrototypeUsage",
 ]

@@ -23,7 +23,7 @@ from sparsehopfield._engine.checks import (
 )
 from sparsehopfield._engine.growable import GrowableRows
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
-from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.structure import Structure, check_can_leave_out
 from sparsehopfield._engine.text import short
 from sparsehopfield.estimators._sample_weights import LIMITS, WIDER, WeightedMemory
 from sparsehopfield.inspect.certificates import required_cutoff
@@ -205,6 +205,7 @@ class MemoryEstimator(BaseEstimator):
     def _retrieve_leaving_one_out(self) -> Array:
         """Retrieve from the memory what it makes of its own rows where none sees itself."""
         check_is_fitted(self)
+        check_can_leave_out(self.structure)
         m = len(self.memory_)
         if m < 2:
             raise ValueError("X: needs at least two rows to leave one out, but one is stored")

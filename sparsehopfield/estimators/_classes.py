@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -22,3 +23,13 @@ def checked_classes(name: str, labels: Any) -> Array:
     except (TypeError, ValueError) as error:  # scikit-learn's, which name nothing
         raise ValueError(f"{name}: {short(error, quote=False)}") from None
     return np.asarray(labels)
+
+
+def class_positions(name: str, y: Array, classes: Array) -> NDArray[np.int64]:
+    """Return for each label its position among the classes; raise ValueError for one that is not among them."""
+    known = classes.tolist()
+    at = {label: i for i, label in enumerate(known)}  # Python compares numbers of any type exactly
+    try:
+        return np.array([at[label] for label in y.tolist()], np.int64)
+    except KeyError as error:
+        raise ValueError(f"{name}: label {short(error.args[0])} is not among the classes {short(known)}") from None

@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from sparsehopfield._engine.checks import Array, as_flag, as_whole, ignoring_float_errors
 from sparsehopfield._engine.text import short
 from sparsehopfield.estimators._base import SupervisedEstimator, checked_weights, restores
-from sparsehopfield.estimators._classes import checked_classes
+from sparsehopfield.estimators._classes import checked_classes, class_positions
 
 
 class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
@@ -171,12 +171,7 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
     @staticmethod
     def _votes(y: Array, classes: Array) -> Array:
         """Return 1 for each row's class and 0 for all others, (M, n_classes)."""
-        known = classes.tolist()
-        at = {label: i for i, label in enumerate(known)}  # Python compares numbers of any type exactly
-        try:
-            index = [at[label] for label in y.tolist()]
-        except KeyError as error:
-            raise ValueError(f"y: label {short(error.args[0])} is not among the classes {short(known)}") from None
+        index = class_positions("y", y, classes)
         votes = np.zeros((len(index), len(classes)), np.float32)
         votes[np.arange(len(index)), index] = 1
         return votes

@@ -24,6 +24,7 @@ from sparsehopfield._engine.checks import (
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
+from sparsehopfield.data.series import months_apart
 from sparsehopfield.estimators._base import restores
 from sparsehopfield.inspect.paths import one_step
 from sparsehopfield.memory import HopfieldMemory
@@ -167,7 +168,42 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
     def _refuse_exogenous(X: Any) -> None:
         """Raise if there are exogenous columns."""
         if X is not None:
-            raise ValueError("X: exogenous columns are not supported; a forecast is made of the series alone")
+            raise ValueError(
+                "X: exogenous columns are not supported; a forecast is made of the series alone. All columns of y are "
+                "forecast: give those of X as columns of y, or leave them out"
+            )
+
+    @staticmethod
+    def _index_of(y: Any) -> Any:
+        """Return the index of a data frame or a series of pandas; None of anything else."""
+        return getattr(y, "index", None) if hasattr(y, "iloc") else None
+
+    @staticmethod
+    def _check_index(index: Any) -> None:
+        """Raise unless times or numbers ascend with one step, or one of calendar months; other labels are not asked."""
+        values = getattr(index, "asi8", None)  # of dates, periods and durations
+        if values is None:
+            values = index.to_numpy()
+            if values.dtype.kind not in "iuf":
+                return
+        steps = np.diff(values)
+        if len(steps) == 0:
+            return
+        usual = np.median(steps)
+        wrong = np.flatnonzero(~np.isclose(steps, usual, rtol=1e-9, atol=0) | ~(steps > 0))
+        if len(wrong) == 0:
+            return
+        if hasattr(index, "tz_localize"):  # days and months may be those of a clock that is put on and back
+            clock = index.tz_localize(None).to_numpy().astype("datetime64[s]")
+            apart = np.diff(clock)
+            if months_apart(clock) or (apart[0] > np.timedelta64(0, "s") and np.all(apart == apart[0])):
+                return
+        back = np.flatnonzero(~(steps > 0))
+        i = int(back[0] if len(back) else np.argmax(np.abs(steps - usual)))  # months differ, but a gap differs more
+        raise ValueError(
+            f"y: its index must ascend with one step, but after {index[i]} comes {index[i + 1]}; sort the rows, fill "
+            "gaps in first, or pass a frame without this index (y.reset_index(drop=True))"
+        )
 
     # --- fitting ------------------------------------------------------------------------------------------------------
 
@@ -179,8 +215,8 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         y : array_like of shape (T,) or (T, c), or a data frame
-            The series, with equal steps, the earliest row first. Of a data frame the index is kept, and named by
-            `analogues`.
+            The series, with equal steps, the earliest row first. The index of a data frame or a series of pandas must
+            ascend with one step where it has times or numbers (calendar months count as one); `analogues` names it.
         X : None
             Exogenous columns, which are refused.
         fh : int, optional
@@ -194,8 +230,8 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            Naming the argument at fault: NaN, a constant column, a series that is too short. The estimator is then as
-            it was.
+            Naming the argument at fault: NaN, a constant column, a series that is too short, an index with gaps. The
+            estimator is then as it was.
         """
         self._refuse_exogenous(X)
         self._check_settings(fh)
@@ -205,7 +241,9 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
                 f"separation: the weights of {short(self.separation)} are no shares; must be "
                 f"{valid_separations(signed_weights=False)}"
             )
-        rows = self._as_series("y", y)
+        rows, index = self._as_series("y", y), self._index_of(y)
+        if index is not None:
+            self._check_index(index)
         if len(rows) < longest + horizon + 1:
             raise ValueError(
                 f"y: {len(rows)} rows are too short a series: {longest + horizon + 1} are needed, for two windows of "
@@ -236,8 +274,9 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
             )
         self.mean_, self.scale_, self.base_, self.memories_ = mean, scale, base, memories
         self.history_, self.n_features_in_ = rows.copy(), rows.shape[1]
-        self._names = list(getattr(y, "columns", range(rows.shape[1])))
-        self._index = getattr(y, "index", None) if hasattr(y, "iloc") else None
+        name = getattr(y, "name", None) if index is not None else None
+        self._names = list(getattr(y, "columns", range(rows.shape[1]) if name is None else [name]))
+        self._index = index
         return self
 
     def _fitted_base(self, standard: Array, origins: NDArray[np.int64]) -> Any:
@@ -286,8 +325,8 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         y : array_like of shape (n,) or (n, c), or a data frame
-            The rows that follow those so far. The means and scales, and the base, stay as `fit` made them. If these
-            rows have no index, `analogues` names no dates from then on.
+            The rows that follow those so far; their index must go on with the same step. The means and scales, and the
+            base, stay as `fit` made them. If these rows have no index, `analogues` names no dates from then on.
         X : None
             Exogenous columns, which are refused.
 
@@ -312,6 +351,12 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         self._refuse_exogenous(X)
         rows = self._as_series("y", y, self.n_features_in_)
+        index = None if self._index is None else self._index_of(y)
+        if index is not None and len(index):
+            index = self._index.append(index)
+            self._check_index(index)
+        elif not len(rows):
+            index = self._index
         history = np.concatenate([self.history_, rows])
         origins = np.arange(len(self.history_) - self.horizon_ + 1, len(history) - self.horizon_ + 1)
         standard = (history - self.mean_) / self.scale_
@@ -325,10 +370,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
             for memory in grown:
                 memory.remove(slice(len(memory) - len(origins), None))
             raise
-        self.history_ = history
-        if self._index is not None:
-            index = getattr(y, "index", None) if hasattr(y, "iloc") else None
-            self._index = None if index is None else self._index.append(index)
+        self.history_, self._index = history, index
         return self
 
     # --- forecasts ----------------------------------------------------------------------------------------------------

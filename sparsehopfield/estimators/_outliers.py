@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_number, ignoring_float_errors
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
-from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.structure import Structure, check_can_leave_out
 from sparsehopfield._engine.text import short
 from sparsehopfield.estimators._base import MemoryEstimator, Method, checked_weights, restores
 
@@ -225,6 +225,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
 
     def _leave_one_out_scores(self) -> Floats:
         """Compute the score of each stored row where it does not see itself, (M,)."""
+        check_can_leave_out(self.structure)
         m, rows = len(self.memory_), self.memory_.patterns
         weighted = self._weighted()
         if weighted is None and m < 2:

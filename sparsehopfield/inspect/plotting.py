@@ -38,6 +38,7 @@ __all__ = [
     "image_of_row",
     "intervals",
     "landscapes",
+    "matrices",
     "member_style",
     "pixels_of_row",
     "save",
@@ -87,7 +88,10 @@ MOST_TICKS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap."""
+    """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap.
+
+    `std` may be of shape (2, n): how far the band goes below and above.
+    """
 
     label: str
     x: Sequence[float]
@@ -184,10 +188,11 @@ def curves(
             for line in panel.lines:
                 style = line.style or STYLES.get(line.label, {})
                 mean, std = np.asarray(line.mean, float), np.nan_to_num(np.asarray(line.std, float))
+                below, above = std if std.ndim == 2 else (std, std)
                 options = {"label": line.label, "markersize": 4, "linewidth": 1.6, **style}
                 (handles[line.label],) = axis.plot(line.x, mean, **options)
                 axis.fill_between(
-                    line.x, mean - std, mean + std, alpha=0.2, linewidth=0, color=handles[line.label].get_color()
+                    line.x, mean - below, mean + above, alpha=0.2, linewidth=0, color=handles[line.label].get_color()
                 )
             axis.set_title(panel.title, fontsize=10)
             axis.grid(alpha=0.25, linewidth=0.6)
@@ -563,6 +568,47 @@ def certificates(
     right.grid(alpha=0.25, linewidth=0.6)
     above.legend(loc="outside lower center", ncols=len(shares) + 1, frameon=False, fontsize=9)
     return figure
+
+
+def matrices(
+    rows: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    *,
+    across: Sequence[str],
+    down: Sequence[str],
+    title: str = "",
+) -> Figure:
+    """Draw weights of associations as cells, those that are exactly 0 in a colour of their own.
+
+    Parameters
+    ----------
+    rows : mapping of str to mapping
+        Of each row of axes, by its name: matrices of shape (len(down), len(across)) by their titles, as many in each
+        row.
+    across, down : sequence of str
+        What the columns and the rows of each matrix are called.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    height, width = _grid_shape("rows", [list(matrices) for matrices in rows.values()])
+    colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#CCCCCC")
+    figure = empty_figure((1.6 + 0.17 * len(across) * width, 1.4 + 0.17 * len(down) * height))
+    axes = figure.subplots(height, width, squeeze=False)
+    for line, (name, named) in zip(axes, rows.items(), strict=True):
+        for axis, (heading, weights) in zip(line, named.items(), strict=True):
+            cells = np.ma.masked_equal(np.asarray(weights, np.float64), 0)
+            axis.imshow(cells, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+            axis.set_xticks(range(len(across)), across if line is axes[-1] else [], fontsize=6, rotation=90)
+            axis.set_yticks(range(len(down)), down if axis is line[0] else [], fontsize=6)
+            axis.tick_params(length=0)
+            if line is axes[0]:
+                axis.set_title(heading, fontsize=9)
+        line[0].set_ylabel(name, fontsize=9)
+    return _add_labels(figure, axes, "", title, {})
 
 
 def image_grid(

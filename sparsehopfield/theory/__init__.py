@@ -14,8 +14,11 @@ condition). Where the paper needs a correction the function computes the correct
 | (2.6): bound by the size of the support | vacuous | `retrieval_bound(rule="printed")`; better "sharp" |
 | (2.7): exponential bound | fails | `retrieval_bound(rule="printed exponential")`; better "exponential" |
 | theorem 3.1, corollary 3.1.1: well separated | hold, not for the closest pair | `well_separated`, `exact_radius` |
+| section 2.2: noise is linear (sparse), exponential (dense) | fails: linear in both | `contraction` |
+| observation 2: only the dense condition grows with M | holds; nothing else of it | `required_margin` |
 | (3.3): where sparsity pays | infeasible | `well_separated(rule="equation 3.3")` |
 | lemma 3.1: capacity | undefined as printed | `capacity_bound`, `exact_capacity` |
+| lemma 3.1, M >= M_dense | fails where delta < 0, and for large beta | `capacity_bound`, `dense_capacity_bound` |
 | corollary 3.1.2: exponentially small error | holds | `retrieval_bound(rule="separation")` |
 
 What structures (masks, top-K, linear and random features) do is in `sparsehopfield.theory.structures`.
@@ -33,10 +36,12 @@ from sparsehopfield.theory._capacity import (
     exact_capacity,
 )
 from sparsehopfield.theory._conditions import CONDITIONS as CONDITIONS
-from sparsehopfield.theory._conditions import well_separated
+from sparsehopfield.theory._conditions import REQUIREMENTS as REQUIREMENTS
+from sparsehopfield.theory._conditions import required_margin, well_separated
 from sparsehopfield.theory._energy import contraction, energy_as_printed, energy_offset
 from sparsehopfield.theory._errors import BOUNDS as BOUNDS
-from sparsehopfield.theory._errors import retrieval_bound, retrieval_error
+from sparsehopfield.theory._errors import dense_error_floor, retrieval_bound, retrieval_error
+from sparsehopfield.theory._flips import exact_flips, exact_recall
 from sparsehopfield.theory._majorisation import majorises
 from sparsehopfield.theory._margins import (
     critical_beta,
@@ -55,16 +60,20 @@ __all__ = [
     "contraction",
     "critical_beta",
     "dense_capacity_bound",
+    "dense_error_floor",
     "energy_as_printed",
     "energy_offset",
     "exact_capacity",
+    "exact_flips",
     "exact_radius",
+    "exact_recall",
     "is_certified",
     "is_fixed_point",
     "majorises",
     "margin",
     "margin_at",
     "min_half_distance",
+    "required_margin",
     "retrieval_bound",
     "retrieval_error",
     "well_separated",

@@ -129,7 +129,9 @@ def capacity_bound(
 
     It is very loose (`exact_capacity`), and saturates: C < m/(10R) for every beta, where M >= 2. "M >= M_dense" is true
     iff delta >= 0 (d ln M/d delta = 1/((R + delta)(1 + b/C))); the gain is a factor of at most 1 + delta/R, never
-    another exponent, and delta falls to 0 as beta grows.
+    another exponent, and delta falls to 0 as beta grows. So the claim **fails** wherever theorem 2.2 does, and "for
+    sufficiently large beta" it **fails** at every fixed R beside the dense bound of the literature
+    (`dense_capacity_bound`), whose C grows without limit.
 
     References
     ----------

@@ -1,6 +1,7 @@
 """Conditions under which one step sends a query to a pattern, or near it."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,19 +39,41 @@ def _lies_in_ball(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m:
     return _within(scored, x, mu, radius) & (exact_radii(scored, mu, beta) >= radius)
 
 
-def _meets_theorem_31(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
-    """Check the condition of theorem 3.1."""
+def _asked_by_theorem_31(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Floats:
+    """Compute the margin that theorem 3.1 asks for."""
     support, n, root = supports(scored, x, beta), np.linalg.norm(x, axis=1), math.sqrt(x.shape[1])
-    required_margin = m * n + 2 * m * radius - support.last - (radius - m - m * root) / (support.size * m * beta * root)
-    return _within(scored, x, mu, radius) & (margins_at(scored, mu) >= required_margin)
+    return m * n + 2 * m * radius - support.last - (radius - m - m * root) / (support.size * m * beta * root)
 
 
-def _meets_corollary_311(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
-    """Check the condition of corollary 3.1.1."""
+def _asked_by_corollary_311(
+    scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float
+) -> Floats:
+    """Compute the margin that corollary 3.1.1 asks for."""
     dense, sparse = (retrieval_error(x, scored.rows, mu, beta, separation=s) for s in ("softmax", "sparsemax"))
     error = np.maximum(radius + dense - sparse, 0)
-    required_margin = (np.log(2 * (len(scored.rows) - 1) * m) - np.log(error)) / beta + 2 * m * radius
-    return _within(scored, x, mu, radius) & (margins_at(scored, mu) >= required_margin)
+    return (np.log(2 * (len(scored.rows) - 1) * m) - np.log(error)) / beta + 2 * m * radius
+
+
+def _asked_for_exactness(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Floats:
+    """Compute the margin with which the whole ball is sent to exactly the pattern."""
+    return 1 / beta + 2 * m * radius
+
+
+REQUIREMENTS = {
+    "exact": _asked_for_exactness,
+    "theorem 3.1": _asked_by_theorem_31,
+    "corollary 3.1.1": _asked_by_corollary_311,
+}
+
+
+def _asks(rule: str) -> Callable[..., Bools]:
+    """Return the condition that a query is near its pattern and the margin at least what a rule asks for."""
+
+    def condition(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
+        asked = REQUIREMENTS[rule](scored, x, mu, beta, m, radius)
+        return _within(scored, x, mu, radius) & (margins_at(scored, mu) >= asked)
+
+    return condition
 
 
 def _meets_equation_33(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
@@ -61,8 +84,8 @@ def _meets_equation_33(scored: ScoredPatterns, x: Floats, mu: Array, beta: Float
 CONDITIONS = {
     "exact": _holds_exactly,
     "ball": _lies_in_ball,
-    "theorem 3.1": _meets_theorem_31,
-    "corollary 3.1.1": _meets_corollary_311,
+    "theorem 3.1": _asks("theorem 3.1"),
+    "corollary 3.1.1": _asks("corollary 3.1.1"),
     "equation 3.3": _meets_equation_33,
 }
 
@@ -137,3 +160,76 @@ def well_separated(
         return np.ones(leading, np.bool_)[()]
     with ignoring_float_errors():  # an infinite requirement is met always or never
         return condition(scored, x, mu, b, m, r).reshape(leading)[()]
+
+
+def required_margin(
+    queries: ArrayLike,
+    patterns: ArrayLike,
+    index: ArrayLike,
+    beta: ArrayLike = 1.0,
+    *,
+    rule: str = "exact",
+    radius: float | None = None,
+) -> Any:
+    """Compute the margin that a condition of separation asks of a pattern, so that its queries are sent to it.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+    patterns : array_like, shape (M, d)
+    index : int or array_like of int
+        The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
+    rule : {"exact", "theorem 3.1", "corollary 3.1.1"}
+        See Notes.
+    radius : float, at least 0, optional
+        R; `min_half_distance` by default, as in the paper.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        -inf for M = 1 and for patterns that are all zero, of which nothing is asked; inf where no margin suffices.
+
+    Raises
+    ------
+    ValueError, TypeError, IndexError, OverflowError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    1. "exact": 1/beta + 2mR. Not in the paper. With it T(x) = xi_mu for all x within R, as the gap at x is at least
+       Delta_mu - 2m |x - xi_mu|. For R = 0, 1/beta, and for extreme points without copies no less will do.
+    2. "theorem 3.1", the sparse one: m n + 2mR - s_(kappa) - (R - m - m sqrt(d))/(kappa m beta sqrt(d)).
+    3. "corollary 3.1.1", which with delta = 0 is the dense one: ln(2 (M - 1) m/(R + delta))/beta + 2mR.
+
+    Claim (observation 2 of section 3): for large M the dense condition explodes, and the sparse one saturates, to its
+    first three terms. What is said of M **holds**: 2. is at most 2m (n + R) + (1 + 1/sqrt(d))/beta (Cauchy-Schwarz, and
+    0 <= R), and 3. at least ln(2 (M - 1)/3)/beta + 2mR, as R <= m and delta <= 2m. The rest **fails**. The last term
+    does not go: where the condition is met kappa is 1 (`well_separated`), and the term at least 1/beta. And 2. asks
+    for less than 3. only where ln M is about beta (m n - s_(kappa)) or more: for (1, 0), (0, 1), x = (.8, .3) and
+    beta = 1000 it is 1.470, and 3. is 1.415, or 1.429 if M in it were a million. 1. has no M, and error 0; that softmax
+    does need more margin with more patterns is `dense_error_floor`.
+
+    References
+    ----------
+    Hu et al. 2023, theorem 3.1, corollary 3.1.1, observation 2.
+
+    Examples
+    --------
+    >>> X = [[1.0, 0.0], [0.0, 1.0]]
+    >>> for rule in ("exact", "theorem 3.1", "corollary 3.1.1"):
+    ...     print(f"{required_margin([0.8, 0.3], X, 0, 1000.0, rule=rule):.4f}")
+    1.4152
+    1.4698
+    1.4153
+    """
+    asked = REQUIREMENTS[as_choice("rule", rule, REQUIREMENTS)]
+    scored = prepare_patterns(patterns)
+    x, mu, b, leading = prepare_queries(queries, scored, index, beta)
+    m = math.sqrt(scored.squares.max())
+    r = min_half_distance(scored.rows) if radius is None else as_number("radius", radius, least=0)
+    if len(scored.rows) == 1 or m == 0:
+        return np.full(leading, -np.inf)[()]
+    with ignoring_float_errors():  # what is asked may be infinite
+        return asked(scored, x, mu, b, m, r).reshape(leading)[()]

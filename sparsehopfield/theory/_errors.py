@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, ignoring_float_errors
@@ -13,6 +14,7 @@ from sparsehopfield.functional import update
 from sparsehopfield.theory._patterns import (
     Floats,
     ScoredPatterns,
+    best_rivals,
     farthest_distances,
     gaps,
     margins_at,
@@ -189,3 +191,57 @@ def retrieval_bound(
     x, mu, b, leading = prepare_queries(queries, scored, index, beta)
     with ignoring_float_errors():  # bounds and gaps may be infinite
         return bound(scored, x, mu, b, math.sqrt(scored.squares.max())).reshape(leading)[()]
+
+
+def dense_error_floor(queries: ArrayLike, patterns: ArrayLike, index: ArrayLike, beta: ArrayLike = 1.0) -> Any:
+    """Bound the dense `retrieval_error` from below, by the gap of a pattern at the query and by the number of patterns.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+    patterns : array_like, shape (M, d)
+    index : int or array_like of int
+        The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        0 where the gap is not positive, for M = 1, and where it underflows.
+
+    Raises
+    ------
+    ValueError, TypeError, IndexError, OverflowError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    With g the gap of mu at x and w its score less the lowest one: g/n times (M - 1)/(M - 1 + exp(beta w)). **Holds**;
+    not in the paper. Proof: the error is at least <xi_mu - T(x), x>/n = (sum over nu of p_nu (s_mu - s_nu))/n >=
+    (1 - p_mu) g/n, and 1 - p_mu is at least (M - 1) exp(-beta w)/(1 + (M - 1) exp(-beta w)).
+
+    It is what is true behind observation 2 of section 3: at a given geometry (g and w) the dense error never is 0 and
+    comes to at least g/n as M grows, so that beta has to grow as ln M; the sparse error is 0 from beta = 1/g on, for
+    any M. Orthonormal patterns attain it up to a factor sqrt(2) or less.
+
+    Examples
+    --------
+    >>> X = np.eye(100)
+    >>> [round(float(dense_error_floor(X[0], X, 0, beta)), 4) for beta in (1.0, 5.0, 10.0)]
+    [0.9733, 0.4001, 0.0045]
+    >>> [float(retrieval_error(X[0], X, 0, beta)) for beta in (1.0, 5.0, 10.0)]
+    [0.0, 0.0, 0.0]
+    """
+    scored = prepare_patterns(patterns)
+    x, mu, b, leading = prepare_queries(queries, scored, index, beta)
+    others = len(scored.rows) - 1
+    if others == 0:
+        return np.zeros(leading)[()]
+    with ignoring_float_errors():  # gaps times beta may overflow: their exponentials then vanish
+        gap = gaps(scored, x, mu)
+        farthest = best_rivals(scored, x, mu, lambda _, differences: -differences)
+        width = scored.score_difference(x, mu, farthest)
+        share = special.expit(math.log(others) - b * width)
+        n = np.linalg.norm(x, axis=1)
+        return np.where(gap > 0, np.maximum(gap, 0) / np.where(n > 0, n, 1) * share, 0.0).reshape(leading)[()]

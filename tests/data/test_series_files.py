@@ -29,6 +29,33 @@ def test_a_file_is_read(tmp_path):
     assert series.parts == (70, 10, 20)
 
 
+@pytest.mark.parametrize(
+    ("step", "count", "season"),
+    [("h", 1, 24), ("m", 15, 96), ("h", 6, 4), ("h", 5, 1), ("D", 1, 7), ("D", 2, 1), ("W", 1, 52), ("W", 2, 1)],
+)
+def test_the_season_is_that_of_the_step(tmp_path, step, count, season):
+    dates = np.datetime64("2020-01-01T00:00:00") + np.arange(30) * np.timedelta64(count, step)
+    series = load_csv(written(tmp_path, [f"{date},{i % 7}" for i, date in enumerate(dates)], "date,load"))
+    assert series.season == season
+
+
+@pytest.mark.parametrize(
+    ("dates", "season"),
+    [
+        ([f"{2000 + i // 12}-{1 + i % 12:02}-15" for i in range(40)], 12),
+        ([f"{2000 + i // 4}-{1 + i % 4 * 3:02}-01" for i in range(40)], 4),
+        ([f"{2000 + i}-07-01" for i in range(40)], 1),
+        ([str(np.datetime64("2000-01") + i + 1 - np.timedelta64(1, "D")) for i in range(40)], 12),  # last days
+    ],
+)
+def test_steps_may_be_calendar_months(tmp_path, dates, season):
+    rows = [f"{date},{i % 7}" for i, date in enumerate(dates)]
+    assert load_csv(written(tmp_path, rows, "date,load")).season == season
+    gap = rows[:20] + rows[21:]
+    with pytest.raises(FileFormatError, match=f"after {dates[19]}T00:00:00 comes {dates[21]}"):
+        load_csv(written(tmp_path, gap, "date,load"))
+
+
 def test_a_packed_file_is_the_same(tmp_path):
     path = written(tmp_path)
     packed = tmp_path / "made.csv.gz"

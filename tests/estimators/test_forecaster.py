@@ -103,6 +103,46 @@ def test_score_is_the_mean_squared_error_in_standard_units(series):
     assert model.score(series, origins) == pytest.approx(-np.mean(wrong**2))
 
 
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (pd.date_range("2020-01-01", periods=90, freq="h"), None),
+        (pd.date_range("2020-01-01", periods=90, freq="MS"), None),
+        (pd.date_range("2020-01-31", periods=90, freq="QE"), None),
+        (pd.period_range("2020-01", periods=90, freq="M"), None),
+        (pd.date_range("2020-01-01", periods=90, freq="D", tz="Europe/Vienna"), None),
+        (pd.RangeIndex(5, 185, 2), None),
+        (pd.Index(0.1 * np.arange(90)), None),
+        (pd.Index([f"row {i}" for i in range(90)]), None),
+        (pd.date_range("2020-01-01", periods=91, freq="h").delete(40), "after 2020-01-02 15:00:00 comes 2020-01-02 17"),
+        (pd.date_range("2020-01-01", periods=90, freq="h")[::-1], "must ascend with one step, but after"),
+        (pd.date_range("2020-01-01", periods=90, freq="B"), "after 2020-01-03 00:00:00 comes 2020-01-06"),
+        (pd.date_range("2020-01-01", periods=91, freq="MS").delete(7), "after 2020-07-01 00:00:00 comes 2020-09"),
+        (pd.Index([0, *range(89)]), "after 0 comes 0"),
+        (pd.Index([np.nan, *range(89)]), "after nan comes 0.0"),
+    ],
+)
+def test_an_index_ascends_with_one_step(series, index, message):
+    model, frame = HopfieldForecaster(HORIZON, WINDOW), pd.DataFrame(series[:90], index=index)
+    if message is None:
+        model.fit(frame[:80]).update(frame[80:])
+        assert list(model.analogues()[0].dates) == [index[end] for end in model.analogues()[0].ends]
+    else:
+        with pytest.raises(ValueError, match=f"y: its index .*{message}"):
+            model.fit(frame)
+
+
+def test_rows_that_are_added_go_on_where_the_series_ended(series):
+    frame = pd.Series(series[:90, 0], pd.date_range("2020-01-01", periods=90, freq="h"), name="load")
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(frame[:80])
+    before = model.predict()
+    with pytest.raises(ValueError, match="after 2020-01-04 07:00:00 comes 2020-01-04 09:00:00"):
+        model.update(frame[81:])
+    assert np.array_equal(model.predict(), before)
+    assert model.update(frame[80:80]).analogues()[0].dates is not None
+    assert model.update(frame[80:]).analogues()[0].column == "load"
+
+
 def test_one_column_gives_one_axis(series):
     model = HopfieldForecaster(HORIZON, WINDOW).fit(series[:, 0])
     assert model.predict().shape == (HORIZON,)
@@ -134,8 +174,11 @@ def test_bad_settings_and_series_are_named(series, options, y, message):
 def test_bad_calls_are_named_and_change_nothing(series):
     model = HopfieldForecaster(HORIZON, WINDOW).fit(series)
     before = model.predict()
+    for call in (model.fit, model.update):
+        with pytest.raises(ValueError, match=r"X: exogenous columns .* give those of X as columns of y"):
+            call(series, series)
     with pytest.raises(ValueError, match="X: exogenous"):
-        model.fit(series, series)
+        model.predict(X=series)
     with pytest.raises(ValueError, match="fh: "):
         model.predict(HORIZON + 1)
     with pytest.raises(ValueError, match="origins: "):

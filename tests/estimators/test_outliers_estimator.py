@@ -157,6 +157,11 @@ def test_rows_that_come_one_by_one():
         ({"beta": "auto"}, np.eye(3), r"beta: must be a positive number, got 'auto'"),
         ({"beta": 0}, np.eye(3), r"beta: must be positive"),
         ({"separation": sh.Polynomial(3)}, np.eye(3), r"separation: Polynomial\(order=3\) has no energy"),
+        (
+            {"structure": sh.structures.Window(1)},
+            np.eye(3),
+            r"structure: rows can be left out of all pairs and of TopK",
+        ),
         ({}, np.eye(3)[:1], r"X: needs at least two rows.* n_samples = 1"),
         ({}, [[np.nan]], r"X: Input X contains NaN"),
     ],

@@ -179,7 +179,7 @@ def test_one_row_cannot_be_left_out():
 
 def test_structures_that_leave_no_row_out():
     model = HopfieldRegressor(structure=Window(2)).fit(np.eye(4), np.arange(4))
-    with pytest.raises(ValueError, match=r"structure: leave_one_out is for none and TopK, got Window"):
+    with pytest.raises(ValueError, match=r"structure: rows can be left out of all pairs and of TopK, got Window"):
         model.predict_leave_one_out()
 
 

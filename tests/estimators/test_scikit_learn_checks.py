@@ -17,6 +17,7 @@ from sparsehopfield.estimators import (
     HopfieldClassifier,
     HopfieldMILClassifier,
     HopfieldOutlierDetector,
+    HopfieldPrototypeClassifier,
     HopfieldRegressor,
     HopfieldRetriever,
 )
@@ -28,10 +29,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:X (has|does not have)"),  # the checks mix arrays and data frames on purpose
 ]
 MIL = {"epochs": 10, "learning_rate": 0.05, "num_heads": 2, "normalize": False, "random_state": 0}
+PROTOTYPES = {"n_prototypes": 10, "epochs": 20, "learning_rate": 0.05, "random_state": 0}
 EQUIVALENCE = "check_sample_weight_equivalence_on_dense_data"
 SMALL_BATCHES = {
     EQUIVALENCE: "batches are drawn at random, so that w copies of a bag are drawn in other steps than one"
 }
+DRAWN = {EQUIVALENCE: "batches and what prototypes begin with are drawn at random, where copies are rows of their own"}
 COPIES = {EQUIVALENCE: "beta is chosen by rows that do not see themselves; copies of a row see each other"}
 WEIGHTS = {
     name: "sample weights count copies of rows that are all seen, and are refused under a structure"
@@ -63,6 +66,8 @@ def failures(estimator, expected=None):
         (HopfieldOutlierDetector(), {}),
         (HopfieldOutlierDetector(novelty=True), {}),
         (HopfieldOutlierDetector(separation="softmax", novelty=True), {}),
+        (HopfieldPrototypeClassifier(**PROTOTYPES), DRAWN),
+        (HopfieldPrototypeClassifier(**PROTOTYPES, separation="softmax", init="rows", dtype="float64"), DRAWN),
         (HopfieldMILClassifier(**MIL), SMALL_BATCHES),
         (HopfieldMILClassifier(**MIL, batch_size=1000, dtype="float64"), {}),
     ],
@@ -101,6 +106,7 @@ def test_data_frames_as_output(estimator, check):
         HopfieldClassifier(),
         HopfieldRegressor(),
         HopfieldOutlierDetector(novelty=True),
+        HopfieldPrototypeClassifier(**PROTOTYPES),
         HopfieldMILClassifier(**MIL),
     ],
     ids=lambda estimator: type(estimator).__name__,

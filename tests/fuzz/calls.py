@@ -15,6 +15,7 @@ import io
 import os
 import pathlib
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -29,6 +30,7 @@ from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import associate_backward, associate_forward
 from sparsehopfield._engine.separations import FAMILIES
 from sparsehopfield.data import bags, datasets, repertoires
+from sparsehopfield.theory import nonparametric
 from sparsehopfield.theory import structures as theory_structures
 
 from .corpus import ROOM
@@ -182,6 +184,23 @@ def _theory(module: Any, name: str, **more: Any) -> Callable[[Sound], Any]:
         return function, {n: own[n] for n in names} | more
 
     return made
+
+
+def _nonparametric(s: Sound) -> Any:
+    """A regression made, fitted and asked."""
+    own: dict[str, Any] = {"memories": s.v, "queries": s.x, "asked": s.q, "positions": s.index}
+    own |= {"kernel": s.random.choice(("exponential", "linear", "dot", structures.RandomFeatures(5)))}
+    own |= {"structure": s.structure(), "beta": 2.0, "similarity": "dot", "C": s.random.choice((None, 10.0))}
+    own |= {"epsilon": 1e-6, "cost": s.random.choice(("memories", "uniform")), "max_iter": 50, "tol": 1e-6}
+
+    def run(memories: Any, queries: Any, asked: Any, positions: Any, **options: Any) -> Any:
+        """Fit and ask; raises IndexError for positions out of range."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", sh.RetrievalWarning)
+            made = nonparametric.NonparametricHopfield(**options).fit(memories, queries)
+            return made.update(asked), made.predict(asked), made.regression(positions).coefficients
+
+    return run, own
 
 
 def _constructed(kind: Any, **arguments: Any) -> Callable[[Sound], Any]:
@@ -639,6 +658,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "HopfieldMemory.associate": _of_memory("associate", **ARRAYS, excludes=True, top=2, min_weight=0.01),
     "HopfieldMemory.energy": _of_memory("energy", **ARRAYS, excludes=True),
     "HopfieldMemory.candidates": _of_memory("candidates", plain=True, **ARRAYS, offset=2),
+    "HopfieldMemory.nearest": _of_memory("nearest", **ARRAYS, excludes=True, k=2),
     "HopfieldMemory.certify": _of_memory("certify", plain=True, **ARRAYS, beta=2.0),
     "HopfieldMemory.explain": _of_memory("explain", query=lambda s: s.q[0], top=3),
     "HopfieldMemory.is_certified": _of_memory("is_certified", plain=True, beta=2.0),
@@ -677,7 +697,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     ),
     "Coordinator.associate": _of_shards("associate", **ARRAYS, top=2, min_weight=0.01),
     "Coordinator.energy": _of_shards("energy", **ARRAYS),
-    "Coordinator.nearest": _of_shards("nearest", **ARRAYS, count=2),
+    "Coordinator.nearest": _of_shards("nearest", **ARRAYS, k=2),
     "Coordinator.certify": _of_shards("certify", plain=True, **ARRAYS, beta=2.0),
     "Coordinator.is_certified": _of_shards("is_certified", plain=True, beta=2.0),
     "Coordinator.explain": _of_shards("explain", query=lambda s: s.q[0], top=3),
@@ -691,13 +711,19 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
         for name in (
             *("contraction", "critical_beta", "energy_as_printed", "energy_offset", "exact_radius", "is_certified"),
             *("is_fixed_point", "majorises", "margin", "margin_at", "min_half_distance", "retrieval_bound"),
-            *("retrieval_error", "well_separated"),
+            *("dense_error_floor", "required_margin", "retrieval_error", "well_separated"),
         )
     },
     "theory.capacity_bound": _constructed(
         theory.capacity_bound, d=20, m=1.0, beta=1.0, p=0.1, radius=0.1, delta=0.0, strict=False
     ),
     "theory.dense_capacity_bound": _constructed(theory.dense_capacity_bound, d=20, m=1.0, beta=1.0, p=0.1),
+    "theory.exact_flips": _constructed(
+        theory.exact_flips, patterns=lambda s: np.where(s.x > 0, 1.0, -1.0), beta=2.0, separation="sparsemax"
+    ),
+    "theory.exact_recall": _constructed(
+        theory.exact_recall, d=20, n_patterns=9, flips=3, beta=2.0, separation="sparsemax"
+    ),
     "theory.exact_capacity": _constructed(theory.exact_capacity, d=20, m=1.0, beta=1.0, p=0.1, radius=0.0),
     **{
         f"theory_structures.{name}": _theory(theory_structures, name)
@@ -712,6 +738,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "theory_structures.mask_hit_probability": _constructed(
         theory_structures.mask_hit_probability, n_patterns=10, k=3, steps=2
     ),
+    "nonparametric.NonparametricHopfield": _nonparametric,
     "bags.bit_signals": _constructed(bags.bit_signals, num_signals=3, num_bits=4, seed=1),
     "bags.bit_patterns": _constructed(
         bags.bit_patterns, num_bags=4, bag_size=3, signals=lambda s: bags.bit_signals(), signals_per_bag=1, seed=1
@@ -868,6 +895,7 @@ ALIASES = {
     "estimators": ("queries", "patterns", "positions"),
     "structures": ("queries", "patterns"),
     "FeatureState": ("beta",),
+    "nonparametric": ("queries", "patterns"),
     "Window": ("positions", "w"),
     "TopK": ("k",),
     "RandomMask": ("k",),
@@ -881,6 +909,7 @@ MODULES = (
     "sparsehopfield",
     "theory",
     "theory_structures",
+    "theory.nonparametric",
     "bags",
     "datasets",
     "data.repertoires",
@@ -896,7 +925,8 @@ MODULES = (
 LEFT_OUT = {
     **dict.fromkeys(("FileFormatError", "FileFormatWarning", "RetrievalWarning"), "are raised, not called"),
     **dict.fromkeys(
-        ("RetrievalInfo", "CapacityBound", "ExactCapacity", "Truncation", "Cost", "GradientHealth"), "results"
+        ("RetrievalInfo", "CapacityBound", "ExactCapacity", "Truncation", "Cost", "GradientHealth", "MarginFit"),
+        "results",
     ),
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
     **dict.fromkeys(("Analogues", "Suggestion", "SuggestionRow"), "results"),

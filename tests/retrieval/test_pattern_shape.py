@@ -259,6 +259,11 @@ def test_patterns_of_another_shape(patterns):
         sh.HopfieldMemory(patterns, pattern_shape=(5, 5))
 
 
+def test_images_without_a_shape():
+    with pytest.raises(ValueError, match=r"by reshape\(40, -1\), or give a HopfieldMemory pattern_shape=\(4, 6\)$"):
+        sh.HopfieldMemory(FLAT[:40].reshape(40, 4, 6))
+
+
 def test_one_image_is_no_list_of_them():
     with pytest.raises(ValueError, match=r"^patterns: must be two-dimensional, one row a pattern"):
         sh.HopfieldMemory(FLAT[0].reshape(4, 6), pattern_shape=(4, 6))

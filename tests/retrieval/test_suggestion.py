@@ -14,7 +14,7 @@ import sparsehopfield as sh
 from sparsehopfield import suggestion
 from sparsehopfield.estimators import HopfieldClassifier, HopfieldRetriever
 from sparsehopfield.structures import TopK, Window
-from sparsehopfield.suggestion import best_beta, storing_beta
+from sparsehopfield.suggestion import _betas, best_beta, storing_beta
 
 RNG = np.random.default_rng(0)
 GAUSSIAN = RNG.standard_normal((300, 24))
@@ -134,7 +134,7 @@ def test_best_beta_is_the_best_of_a_grid(load, separation):
 
 
 def test_best_beta_of_many_rows_is_near_the_best_of_a_grid(monkeypatch):
-    monkeypatch.setattr(suggestion, "PART", 500)
+    monkeypatch.setattr(_betas, "PART", 500)
     rng = np.random.default_rng(3)
     X = rng.standard_normal((4000, 3)).astype(np.float32)
     y = np.sin(3 * X[:, 0]) + X[:, 1] + 0.3 * rng.standard_normal(len(X))
@@ -278,8 +278,8 @@ CASES = {
 def test_every_expression_gives_the_number_beside_it(case, separation, monkeypatch):
     data = CASES[case]
     if case.endswith("of many"):
-        monkeypatch.setattr(suggestion, "PART", 300)
-        monkeypatch.setattr(suggestion, "COMPARED", 200)
+        monkeypatch.setattr(_betas, "PART", 300)
+        monkeypatch.setattr(_betas, "COMPARED", 200)
     s = sh.suggest(*data, separation=separation)
     assert {row.setting for row in s.rows} >= {"beta", "separation", "structure", "index"}
     for row in s.rows:

@@ -3,18 +3,21 @@
 import numpy as np
 import pytest
 
+from sparsehopfield.__main__ import main
 from sparsehopfield.studies import series
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.options import derive_seed
 from sparsehopfield.studies.series import protocol
 from sparsehopfield.studies.series.task import Source, task_of
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """An hourly series of 1,600 rows: days, weeks and noise."""
+    """An hourly series of 900 rows: days, weeks and noise."""
     path = tmp_path_factory.mktemp("series") / "made.csv"
-    rng, hours = np.random.default_rng(0), np.arange(1600)
+    rng, hours = np.random.default_rng(0), np.arange(900)
     day = np.sin(hours * np.pi / 12)
-    columns = np.stack([day + 0.3 * rng.standard_normal(1600), day * (hours // 24 % 7 < 5) + 0.1 * rng.random(1600)], 1)
+    columns = np.stack([day + 0.3 * rng.standard_normal(900), day * (hours // 24 % 7 < 5) + 0.1 * rng.random(900)], 1)
     dates = np.datetime64("2020-01-01T00:00:00") + hours.astype("timedelta64[h]")
     rows = [f"{str(date).replace('T', ' ')},{a},{b}" for date, (a, b) in zip(dates, columns, strict=True)]
     path.write_text("date,a,b\n" + "\n".join(rows) + "\n")
@@ -28,7 +31,7 @@ def run(folder, file, **options):
 
 
 def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypatch):
-    models = ("last", "seasonal", "mean day", "ridge", "memory", "blend", "residuals")
+    models = ("last", "seasonal", "seasonal mean", "ridge", "memory", "blend", "residuals")
     whole = run(tmp_path / "whole", file, models=models)
     evaluated = []
 
@@ -42,9 +45,11 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "parts", file, models=models)
     monkeypatch.undo()
+    for kept in (protocol.ridge_of, protocol.memory_of, protocol.residuals_of, protocol._by_memory, protocol.untrained):
+        kept.cache_clear()  # as in a process of its own
     parts = run(tmp_path / "parts", file, models=models)
     assert parts.table.read_bytes() == whole.table.read_bytes()
-    assert len(whole.figures) == 4
+    assert len(whole.figures) == 8
     values = {(row["model"], row["map"], row["metric"]): row["value"] for row in whole.rows}
     assert values["ridge", "-", "against ridge"] == values["ridge", "-", "least"] == 0
     for model, separation in (("memory", "softmax"), ("blend", "sparsemax"), ("residuals", "softmax")):
@@ -53,21 +58,32 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
         assert values[model, separation, "against ridge"] <= values[model, separation, "most"]
     assert values["memory", "sparsemax", "support"] < values["memory", "softmax", "support"]
     assert "memory sparsemax against softmax" in whole.report
+    tuned = protocol.memory_of(Source(file=str(file)), 12, "sparsemax")
+    errors = [values["memory", "sparsemax", protocol.at_beta("mse", beta)] for beta in protocol.BETAS["sparsemax"]]
+    assert [*tuned.errors.values()] == errors
+    assert tuned.errors[tuned.beta] == min(errors)
+    names = {metric for model, _, metric in values if model == "ridge"}
+    assert names == {
+        *protocol.METRICS,
+        "mse in whole batches of 32",
+        "mse in whole batches of 128",
+        "mse in whole batches of 512",
+    }
 
 
 def test_naive_forecasts_repeat(file):
-    made = task_of(Source("made", None, str(file), None), 30)
+    made = task_of(Source(file=str(file)), 30)
     origins = made.origins("test")[:2]
-    assert made.day == 24
+    assert made.season == 24
     for model, rows in (("last", [-1] * 30), ("seasonal", [i % 24 - 24 for i in range(30)])):
         forecast = protocol.naive(made, model, origins)
         assert np.array_equal(forecast, np.stack([made.values[o + np.array(rows)] for o in origins]))
-    mean = np.mean([made.values[origins[0] - 24 * k : origins[0] - 24 * k + 24] for k in range(1, 15)], axis=0)
-    assert protocol.naive(made, "mean day", origins)[0, :24] == pytest.approx(mean)
+    mean = np.mean([made.values[origins[0] - 24 * k : origins[0] - 24 * k + 24] for k in range(1, 7)], axis=0)
+    assert protocol.naive(made, "seasonal mean", origins)[0, :24] == pytest.approx(mean)
 
 
 def test_no_window_to_test_with_is_dropped(file):
-    made = task_of(Source("made", None, str(file), None), 12)
+    made = task_of(Source(file=str(file)), 12)
     train, _validation, test = made.series.parts
     assert len(made.origins("test")) == test - 12 + 1
     assert made.origins("train").max() + 12 == train
@@ -88,17 +104,97 @@ def test_the_bootstrap_covers_a_known_ratio():
     ("options", "message"),
     [
         ({"horizons": 0}, "horizons: "),
-        ({"horizons": 1000}, "horizons: 1000 is too far"),
+        ({"horizons": 1000}, "horizons: 1000 is too far .* about 10010 rows are needed"),
         ({"models": "arima"}, "models: unknown"),
         ({"maps": "hard"}, "maps: unknown"),
         ({"rows": 10}, "rows: "),
-        ({"structure": "features", "models": "network"}, "structure: features"),
+        ({"season": 0}, "season: must be at least 1"),
+        ({"season": 400}, "season: must be at most the look-back, 315 rows"),
+        ({"look_back": 513}, "look_back: must be at most 512"),
+        ({"structure_horizons": 24}, r"structure_horizons: must be of the horizons, \(12,\)"),
+        ({"structure": "features", "models": "network", "maps": "sparsemax"}, "structure: features"),
         ({"dataset": "ETTm1"}, "dataset: unknown"),
     ],
 )
 def test_bad_options_are_named(tmp_path, file, options, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path, file, **options)
+
+
+def paired(errors, others, blocks):
+    """Draw blocks one by one, as the bootstrap says that it does."""
+    ratios = []
+    for first in blocks:
+        rows = (first[:, None] + np.arange(10)).ravel() % len(errors)
+        ratios.append(errors[rows].mean() / others[rows].mean() - 1)
+    return np.quantile(ratios, (0.025, 0.975))
+
+
+def test_the_bootstrap_draws_blocks_of_both(file):
+    errors, others = np.random.default_rng(3).exponential(size=(2, 95))
+    blocks = np.random.default_rng(0).integers(95, size=(200, 10))
+    assert protocol.bootstrap(errors, others, 10, draws=200) == pytest.approx(tuple(paired(errors, others, blocks)))
+    assert np.isnan(protocol.bootstrap(errors[:39], others[:39], 10)).all()
+
+
+def test_seeds_come_one_after_another_behind_what_is_not_trained():
+    chosen = series.Options(
+        models="all", horizons=(24, 96), runs=2, structure=("all", "window", "features"), structure_horizons=96
+    )
+    settings = chosen.settings()
+    is_trained = [setting["model"] in protocol.TRAINED for setting in settings]
+    assert is_trained == sorted(is_trained)
+    runs = [setting["run"] for setting in settings]
+    assert runs == sorted(runs)
+    assert len({tuple(setting.values()) for setting in settings}) == len(settings)
+    structures = {(s["horizon"], s["map"], s["structure"]) for s in settings if s["model"] == "network"}
+    assert len([one for one in structures if one[0] == 24]) == 3
+    assert {one[1] for one in structures if one[2] == "features"} == {"softmax"}
+    assert {setting["seed"] for setting in settings if setting["horizon"] == 24 and setting["run"] == 1} == {
+        derive_seed(0, 24, 1)
+    }
+
+
+def test_a_short_series_is_looked_back_upon_less(tmp_path):
+    path = tmp_path / "sales.csv"
+    months = [np.datetime64("2000-01") + i for i in range(144)]
+    path.write_text(
+        "month,sales\n" + "".join(f"{m}-01,{np.sin(i * np.pi / 6) + i % 5}\n" for i, m in enumerate(months))
+    )
+    found = run(tmp_path / "out", path, date="month", models=("seasonal", "ridge", "memory"), maps="sparsemax")
+    made = task_of(Source(file=str(path), date="month"), 12)
+    assert (made.season, made.look_back, made.window, made.patch, made.seen) == (12, 25, 25, 3, 24)
+    assert "a season of 12 rows, a look-back of 25" in found.report
+    assert "[" not in found.report  # 19 windows are no four blocks to draw from
+    with pytest.raises(ValueError, match="about 151 rows are needed"):
+        run(tmp_path / "far", path, date="month", horizons=13, rows=130)
+
+
+def test_what_is_in_a_file_names_the_folder(tmp_path, file, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["series", "--file", str(file), "--horizons", "12", "--models", "last", "ridge", "--quiet"]) == 0
+    assert (tmp_path / "results" / "series-made" / "table.csv").exists()
+
+
+def test_rows_that_share_what_is_kept_are_measured_by_one_process(tmp_path, monkeypatch):
+    joblib = pytest.importorskip("joblib")
+    settings = [{"group": group, "number": number} for group in "abcc" for number in range(2)]
+    settings += [{"group": "a", "number": 2}]  # no neighbour of the others
+    asked = []
+
+    def one_process(measure, group):
+        asked.append([setting["number"] for setting in group])
+        return [measure(setting) for setting in group]
+
+    monkeypatch.setattr(tables, "_with_one_thread", one_process)
+    with joblib.parallel_config(backend="threading"):
+        rows = list(
+            tables._measured(
+                lambda setting: setting, settings, 2, lambda one: None if one["group"] == "b" else one["group"]
+            )
+        )
+    assert rows == settings
+    assert sorted(asked) == sorted([[0, 1], [0], [1], [0, 1, 0, 1], [2]])
 
 
 def test_a_missing_folder_says_where_to_get_the_series(tmp_path):

@@ -4,6 +4,7 @@ import math
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -44,6 +45,10 @@ def numbers(rows, claim, family, beta):
         for row in rows
         if (row["claim"], row["family"], row["beta_hat"]) == (claim, family, beta)
     }
+
+
+class Promised(NamedTuple):
+    log_M: float
 
 
 # Evidence and verdicts
@@ -106,6 +111,12 @@ def test_verdict(change, bound, expected):
         ("(2.7), nu != mu", 0, 0.707107, 0.0134759, True),
         ("theorem 3.1", 0, 0.0, 0.0499792, False),
         ("observation 3", 0, 2.0, 0.0, True),
+        ("section 2.2, noise", 0, 0.02, 0.00937687, True),
+        ("section 2.2, linear", 0, 1.99, 0.02, True),
+        ("observation 2, last term", 0, 1.857518, 1 / 0.9, True),
+        ("observation 2, many patterns", 0, 1.469821, 1.429069, True),
+        ("lemma 3.1, M_dense", 0, -1.499414, -1.517192, True),
+        ("lemma 3.1, large beta", 0, 4.443324, -1.439116, True),
     ],
 )
 def test_golden_examples(name, number, left, right, violated):
@@ -141,11 +152,15 @@ def test_examples_alone_refute():
         "corollary 3.1.1",
         "(3.3)",
         "lemma 3.1",
+        "lemma 3.1, M_dense",
+        "section 2.2, noise",
+        "observation 2",
         "corollary 3.1.2",
     ],
 )
 def test_what_is_expected_is_what_the_theory_says(name):
-    row = next(line for line in theory.__doc__.splitlines() if line.startswith("| ") and name.split(",")[0] in line)
+    named = name.replace("M_dense", "M >= M_dense") if "M_dense" in name else name.split(",")[0]
+    row = next(line for line in theory.__doc__.splitlines() if line.startswith("| ") and named in line)
     _, _, said, *_ = row.split("|")
     assert NAMED[name].expected.lower().rstrip("s") in said
 
@@ -261,6 +276,12 @@ def test_verdicts_of_a_small_run(found):
         ("theorem 3.1", "theory.well_separated", lambda x, *_, rule: np.ones(len(x), bool)),
         ("exact radius", "theory.exact_radius", lambda patterns, beta: np.ones(len(patterns))),
         ("exact radius is tight", "theory.exact_radius", lambda patterns, beta: np.full(len(patterns), 1e-3)),
+        ("noise in the query", "theory.contraction", lambda patterns, beta, separation: 0.0),
+        ("noise in the pattern", "theory.contraction", lambda patterns, beta=1.0, separation="sparsemax": 0.0),
+        ("dense floor", "theory.dense_error_floor", lambda x, *_: np.ones(len(x))),
+        ("observation 2", "Trials.asked", lambda self, rule: np.zeros(len(self))),
+        ("observation 2", "Trials.asked", lambda self, rule: np.full(len(self), 9.0)),
+        ("gain over dense", "theory.capacity_bound", lambda *sphere: Promised(1e3 * sphere[-1])),
         ("margin of 1/beta", "theory.is_certified", lambda patterns, beta: np.ones(len(patterns), bool)),
         ("margin of 1/beta", "theory.is_certified", lambda patterns, beta: np.zeros(len(patterns), bool)),
     ],
@@ -360,8 +381,8 @@ def test_pages(found):
 def test_report(found):
     assert max(map(len, found.report.splitlines())) <= 100
     for words in (
-        "38 statements on 432 trials",
-        "All 38 verdicts are as expected.",
+        "49 statements on 432 trials",
+        "All 49 verdicts are as expected.",
         "(2.6) 0.0",
         "(3.3) 0",
         "capacity-bound",
@@ -390,7 +411,7 @@ def test_report_is_honest(found):
     summary = summary_of(rows)
     text = " ".join(reports.report_text(summary).split())
     assert (
-        "2 of 38 verdicts are NOT as expected: (2.6): HOLDS, where VACUOUS is expected; "
+        "2 of 49 verdicts are NOT as expected: (2.6): HOLDS, where VACUOUS is expected; "
         "sharp bound: FAILS, where HOLDS is expected." in text
     )
     assert "violated: sharp bound." in text

@@ -222,11 +222,16 @@ def test_contraction():
         assert theory.contraction(a, 2.0) == pytest.approx(2 * np.linalg.norm(a - a.mean(axis=0), 2) ** 2)
 
 
-@given(SEEDS, st.sampled_from(SIMILARITIES))
-def test_contraction_bounds_how_t_stretches(seed, similarity):
+@given(
+    SEEDS,
+    st.sampled_from(SIMILARITIES),
+    st.sampled_from(["sparsemax", "softmax", "entmax15", sh.Entmax(1.1), sh.Entmax(1.9)]),
+)
+def test_contraction_bounds_how_t_stretches(seed, similarity, separation):
     patterns, queries, _, beta = draw(seed)
-    bound = theory.contraction(patterns, beta, similarity=similarity)
-    states = sh.update(queries, patterns, beta, similarity=similarity)
+    bound = theory.contraction(patterns, beta, similarity=similarity, separation=separation)
+    assert bound == theory.contraction(patterns, beta, similarity=similarity) * (0.5 if separation == "softmax" else 1)
+    states = sh.update(queries, patterns, beta, similarity=similarity, separation=separation)
     moved, apart = (np.linalg.norm(a[1:] - a[:-1], axis=1) for a in (states, queries))
     assert (moved <= bound * apart + 1e-11 * (1 + np.abs(patterns).max())).all()
 
@@ -524,6 +529,33 @@ def test_bounds_hold(seed):
     assert (sparse <= 2 * m * np.exp(np.minimum(exponent, 0)) + slack).all()
 
 
+@given(SEEDS)
+def test_dense_floor_holds(seed):
+    patterns, queries, index, beta = draw(seed)
+    floor = theory.dense_error_floor(queries, patterns, index, beta)
+    dense = theory.retrieval_error(queries, patterns, index, beta, separation="softmax")
+    slack = 1e-11 * np.linalg.norm(patterns, axis=1).max() * (1 + beta)
+    assert (floor <= dense + slack).all()
+    scores = queries @ patterns.T
+    own = scores[np.arange(20), index]
+    others = np.where(np.arange(len(patterns)) == index[:, None], -np.inf, scores).max(axis=1)
+    assert ((floor > 0) <= (own > others - slack)).all()
+
+
+def test_dense_floor_of_orthonormal_patterns():
+    for m in (2, 10, 1000):
+        patterns = np.eye(m)[:2] if m == 1000 else np.eye(m)
+        found = theory.dense_error_floor(patterns[0], patterns, 0, 3.0)
+        error = theory.retrieval_error(patterns[0], patterns, 0, 3.0, separation="softmax")
+        others = len(patterns) - 1
+        assert found == pytest.approx(others / (others + math.exp(3)))
+        assert error / found == pytest.approx(math.sqrt(1 + 1 / others))
+    assert theory.dense_error_floor(np.eye(3)[0], np.eye(3), 0, 1e4) == 0  # underflows
+    assert theory.dense_error_floor(np.eye(3)[1], np.eye(3), 0, 1.0) == 0
+    assert theory.dense_error_floor([0.0, 0.0], [[1.0, 0.0], [0.0, 0.0]], 0) == 0
+    assert theory.dense_error_floor([5.0], [[1.0]], 0) == 0
+
+
 def test_printed_bound_is_2m_at_best():
     assert theory.retrieval_bound([1.0], [[1.0], [-1.0]], 0, 4.0, rule="printed") == 2  # d = 1 and kappa = 1
 
@@ -616,6 +648,36 @@ def test_conditions_imply_what_they_claim(rng):
 
 
 @given(SEEDS)
+def test_conditions_are_that_the_margin_is_what_they_ask_for(seed):
+    patterns, queries, index, beta = draw(seed)
+    margin, radius = theory.margin(patterns)[index], theory.min_half_distance(patterns)
+    m, n = np.linalg.norm(patterns, axis=1).max(), np.linalg.norm(queries, axis=1)
+    near = np.linalg.norm(queries - patterns[index], axis=1) <= radius
+    asked = {rule: theory.required_margin(queries, patterns, index, beta, rule=rule) for rule in theory.REQUIREMENTS}
+    for rule in ("theorem 3.1", "corollary 3.1.1"):
+        met = theory.well_separated(queries, patterns, index, beta, rule=rule)
+        np.testing.assert_array_equal(met, near & (margin >= asked[rule]))
+    exact = near & (margin >= asked["exact"] * (1 + 1e-9))
+    assert (theory.retrieval_error(queries, patterns, index, beta)[exact] == 0).all()
+    # observation 2: what theorem 3.1 asks for has a bound without M, corollary 3.1.1 has one with it
+    slack = 1e-9 * (m * m + 1 / beta)
+    most = 2 * m * (n + radius) + (1 + patterns.shape[1] ** -0.5) / beta
+    assert (asked["theorem 3.1"] <= most + slack).all()
+    least = math.log(2 * (len(patterns) - 1) / 3) / beta + 2 * m * radius
+    assert (asked["corollary 3.1.1"] >= least - slack).all()
+    assert (asked["theorem 3.1"] >= asked["exact"] - slack)[
+        theory.margin(patterns)[index] >= asked["theorem 3.1"]
+    ].all()
+
+
+def test_required_margin_where_nothing_is_asked():
+    for rule in theory.REQUIREMENTS:
+        assert theory.required_margin([1.0], [[2.0]], 0, rule=rule) == -np.inf
+        assert theory.required_margin([[1.0]], [[0.0], [0.0]], 0, rule=rule).tolist() == [-np.inf]
+    assert theory.required_margin([0.5, 0.5], np.eye(2), 0, 4.0, radius=0.0) == 0.25
+
+
+@given(SEEDS)
 def test_closest_pair_is_never_well_separated(seed):
     patterns, _, _, beta = draw(seed)
     rng = np.random.default_rng(seed)
@@ -672,6 +734,14 @@ def test_gain_over_dense(seed):
     low, high = sorted(1 / (1 + bound.b / bound.C) for bound in (dense, sparse))
     power = gain / math.log1p(delta / r)
     assert low - 1e-6 <= power <= high + 1e-6 <= 1 + 1e-5
+
+
+def test_dense_bound_overtakes_for_large_beta():
+    """Lemma 3.1 saturates at a fixed radius, the literature's dense bound grows: M >= M_dense fails."""
+    for beta in (1e4, 1e8, 1e12):
+        sparse, dense = theory.capacity_bound(20, 1, beta, 0.1, 0.02), theory.dense_capacity_bound(20, 1, beta, 0.1)
+        assert dense.log_M > sparse.log_M
+    assert theory.dense_capacity_bound(20, 1, 1e2, 0.1).log_M > theory.capacity_bound(20, 1, 1e2, 0.1, 0.02).log_M
 
 
 def test_capacity_at_small_beta():
@@ -830,6 +900,11 @@ GOOD = ([[0.5, 0.5]], np.eye(2), 0, 1.0)
         (lambda: theory.retrieval_bound(*GOOD, rule="exp"), ValueError, "rule: .*'exponential'"),
         (lambda: theory.well_separated(*GOOD, rule="theorem 3.2"), ValueError, "rule: .*'theorem 3.1'"),
         (lambda: theory.well_separated(*GOOD, rule="ball", radius=-1), ValueError, "radius: "),
+        (lambda: theory.required_margin(*GOOD, rule="equation 3.3"), ValueError, "rule: .*'theorem 3.1'"),
+        (lambda: theory.required_margin(*GOOD, radius=np.nan), ValueError, "radius: "),
+        (lambda: theory.dense_error_floor([1.0], np.eye(2), 0), ValueError, "queries: the last axis"),
+        (lambda: theory.contraction(np.eye(2), separation=sh.Normmax()), ValueError, "separation: .*'softmax'"),
+        (lambda: theory.contraction(np.eye(2), separation=sh.Entmax(2.5)), ValueError, "separation: .*at most 2"),
         (lambda: theory.majorises([1.0], [0.5, 0.5]), ValueError, "q: must have as many"),
         (lambda: theory.majorises(1.0, [1.0]), ValueError, "p: must have at least one"),
         (lambda: theory.majorises([np.nan], [1.0]), ValueError, "p: contains NaN"),
@@ -861,3 +936,83 @@ def test_p_is_a_probability_of_failure(p):
     ):
         with pytest.raises((ValueError, TypeError), match=r"^p: must"):
             call()
+
+
+# --- binary patterns --------------------------------------------------------------------------------
+
+FLIPPED = {"sparsemax": 1.0, "entmax15": 2.0}
+
+
+@given(SEEDS, st.sampled_from([*FLIPPED]))
+def test_exact_flips_are_exact(seed, separation):
+    rng = np.random.default_rng(seed)
+    m, d, size = int(rng.integers(2, 7)), int(rng.integers(2, 9)), float(rng.choice([1.0, 0.25, 3.0]))
+    patterns = size * rng.choice([-1.0, 1.0], (m, d))
+    beta = float(10 ** rng.uniform(-1, 2)) / size**2
+    masks = 1 - 2 * ((np.arange(2**d)[:, None] >> np.arange(d)) & 1)
+    counts = (masks < 0).sum(axis=1)
+    for mu, flips in enumerate(theory.exact_flips(patterns, beta, separation=separation)):
+        if ((patterns == patterns[mu]).all(axis=1)).sum() > 1:
+            assert flips == -1
+            continue
+        states = reference.update(masks * patterns[mu], patterns, beta, separation=separation)
+        exact = np.abs(states - patterns[mu]).max(axis=1) <= 1e-9 * size
+        assert exact[counts <= flips].all()
+        assert not exact[counts == flips + 1].all()
+        # twice the flips of the ball, but for rounding down
+        radius = theory.exact_radius(patterns, beta / FLIPPED[separation])[mu]
+        assert radius < 0 or np.floor((radius / size) ** 2 / 4 + 1e-9) <= flips
+
+
+def test_exact_flips_at_the_edge():
+    pair = [[1.0] * 8, [1.0] * 4 + [-1.0] * 4]  # margin 8
+    assert theory.exact_flips(pair, 1 / 8).tolist() == [0, 0]
+    assert theory.exact_flips(pair, 1 / 8 * (1 - 1e-9)).tolist() == [-1, -1]
+    assert theory.exact_flips(pair, 1 / 4).tolist() == [1, 1]
+    assert theory.exact_flips([[1.0, -1.0, 1.0]], 1e-300).tolist() == [3]
+    assert theory.exact_flips([[1, 1], [1, 1]], 1e9).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("flips", "beta", "separation"), [(0, 0.1, "sparsemax"), (3, 0.5, "entmax15"), (5, 9.0, "sparsemax")]
+)
+def test_exact_recall_in_simulation(flips, beta, separation, rng):
+    d, count, draws = 20, 12, 4000
+    others = rng.choice([-1.0, 1.0], (draws, count - 1, d))
+    own = rng.choice([-1.0, 1.0], (draws, d))
+    x = own.copy()
+    x[:, :flips] *= -1
+    lead = (x * own).sum(axis=1) - np.einsum("nd,nmd->nm", x, others).max(axis=1)
+    found = np.mean(lead >= FLIPPED[separation] / beta)
+    expected = theory.exact_recall(d, count, flips, beta, separation=separation)
+    assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / draws))
+    assert 0.02 < expected < 0.98
+
+
+def test_exact_recall_of_any_kind():
+    assert theory.exact_recall(9, 1, [0, 9], 1e-300).tolist() == [1, 1]
+    recall = theory.exact_recall(64, 1000, np.arange(65), 1.0)
+    assert (np.diff(recall) <= 0).all()
+    assert recall[0] > 0.999
+    assert recall[-1] == 0
+    assert theory.exact_recall(8, 3, 2, 1e-3) == 0  # no lead is that large
+    # P(B >= 1)^2 = (3/4)^2 of two bits
+    assert theory.exact_recall(2, 3, 0, 1.0) == pytest.approx(9 / 16)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: theory.exact_flips([[1.0, 2.0]]), ValueError, "patterns: all entries must be c or -c"),
+        (lambda: theory.exact_flips([[0.0, 0.0]]), ValueError, "patterns: all entries must be c or -c"),
+        (lambda: theory.exact_flips([[1.0]], separation="softmax"), ValueError, "separation: must give all weight"),
+        (lambda: theory.exact_recall(0, 1, 0), ValueError, "d: must be at least 1"),
+        (lambda: theory.exact_recall(4, 0, 0), ValueError, "n_patterns: must be at least 1"),
+        (lambda: theory.exact_recall(4, 2, 5), ValueError, "flips: must be from 0 to d = 4"),
+        (lambda: theory.exact_recall(4, 2, 1.5), TypeError, "flips: must be whole numbers"),
+        (lambda: theory.exact_recall(4, 2, 1, 0.0), ValueError, "beta: must be positive"),
+    ],
+)
+def test_errors_of_binary_patterns_name_the_argument(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

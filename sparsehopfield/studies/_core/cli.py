@@ -189,6 +189,8 @@ def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespa
     if threads is not None:
         set_num_threads(threads)
     named = options.get("dataset")  # one data set is part of the folder's name; some studies have several, or none
+    if options.get("file"):
+        named = Path(options["file"]).name.partition(".")[0]
     output = Path(folder or f"results/{study}{f'-{named}' if isinstance(named, str) else ''}")
     try:
         outcome = run(output, progress=not quiet, **options)

@@ -49,6 +49,10 @@ class Means:
         """Return whether a setting was measured."""
         return key in self.keys
 
+    def knows(self, key: Key, metric: str) -> bool:
+        """Return whether a value was measured of a setting."""
+        return (key, metric) in self._values
+
     def mean(self, key: Key, metric: str) -> float:
         """Return the mean over the runs."""
         return float(np.mean(self.values(key, metric)))

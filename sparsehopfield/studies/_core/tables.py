@@ -31,6 +31,7 @@ TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
 
 Setting = Mapping[str, Any]
 Row = dict[str, Any]
+Together = Callable[[Setting], Any]
 
 
 def run_table(
@@ -44,6 +45,7 @@ def run_table(
     jobs: int = 1,
     restart: bool = False,
     progress: bool = True,
+    together: Together | None = None,
 ) -> list[Row]:
     """Measure every setting that the table does not hold yet.
 
@@ -68,6 +70,9 @@ def run_table(
         Throw away what is there and begin again.
     progress : bool
         Show a progress bar (on a terminal only).
+    together : callable, optional
+        Takes a setting. Neighbours for which it returns the same, other than None, are measured one after the other by
+        one process, which may keep what they share.
 
     Returns
     -------
@@ -89,7 +94,7 @@ def run_table(
         writer = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             writer.writerow([*columns, "metric", "value"])
-        for setting, values in zip(waiting, _measured(measure, waiting, jobs), strict=True):
+        for setting, values in zip(waiting, _measured(measure, waiting, jobs, together), strict=True):
             key = _key(setting, columns)
             writer.writerows([*key, metric, repr(float(values[metric]))] for metric in expected[key])
             file.flush()
@@ -112,12 +117,13 @@ def measure_table(
     metrics: Sequence[str] | Callable[[Setting], Sequence[str]],
     measure: Callable[[Setting], Mapping[str, float]],
     also: Mapping[str, Any] | None = None,
+    together: Together | None = None,
 ) -> list[Row]:
     """Measure as the options say; see `run_table`.
 
     Parameters
     ----------
-    output, study, settings, metrics, measure
+    output, study, settings, metrics, measure, together
         As there.
     chosen : StudyOptions
         The options of the run; `jobs` settings at a time, where the study has them.
@@ -134,6 +140,7 @@ def measure_table(
         jobs=getattr(chosen, "jobs", 1),
         restart=chosen.restart,
         progress=chosen.progress,
+        together=together,
     )
 
 
@@ -159,21 +166,34 @@ def _times(path: Path) -> dict[tuple[str, ...], float]:
 
 
 def _measured(
-    measure: Callable[[Setting], Mapping[str, float]], settings: Sequence[Setting], jobs: int
+    measure: Callable[[Setting], Mapping[str, float]],
+    settings: Sequence[Setting],
+    jobs: int,
+    together: Together | None,
 ) -> Iterator[Mapping[str, float]]:
     """Yield the values that `measure` returns for each setting, in their order."""
     if jobs == 1:
         return map(measure, settings)
     joblib = require("joblib", purpose="measuring several settings at the same time")
-    tasks = (joblib.delayed(_with_one_thread)(measure, setting) for setting in settings)
-    side_by_side: Iterator[Mapping[str, float]] = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    return side_by_side
+    groups: list[list[Setting]] = []
+    last = None
+    for setting in settings:
+        group = None if together is None else together(setting)
+        if group is None or group != last:
+            groups.append([])
+        groups[-1].append(setting)
+        last = group
+    tasks = (joblib.delayed(_with_one_thread)(measure, group) for group in groups)
+    side_by_side = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    return (values for group in side_by_side for values in group)
 
 
-def _with_one_thread(measure: Callable[[Setting], Mapping[str, float]], setting: Setting) -> Mapping[str, float]:
-    """Measure a setting with one thread."""
+def _with_one_thread(
+    measure: Callable[[Setting], Mapping[str, float]], settings: Sequence[Setting]
+) -> list[Mapping[str, float]]:
+    """Measure settings with one thread."""
     set_num_threads(1)
-    return measure(setting)
+    return [measure(setting) for setting in settings]
 
 
 def _keep_time(path: Path, columns: Sequence[str], key: Sequence[str], seconds: float, threads: int) -> None:

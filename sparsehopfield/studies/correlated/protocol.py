@@ -24,11 +24,9 @@ from sparsehopfield.studies._core.options import StudyOptions, at_least, check_n
 Floats = NDArray[np.float64]
 #: The kinds of noise, and how they are compared.
 CASES = {"equal": "dot", "free": "dot", "free-euclidean": "euclidean"}
-#: The models: their maps and alpha, and by what beta s, s the scatter matrix's largest eigenvalue, is divided to
-#: bound the norm of their Jacobian.
+#: The models: their alpha, and their maps.
 ALPHAS = {"sparse": 2.0, "entmax15": 1.5, "dense": 1.0}
 MAPS = {"sparse": "sparsemax", "entmax15": "entmax15", "dense": "softmax"}
-SLOWNESS = {"sparse": 1.0, "entmax15": 1.0, "dense": 2.0}
 #: Limits that are closer than this share of the patterns' smallest distance are one.
 SAME = 0.01
 METRICS = (
@@ -192,21 +190,19 @@ def predict(drawn: Memories, model: str, tolerance: float) -> Predicted:
        with beta if all lead_nu > eps D_nu; else nothing is promised.
     3. Dense, one step: `theory.retrieval_bound(rule="exponential")` at x = xi_mu, solved for beta. Sparse errors obey
        it, too; what stands here for sparse maps is the beta of 1., from which on that error is 0.
-    4. All one: `theory.contraction`. Where a map's weights p have s = p^(2 - alpha) <= 1, its Jacobian's form is
-       v'Jv = sum s (v - v_s)^2 with the s-weighted mean v_s, at most sum (v - v_mean)^2: the bound for sparsemax holds
-       for every alpha from 1 to 2. For softmax it is a variance, at most half of |v|^2.
+    4. All one: below the beta at which `theory.contraction` is 1.
     """
     margin, eps = drawn.leads.min(axis=1), tolerance * drawn.nearest
     alpha = ALPHAS[model]
-    spread = theory.contraction(drawn.patterns, 1.0, similarity=drawn.similarity)
+    one_below = 1 / theory.contraction(drawn.patterns, 1.0, similarity=drawn.similarity, separation=MAPS[model])
     if alpha > 1:
         with np.errstate(divide="ignore"):
             exact = np.where(margin > 0, 1 / ((alpha - 1) * margin), np.inf)
-        return Predicted(exact, exact, SLOWNESS[model] / spread)
+        return Predicted(exact, exact, one_below)
     m = float(np.linalg.norm(drawn.patterns, axis=1).max())
     with np.errstate(divide="ignore"):
         one_step = np.where(margin > 0, np.log(2 * m * (len(margin) - 1) / eps) / margin, np.inf)
-    return Predicted(_stable_betas(drawn, eps), one_step, SLOWNESS[model] / spread)
+    return Predicted(_stable_betas(drawn, eps), one_step, one_below)
 
 
 def _stable_betas(drawn: Memories, eps: Floats) -> Floats:

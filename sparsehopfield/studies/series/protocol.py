@@ -7,7 +7,7 @@ part, as is usual.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,49 +17,78 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sparsehopfield._engine.optional import require
-from sparsehopfield.studies.series.task import LOOK_BACK, Floats, Source, Task, task_of
+from sparsehopfield.studies.series.task import Floats, Source, Task, task_of
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldForecaster
 
 #: Models without maps; the last of them are trained.
-PLAIN = ("last", "seasonal", "mean day", "ridge", "dlinear", "nlinear")
-#: Models with a separation map; the last is trained.
-MAPPED = ("memory", "blend", "residuals", "network")  # the first two share memories, which are kept in this order
+PLAIN = ("last", "seasonal", "seasonal mean", "ridge", "dlinear", "nlinear")
+#: Models with a separation map; the last is trained. The first two share a memory, so they stay side by side.
+MEMORIES = ("memory", "blend", "residuals")
+MAPPED = (*MEMORIES, "network")
 MODELS = PLAIN + MAPPED
 TRAINED = ("dlinear", "nlinear", "network")
 MAPS = ("softmax", "sparsemax", "entmax15")
+DENSE = "softmax"
 
 METRICS = ("mse", "mae", "support", "against ridge", "least", "most")
+#: A sparse map in the same model without training, against softmax, with its interval.
+PAIRED = ("against softmax", "softmax least", "softmax most")
+#: Of ridge: the error when test windows come in batches of so many, and the last batch is dropped if it is not whole.
+BATCHES = (32, 128, 512)
 
-#: Rows of a window of the memory; ridge sees LOOK_BACK.
-WINDOW = 96
-#: What is chosen by validation: ridge's penalty, and the memory's floor and beta.
-PENALTIES = (10.0, 100.0, 1000.0)
+#: What is chosen by validation: ridge's penalty, and the memory's beta, at the first floor, and then its floor.
+PENALTIES = (100.0, 1000.0, 10000.0, 100000.0)
 FLOORS = (0.1, 0.2, 0.3)
-BETAS = {"softmax": (6.0, 10.0, 15.0, 28.0), "sparsemax": (0.01, 0.03, 0.1, 0.2), "entmax15": (0.2, 0.5, 1.0, 2.0)}
-#: Validation looks at every sixth window.
-STRIDE = 6
-#: Draws of the bootstrap, of blocks of a week.
+BETAS = {
+    "softmax": (6.0, 10.0, 15.0, 20.0, 28.0),
+    "sparsemax": (0.01, 0.03, 0.06, 0.1, 0.2),
+    "entmax15": (0.2, 0.5, 1.0, 2.0),
+}
+#: Draws of the bootstrap.
 DRAWS = 1000
+
+
+def dropping(batch: int) -> str:
+    """Return the name of ridge's error without what a last batch that is not whole holds."""
+    return f"mse in whole batches of {batch}"
+
+
+def at_beta(metric: str, beta: float) -> str:
+    """Return the name of a memory's error, or support, on the part to validate with, at a beta and the first floor."""
+    return f"validation {metric} at beta {beta:g}"
+
+
+def metrics_of(setting: Mapping[str, Any], maps: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of what `evaluate` measures of a setting, where these maps are compared."""
+    model, separation = setting["model"], setting["map"]
+    names: tuple[str, ...] = METRICS
+    if model == "ridge":
+        names += tuple(dropping(batch) for batch in BATCHES)
+    if model == "memory":
+        names += tuple(at_beta(metric, beta) for beta in BETAS[separation] for metric in ("mse", "support"))
+    if model in MEMORIES and separation != DENSE and DENSE in maps:
+        names += PAIRED
+    return names
 
 
 # --- forecasts without training -------------------------------------------------------------------------------------
 
 
 def naive(task: Task, model: str, origins: NDArray[np.int64]) -> Floats:
-    """Forecast by repetition, (n, horizon, c): of the last row, of the last day, or of the mean of the last 14 days."""
-    period = 1 if model == "last" else task.day
-    days = min(14, LOOK_BACK // period) if model == "mean day" else 1
-    back = sliding_window_view(task.values, days * period, axis=0)[origins - days * period]
-    day = back.reshape(*back.shape[:2], days, period).mean(axis=2)
-    repeated: Floats = np.take(day, np.arange(task.horizon) % period, axis=2).transpose(0, 2, 1)
+    """Forecast by repetition, (n, horizon, c): of the last row, the last season, or the mean of the last 14 seasons."""
+    period = 1 if model == "last" else task.season
+    seasons = min(14, task.look_back // period) if model == "seasonal mean" else 1
+    back = sliding_window_view(task.values, seasons * period, axis=0)[origins - seasons * period]
+    season = back.reshape(*back.shape[:2], seasons, period).mean(axis=2)
+    repeated: Floats = np.take(season, np.arange(task.horizon) % period, axis=2).transpose(0, 2, 1)
     return repeated
 
 
 @lru_cache(maxsize=2)
 def ridge_of(source: Source, horizon: int) -> Any:
-    """Fit ridge regression from the last `LOOK_BACK` rows, less the last, to those that follow; penalty by validation.
+    """Fit ridge regression from the rows of a look-back, less the last, to those that follow; penalty by validation.
 
     Returns
     -------
@@ -69,7 +98,7 @@ def ridge_of(source: Source, horizon: int) -> Any:
     linear = require("sklearn.linear_model", purpose="ridge regression", extra="studies")
     task = task_of(source, horizon)
     windows, targets = _windows(task, task.origins("train"))
-    checked = task.origins("validation")[::STRIDE]
+    checked = task.some("validation")
     truth = task.truth(checked)
     found = []
     for penalty in PENALTIES:
@@ -80,94 +109,154 @@ def ridge_of(source: Source, horizon: int) -> Any:
 
 def _windows(task: Task, origins: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Return windows less their last rows, and what follows them less the same, of all columns one after the other."""
-    windows = sliding_window_view(task.values, LOOK_BACK, axis=0)[origins - LOOK_BACK]
+    windows = sliding_window_view(task.values, task.look_back, axis=0)[origins - task.look_back]
     followed = sliding_window_view(task.values, task.horizon, axis=0)[origins]
     last = windows[..., -1:]
-    return (windows - last).reshape(-1, LOOK_BACK), (followed - last).reshape(-1, task.horizon)
+    return (windows - last).reshape(-1, task.look_back), (followed - last).reshape(-1, task.horizon)
 
 
 def by_ridge(model: Any, task: Task, origins: NDArray[np.int64]) -> Floats:
     """Forecast by ridge regression, (n, horizon, c)."""
-    windows = sliding_window_view(task.values, LOOK_BACK, axis=0)[origins - LOOK_BACK]
+    windows = sliding_window_view(task.values, task.look_back, axis=0)[origins - task.look_back]
     last = windows[..., -1:]
-    forecast = model.predict((windows - last).reshape(-1, LOOK_BACK)).reshape(*windows.shape[:2], -1) + last
+    forecast = model.predict((windows - last).reshape(-1, task.look_back)).reshape(*windows.shape[:2], -1) + last
     return np.asarray(forecast.transpose(0, 2, 1), np.float64)
 
 
-@lru_cache(maxsize=len(MAPS))
-def memory_of(source: Source, horizon: int, separation: str, residuals: bool) -> HopfieldForecaster:
-    """Store the windows of the part to train with, the floor and beta by validation; or what ridge leaves of them."""
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A forecaster whose floor and beta were chosen by validation, and its error there at each beta, first floor."""
+
+    model: HopfieldForecaster
+    floor: float
+    beta: float
+    errors: Mapping[float, float]
+    supports: Mapping[float, float]
+
+
+@lru_cache(maxsize=1)
+def memory_of(source: Source, horizon: int, separation: str) -> Tuned:
+    """Store the windows of the part to train with. The beta is chosen at the first floor, then the floor."""
+    task = task_of(source, horizon)
+    checked, counted = task.some("validation", times=2), task.some("validation", times=6)
+    model = _stored(task, separation, FLOORS[0])
+    errors, supports = {}, {}
+    for beta in BETAS[separation]:
+        errors[beta] = -_at(model, beta).score(task.values, checked)
+        supports[beta] = support_of(model, task, counted)
+    best = min(errors, key=lambda beta: errors[beta])
+    found = [(errors[best], FLOORS[0], model)]
+    for floor in FLOORS[1:]:
+        other = _stored(task, separation, floor)
+        found.append((-_at(other, best).score(task.values, checked), floor, other))
+    _, floor, model = min(found, key=lambda one: one[0])
+    return Tuned(_at(model, best), floor, best, errors, supports)
+
+
+@lru_cache(maxsize=1)
+def residuals_of(source: Source, horizon: int, separation: str) -> HopfieldForecaster:
+    """Store what ridge leaves of the part to train with, at the floor of `memory_of`. The beta is chosen anew."""
+    frozen = require("sklearn.frozen", purpose="forecasts of residuals", extra="studies")
+    task, floor = task_of(source, horizon), memory_of(source, horizon, separation).floor
+    checked = task.some("validation", times=2)
+    model = _stored(task, separation, floor, frozen.FrozenEstimator(ridge_of(source, horizon)))
+    errors = {beta: -_at(model, beta).score(task.values, checked) for beta in BETAS[separation]}
+    return _at(model, min(errors, key=lambda beta: errors[beta]))
+
+
+def _stored(task: Task, separation: str, floor: float, base: Any = None) -> HopfieldForecaster:
+    """Fit a forecaster to the part to train with."""
     from sparsehopfield.estimators import HopfieldForecaster  # here: only those who forecast need scikit-learn
 
-    frozen = require("sklearn.frozen", purpose="forecasts of residuals", extra="studies")
-    task = task_of(source, horizon)
-    base = frozen.FrozenEstimator(ridge_of(source, horizon)) if residuals else None
-    train, checked = task.values[: task.series.parts[0]], task.origins("validation")[::STRIDE]
-    found = []
-    for floor in FLOORS:
-        model = HopfieldForecaster(
-            horizon, WINDOW, 1.0, separation, floor=floor, base=base, base_window=LOOK_BACK if residuals else None
-        ).fit(train)
-        for beta in BETAS[separation]:
-            for memory in model.memories_:
-                memory.beta = beta
-            found.append((model.score(task.values, checked), beta, model))
-    _, beta, best = max(found, key=lambda one: one[0])
-    for memory in best.memories_:
+    own = None if base is None else task.look_back
+    model = HopfieldForecaster(task.horizon, task.window, 1.0, separation, floor=floor, base=base, base_window=own)
+    return model.fit(task.values[: task.series.parts[0]])
+
+
+def _at(model: HopfieldForecaster, beta: float) -> HopfieldForecaster:
+    """Set the beta of a fitted forecaster, whose memories stay what they are."""
+    for memory in model.memories_:
         memory.beta = beta
-    return best
+    return model
 
 
-def support_of(model: HopfieldForecaster, task: Task) -> float:
-    """Return the mean number of windows with weight, over every sixth window of the part to test with."""
-    return float(model.support_size(task.values, task.origins("test")[::STRIDE]).mean())
+def support_of(model: HopfieldForecaster, task: Task, origins: NDArray[np.int64]) -> float:
+    """Return the mean number of windows with weight in forecasts from these rows on."""
+    return float(model.support_size(task.values, origins).mean())
 
 
-# --- forecasts and errors -------------------------------------------------------------------------------------------
+@lru_cache(maxsize=1)
+def _by_memory(source: Source, horizon: int, separation: str) -> tuple[Floats, float]:
+    """Forecast the part to test with by the memory; return its support, too."""
+    task, memory = task_of(source, horizon), memory_of(source, horizon, separation).model
+    return memory.predict_at(task.values, task.origins("test")), support_of(memory, task, task.some("test", times=2))
+
+
+def _by_residuals(source: Source, horizon: int, separation: str) -> tuple[Floats, float]:
+    """Forecast the part to test with by ridge and the memory of what it leaves; return the memory's support, too."""
+    task, model = task_of(source, horizon), residuals_of(source, horizon, separation)
+    return model.predict_at(task.values, task.origins("test")), support_of(model, task, task.some("test", times=2))
+
+
+def _blended(source: Source, horizon: int, separation: str) -> tuple[Floats, float]:
+    """Forecast the part to test with by ridge and the memory, in the shares that are best for validation."""
+    task, ridge = task_of(source, horizon), ridge_of(source, horizon)
+    checked = task.some("validation")
+    one, other = (
+        by_ridge(ridge, task, checked),
+        memory_of(source, horizon, separation).model.predict_at(task.values, checked),
+    )
+    apart = other - one  # the share of the memory that has least squared error
+    share = float(np.clip(np.sum((task.truth(checked) - one) * apart) / np.sum(apart**2), 0, 1))
+    forecast, support = _by_memory(source, horizon, separation)
+    return (1 - share) * by_ridge(ridge, task, task.origins("test")) + share * forecast, support
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class Forecast:
-    """Forecasts of the part to test with, (n, horizon, c), and the mean number of windows that had weight."""
+class Errors:
+    """Errors on all windows of the part to test with.
 
-    values: Floats
-    support: float = float("nan")
+    Attributes
+    ----------
+    squares : ndarray of float64, shape (n,)
+        The mean squared error of each window.
+    absolute : float
+        The mean absolute error.
+    support : float
+        The mean number of stored rows with weight; nan where nothing is stored.
+    """
+
+    squares: Floats
+    absolute: float
+    support: float
+
+    @classmethod
+    def of(cls, task: Task, forecast: Floats, support: float = float("nan")) -> Errors:
+        """Compare forecasts (n, horizon, c) with what came."""
+        wrong = forecast - task.truth(task.origins("test"))
+        return cls(np.mean(wrong**2, (1, 2)), float(np.abs(wrong).mean()), support)
 
 
-def forecast_of(source: Source, setting: Mapping[str, Any], epochs: int) -> Forecast:
-    """Make the forecasts of one setting."""
-    model, separation, horizon = setting["model"], setting["map"], setting["horizon"]
+@lru_cache(maxsize=32)
+def untrained(source: Source, horizon: int, model: str, separation: str) -> Errors:
+    """Forecast by a model without training; softmax's errors and ridge's are asked for again by others."""
     task = task_of(source, horizon)
-    origins = task.origins("test")
-    if model in TRAINED:
-        from sparsehopfield.studies.series import networks  # here: only those who train need PyTorch
-
-        network = networks.trained(task, model, separation, setting["structure"], setting["seed"], epochs)
-        return Forecast(networks.forecast(network, task, origins))
-    if model in ("last", "seasonal", "mean day"):
-        return Forecast(naive(task, model, origins))
+    if model in MEMORIES:
+        makers: dict[str, Callable[[Source, int, str], tuple[Floats, float]]] = {
+            "memory": _by_memory,
+            "blend": _blended,
+            "residuals": _by_residuals,
+        }
+        return Errors.of(task, *makers[model](source, horizon, separation))
     if model == "ridge":
-        return Forecast(by_ridge(ridge_of(source, horizon), task, origins))
-    memory = memory_of(source, horizon, separation, model == "residuals")
-    by_memory, support = memory.predict_at(task.values, origins), support_of(memory, task)
-    if model != "blend":
-        return Forecast(by_memory, support)
-    ridge, checked = ridge_of(source, horizon), task.origins("validation")[::STRIDE]
-    one, other = by_ridge(ridge, task, checked), memory.predict_at(task.values, checked)
-    apart = other - one  # the share of the memory that has least squared error
-    share = float(np.clip(np.sum((task.truth(checked) - one) * apart) / np.sum(apart**2), 0, 1))
-    return Forecast((1 - share) * by_ridge(ridge, task, origins) + share * by_memory, support)
+        return Errors.of(task, by_ridge(ridge_of(source, horizon), task, task.origins("test")))
+    return Errors.of(task, naive(task, model, task.origins("test")))
 
 
-@lru_cache(maxsize=4)
-def _ridge_errors(source: Source, horizon: int) -> Floats:
-    """Return ridge's squared error of each window to test with, (n,)."""
-    task = task_of(source, horizon)
-    origins = task.origins("test")
-    return np.asarray(np.mean((by_ridge(ridge_of(source, horizon), task, origins) - task.truth(origins)) ** 2, (1, 2)))
-
-
-def evaluate(source: Source, setting: Mapping[str, Any], epochs: int) -> dict[str, float]:
+def evaluate(source: Source, setting: Mapping[str, Any], epochs: int, maps: Sequence[str] = MAPS) -> dict[str, float]:
     """Measure one setting on all windows of the part to test with.
 
     Parameters
@@ -178,27 +267,48 @@ def evaluate(source: Source, setting: Mapping[str, Any], epochs: int) -> dict[st
         `model`, `map`, `structure`, `horizon` and `seed`.
     epochs : int
         How long networks are trained.
+    maps : sequence of str
+        What is compared.
 
     Returns
     -------
     dict
-        `mse` and `mae` in standard units; `support`, the mean number of windows with weight (nan for models without a
-        memory); `against ridge`, the mean squared error over ridge's, less 1, with `least` and `most`, the 2.5 and
-        97.5 % quantiles of it over draws of whole weeks.
+        `mse` and `mae` in standard units; `support`, the mean number of windows, or of the network's patches, with
+        weight (nan for models without a memory); `against ridge`, the mean squared error over ridge's, less 1, with
+        `least` and `most`, its interval by `bootstrap`; and what else `metrics_of` names.
     """
-    task = task_of(source, setting["horizon"])
-    made = forecast_of(source, setting, epochs)
-    wrong = made.values - task.truth(task.origins("test"))
-    squares, ridge = np.mean(wrong**2, (1, 2)), _ridge_errors(source, setting["horizon"])
-    least, most = bootstrap(squares, ridge, 7 * task.day)
-    return {
-        "mse": float(squares.mean()),
-        "mae": float(np.abs(wrong).mean()),
-        "support": made.support,
-        "against ridge": float(squares.mean() / ridge.mean() - 1),
-        "least": least,
-        "most": most,
-    }
+    model, separation, horizon = setting["model"], setting["map"], setting["horizon"]
+    task = task_of(source, horizon)
+    if model in TRAINED:
+        from sparsehopfield.studies.series import networks  # here: only those who train need PyTorch
+
+        network = networks.trained(task, model, separation, setting["structure"], setting["seed"], epochs)
+        test = task.origins("test")
+        found = Errors.of(
+            task, networks.forecast(network, task, test), networks.support(network, task, task.some("test"))
+        )
+    else:
+        found = untrained(source, horizon, model, separation)
+    squares = found.squares
+    measured = {"mse": float(squares.mean()), "mae": found.absolute, "support": found.support}
+    ridge = untrained(source, horizon, "ridge", "-").squares
+    measured |= zip(
+        METRICS[3:], (float(squares.mean() / ridge.mean() - 1), *bootstrap(squares, ridge, task.block)), strict=True
+    )
+    names = metrics_of(setting, maps)
+    if PAIRED[0] in names:
+        dense = untrained(source, horizon, model, DENSE).squares
+        measured |= zip(
+            PAIRED, (float(squares.mean() / dense.mean() - 1), *bootstrap(squares, dense, task.block)), strict=True
+        )
+    if model == "memory":
+        tuned = memory_of(source, horizon, separation)
+        for beta in BETAS[separation]:
+            measured |= {at_beta("mse", beta): tuned.errors[beta], at_beta("support", beta): tuned.supports[beta]}
+    if model == "ridge":
+        whole = {batch: len(squares) // batch * batch for batch in BATCHES}
+        measured |= {dropping(batch): float(squares[:n].mean()) if n else float("nan") for batch, n in whole.items()}
+    return {name: measured[name] for name in names}
 
 
 def bootstrap(errors: Floats, others: Floats, block: int, *, draws: int = DRAWS) -> tuple[float, float]:
@@ -215,6 +325,7 @@ def bootstrap(errors: Floats, others: Floats, block: int, *, draws: int = DRAWS)
     Returns
     -------
     least, most : float
+        nan where there are not four blocks to draw from.
 
     References
     ----------
@@ -226,7 +337,8 @@ def bootstrap(errors: Floats, others: Floats, block: int, *, draws: int = DRAWS)
     (1.0, 1.0)
     """
     n = len(errors)
-    block = max(1, min(block, n))
+    if n < 4 * block:
+        return float("nan"), float("nan")
     # blocks go round from the last window to the first, so that all windows count alike
     first = np.random.default_rng(0).integers(n, size=(draws, -(-n // block)))
     sums = [np.concatenate([[0.0], np.cumsum(np.tile(one, 2))]) for one in (errors, others)]

@@ -13,8 +13,14 @@ from sparsehopfield.data.series import SOURCE, Series, load, load_csv
 
 Floats = NDArray[np.float64]
 
-#: Rows that go before every window that is forecast: what the model that looks back furthest sees.
+#: Rows at most that go before every window that is forecast: what ridge, which looks back furthest, sees.
 LOOK_BACK = 512
+#: Rows of a window of the memory, at most.
+WINDOW = 96
+#: Rows that networks see, at most, and of a patch of them.
+SEEN, PATCH = 336, 24
+#: Validation looks at every sixth window, but at about so many at least.
+STRIDE, CHECKED = 6, 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,44 +33,91 @@ class Task:
     values : ndarray of float64, shape (T, c)
         In units of the part to train with; rows behind the parts are left out.
     horizon : int
+    season : int
+        Rows of a season; 1 for none.
+    look_back : int
+        Rows that go before every window that is forecast.
     """
 
     series: Series
     values: Floats
     horizon: int
+    season: int
+    look_back: int
 
     @classmethod
-    def of(cls, series: Series, horizon: int) -> Task:
-        """Standardise a series."""
-        train = series.values[: series.parts[0]]
-        rows = series.values[: sum(series.parts)]
-        flat = np.flatnonzero(np.ptp(train, axis=0) == 0)
+    def of(cls, series: Series, horizon: int, *, season: int | None = None, look_back: int | None = None) -> Task:
+        """Standardise a series.
+
+        Parameters
+        ----------
+        series : Series
+        horizon : int
+        season : int, optional
+            By default what the step of the dates suggests, where a look-back holds so many rows; else 1.
+        look_back : int, optional
+            By default a quarter of the part to train with, or a season where that is longer; at most `LOOK_BACK`.
+        """
+        train, rows = series.parts[0], sum(series.parts)
+        own = series.season if season is None else season
+        if look_back is None:
+            look_back = min(LOOK_BACK, max(train // 4, min(own, train // 2), 2))
+        if own > look_back:
+            if season is not None:
+                raise ValueError(f"season: must be at most the look-back, {look_back} rows, got {season}")
+            own = 1
+        values = series.values[:rows]
+        flat = np.flatnonzero(np.ptp(values[:train], axis=0) == 0)
         if len(flat):
             constant = series.columns[int(flat[0])]
             raise ValueError(f"file: column {constant!r} is constant in the part to train with; leave it out")
-        task = cls(series, (rows - train.mean(axis=0)) / train.std(axis=0), horizon)
+        mean, scale = values[:train].mean(axis=0), values[:train].std(axis=0)
+        task = cls(series, (values - mean) / scale, horizon, own, look_back)
         for part in ("train", "validation", "test"):
             if len(task.origins(part)) < 2:
+                least = max(
+                    -(-(horizon + 1) * rows // min(series.parts)), -(-(look_back + horizon + 1) * rows // train)
+                )
                 raise ValueError(
-                    f"horizons: {horizon} is too far for {len(rows)} rows, of which "
-                    f"{', '.join(map(str, series.parts))} are to train, validate and test with: the {part} part has no "
-                    f"two windows that {LOOK_BACK} rows go before and {horizon} follow"
+                    f"horizons: {horizon} is too far for {rows} rows, of which {', '.join(map(str, series.parts))} are "
+                    f"to train, validate and test with: the {part} part has no two windows that {look_back} rows go "
+                    f"before and {horizon} follow; about {least} rows are needed"
                 )
         return task
 
     @property
-    def day(self) -> int:
-        """Return the rows of a day; 1 where a row is no part of one, or more than half of the look-back."""
-        seconds = int(self.series.step.astype("timedelta64[s]").astype(np.int64))
-        rows = 86400 // seconds if 86400 % seconds == 0 else 1
-        return rows if rows <= LOOK_BACK // 2 else 1
+    def window(self) -> int:
+        """Return the rows of a window of the memory."""
+        return min(WINDOW, self.look_back)
+
+    @property
+    def patch(self) -> int:
+        """Return the rows of a patch of the network."""
+        return PATCH if self.look_back >= 4 * PATCH else max(1, self.look_back // 8)
+
+    @property
+    def seen(self) -> int:
+        """Return the rows that networks see, whole patches."""
+        return min(SEEN, self.look_back) // self.patch * self.patch
+
+    @property
+    def block(self) -> int:
+        """Return the windows that the bootstrap draws together: a week of days where four fit, or else a season."""
+        is_day = self.season * self.series.step == np.timedelta64(1, "D")
+        week = 7 * self.season
+        return max(week if is_day and len(self.origins("test")) >= 4 * week else self.season, 2)
 
     def origins(self, part: str) -> NDArray[np.int64]:
         """Return the first rows to forecast in a part, "train", "validation" or "test"."""
         train, validation, _ = self.series.parts
-        first = {"train": LOOK_BACK, "validation": train, "test": train + validation}[part]
+        first = {"train": self.look_back, "validation": train, "test": train + validation}[part]
         end = {"train": train, "validation": train + validation, "test": len(self.values)}[part]
-        return np.arange(max(first, LOOK_BACK), end - self.horizon + 1)
+        return np.arange(max(first, self.look_back), end - self.horizon + 1)
+
+    def some(self, part: str, *, times: int = 1) -> NDArray[np.int64]:
+        """Return every sixth of these rows (or every `times` sixth), or more often where there are few of them."""
+        rows = self.origins(part)
+        return rows[:: max(1, min(STRIDE * times, len(rows) // CHECKED))]
 
     def truth(self, origins: NDArray[np.int64]) -> Floats:
         """Return what is to be forecast from these rows on, (n, horizon, c)."""
@@ -72,19 +125,38 @@ class Task:
         return rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """The origin of a series, by which processes can load it by themselves: a csv file, or a name and a folder."""
+    """The origin of a series, by which processes can load it by themselves: a csv file, or a name and a folder.
 
-    name: str
-    data: str | None
-    file: str | None
-    rows: int | None
+    Attributes
+    ----------
+    name : str
+        Of the series, where it comes from a folder.
+    data : str, optional
+        The folder.
+    file : str, optional
+        A csv file in place of both.
+    date : str
+        Its column of dates.
+    rows : int, optional
+        Only the last so many.
+    season, look_back : int, optional
+        As `Task.of` takes them.
+    """
+
+    name: str = "ETTh1"
+    data: str | None = None
+    file: str | None = None
+    date: str = "date"
+    rows: int | None = None
+    season: int | None = None
+    look_back: int | None = None
 
     def load(self) -> Series:
         """Load the series; of a small run only its last rows."""
         if self.file is not None:
-            series = load_csv(self.file)
+            series = load_csv(self.file, date=self.date)
         elif self.data is None:
             raise ValueError(
                 f"data: {self.name}.csv is read from a folder; give --data, or set SPARSEHOPFIELD_DATA; "
@@ -101,7 +173,13 @@ class Source:
         return Series(series.name, series.values[some], series.columns, series.dates[some], parts)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def task_of(source: Source, horizon: int) -> Task:
     """Return a task, loaded once in each process."""
-    return Task.of(source.load(), horizon)
+    return Task.of(_loaded(source), horizon, season=source.season, look_back=source.look_back)
+
+
+@lru_cache(maxsize=2)
+def _loaded(source: Source) -> Series:
+    """Load a series once in each process."""
+    return source.load()

@@ -209,6 +209,79 @@ def mean_distance(t: Trials) -> Evidence:
     return Evidence(sparse, dense, (t.distance == 0) & level, t.m)
 
 
+# --- noise ------------------------------------------------------------------------------------------
+
+NOISE = 0.01  # its length, in units of m
+
+
+def _noise(t: Trials) -> Floats:
+    """Draw noise of a given length for every trial."""
+    u = np.random.default_rng(0).standard_normal(t.queries.shape)
+    return NOISE * t.m * u / np.linalg.norm(u, axis=1, keepdims=True)
+
+
+def _with_noisy_queries(t: Trials) -> Trials:
+    """Return the trials with noise in their queries."""
+    return replace(t, queries=t.queries + _noise(t))
+
+
+def _change(t: Trials, other: Trials) -> tuple[Floats, Floats]:
+    """Return by how much the sparse and the dense error differ in two series of trials."""
+    return np.abs(other.sparse - t.sparse), np.abs(other.dense - t.dense)
+
+
+def noise_weighs_less(t: Trials) -> Evidence:
+    """Check that noise in a query changes the sparse error no more than the dense error."""
+    sparse, dense = _change(t, _with_noisy_queries(t))
+    return Evidence(sparse, dense, t.near, t.m)
+
+
+def printed_bound_is_linear(t: Trials) -> Evidence:
+    """Check that noise in a query changes the bound (2.6) by no more than its steepest slope allows."""
+    # its slopes are sqrt(d) m beta kappa (xi_(1) - xi_(kappa)), and kappa is at most M
+    steepest = 2 * t.patterns.shape[1] ** 0.5 * t.m**2 * t.beta * len(t.patterns)
+    change = np.abs(_with_noisy_queries(t).bound("printed") - t.bound("printed"))
+    return Evidence(change, np.full(len(t), steepest * NOISE * t.m), t.near, t.m * t.patterns.shape[1] ** 0.5)
+
+
+def _excess_over(changes: tuple[Floats, Floats], bounds: list[Floats]) -> Floats:
+    """Return by how much the sparse or the dense change exceeds its bound."""
+    return np.maximum(*(change - bound for change, bound in zip(changes, bounds, strict=True)))
+
+
+def query_noise(t: Trials) -> Evidence:
+    """Check that noise in a query changes both errors at most linearly, the dense one half as much."""
+    slopes = [theory.contraction(t.patterns, t.beta, separation=name) for name in ("sparsemax", "softmax")]
+    bounds = [np.full(len(t), slope * NOISE * t.m) for slope in slopes]
+    excess = _excess_over(_change(t, _with_noisy_queries(t)), bounds)
+    return Evidence(excess, np.zeros(len(t)), t.everywhere, t.m)
+
+
+def pattern_noise(t: Trials) -> Evidence:
+    """Check the same of noise in the pattern that is to be found."""
+    x, noise = t.queries, _noise(t)
+    n = np.linalg.norm(x, axis=1)
+    scores = t.scores.copy()
+    rows = np.arange(len(t))
+    scores[rows, t.index] += t.beta * (noise * x).sum(axis=1)
+    changes, bounds = [], []
+    for name, p in (("sparsemax", sparsemax(scores)), ("softmax", softmax(scores))):
+        states = p @ t.patterns + p[rows, t.index, None] * noise
+        before = t.sparse if name == "sparsemax" else t.dense
+        changes.append(np.abs(np.linalg.norm(states - t.target, axis=1) - before))
+        # contraction is c beta lambda with softmax's or sparsemax's c
+        slope = theory.contraction(t.patterns, t.beta, separation=name)
+        spread = theory.contraction(t.patterns) ** 0.5
+        bounds.append((1 + n * (slope / spread if spread > 0 else 0.0)) * NOISE * t.m)
+    excess = _excess_over((changes[0], changes[1]), bounds)
+    return Evidence(excess, np.zeros(len(t)), t.everywhere, t.m)
+
+
+def dense_floor(t: Trials) -> Evidence:
+    """Check that the dense error is at least its floor."""
+    return Evidence(theory.dense_error_floor(t.queries, t.patterns, t.index, t.beta), t.dense, t.everywhere, t.m)
+
+
 # --- separation and capacity ------------------------------------------------------------------------
 
 
@@ -235,6 +308,31 @@ def necessary(t: Trials) -> Evidence:
     return Evidence(missed.astype(np.float64), np.zeros(len(t)), t.near & (t.sparse <= t.radius), 1.0)
 
 
+def saturates(t: Trials) -> Evidence:
+    """Check that theorem 3.1 asks for no more than a margin without M, and corollary 3.1.1 for at least one with it."""
+    d, n = t.patterns.shape[1], np.linalg.norm(t.queries, axis=1)
+    over = t.asked("theorem 3.1") - (2 * t.m * (n + t.radius) + (1 + d**-0.5) / t.beta)
+    below = np.log(2 * (len(t.patterns) - 1) / 3) / t.beta + 2 * t.m * t.radius - t.asked("corollary 3.1.1")
+    return Evidence(np.maximum(over, below), np.zeros(len(t)), t.near, t.m**2 + 1 / t.beta)
+
+
+def last_term_goes(t: Trials) -> Evidence:
+    """Check that where theorem 3.1's condition is met its last term is below 1/beta."""
+    root, kappa = t.patterns.shape[1] ** 0.5, np.count_nonzero(sparsemax(t.scores), axis=1)
+    last = (t.m + t.m * root - t.radius) / (kappa * t.m * t.beta * root)
+    below = np.full(len(t), (1 - 1e-6) / t.beta)
+    return Evidence(last, below, t.separated("theorem 3.1"), 1 / t.beta)
+
+
+MANY = 10**6
+
+
+def sparse_asks_less(t: Trials) -> Evidence:
+    """Check that theorem 3.1 asks for no more than corollary 3.1.1 does with a million patterns in the place of M."""
+    more = np.log((MANY - 1) / (len(t.patterns) - 1)) / t.beta
+    return Evidence(t.asked("theorem 3.1"), t.asked("corollary 3.1.1") + more, t.near, t.m**2 + 1 / t.beta)
+
+
 def sparsity_pays(t: Trials) -> Evidence:
     """Check that where (3.3) is met the sparse error is at most the dense error."""
     return Evidence(t.sparse, t.dense, t.separated("equation 3.3"), t.m)
@@ -256,6 +354,40 @@ def printed_capacity(t: Trials) -> Evidence:
         log_patterns = np.log(RISK) / 2 + (d - 1) / 4 * np.log(c)
     exact = np.full(len(t), theory.exact_capacity(d, t.m, t.beta, RISK, t.radius).log_M)
     return Evidence(log_patterns, exact, t.near & (reach > 0), 1.0)
+
+
+def _lambert_logs(t: Trials, delta: Floats) -> Floats:
+    """Return ln M of the corrected lemma 3.1 for every delta; nan where there is none."""
+    d = t.patterns.shape[1]
+    found = [
+        theory.capacity_bound(d, t.m, t.beta, RISK, t.radius, float(e)).log_M if t.radius + e > 0 else np.nan
+        for e in delta
+    ]
+    return np.array(found, np.float64)
+
+
+def more_than_dense(t: Trials) -> Evidence:
+    """Check that the corrected lemma 3.1 promises no fewer patterns than it does with delta = 0; as logarithms."""
+    delta = t.dense - t.sparse
+    dense = np.full(len(t), _lambert_logs(t, np.zeros(1))[0])
+    return Evidence(dense, _lambert_logs(t, delta), t.near & (t.radius + delta > 0), 1.0)
+
+
+def gain_over_dense(t: Trials) -> Evidence:
+    """Check that delta multiplies the patterns promised by at most 1 + delta/R; as logarithms."""
+    delta = np.maximum(t.dense - t.sparse, 0)
+    dense = np.full(len(t), _lambert_logs(t, np.zeros(1))[0])
+    return Evidence(_lambert_logs(t, delta), dense + np.log1p(delta / t.radius), t.near, 1 + float(np.abs(dense[0])))
+
+
+def more_than_dense_when_cold(t: Trials) -> Evidence:
+    """Check that at a very large beta the corrected lemma 3.1 promises no fewer patterns than the literature's dense
+    bound; as logarithms.
+    """
+    t = replace(t, beta=1e12 / t.m**2)
+    delta = t.dense - t.sparse
+    dense = theory.dense_capacity_bound(t.patterns.shape[1], t.m, t.beta, RISK).log_M
+    return Evidence(np.full(len(t), dense), _lambert_logs(t, delta), t.near & (t.radius + delta > 0), 1.0)
 
 
 def exactly(rule: str) -> Callable[[Trials], Evidence]:

@@ -96,6 +96,22 @@ CLAIMS = (
         bound=True,
     ),
     Claim(
+        "section 2.2, noise",
+        f"noise (here {checks.NOISE:g} m) in a query near its pattern changes the sparse error no more than the dense",
+        checks.noise_weighs_less,
+        FAILS,
+        ("noise in the query", "noise in the pattern", "exact radius"),
+        (Example(((1.0,), (-1.0,)), (0.25,), 1.0),),
+    ),
+    Claim(
+        "section 2.2, linear",
+        "noise in a query changes the bound (2.6) linearly: at most by its steepest slope times the noise",
+        checks.printed_bound_is_linear,
+        FAILS,
+        ("sharp bound",),
+        (Example(((1.0,), (-1.0,)), (0.995,), 0.5),),
+    ),
+    Claim(
         "theorem 3.1",
         "where patterns are well separated, queries in the sphere of a pattern are sent into it",
         checks.stays("theorem 3.1"),
@@ -134,6 +150,30 @@ CLAIMS = (
         _BALLS,
     ),
     Claim(
+        "observation 2",
+        "theorem 3.1 asks at most for 2m (n + R) + (1 + 1/sqrt(d))/beta, whatever M; corollary 3.1.1 at least for "
+        "ln(2 (M - 1)/3)/beta + 2mR",
+        checks.saturates,
+        HOLDS,
+        ("margin of 1/beta", "dense floor"),
+    ),
+    Claim(
+        "observation 2, last term",
+        "of what theorem 3.1 asks for only three terms are left: where it is met the last one is below 1/beta",
+        checks.last_term_goes,
+        FAILS,
+        ("margin of 1/beta",),
+        (Example(_FAN, _FAN[0], 0.9),),
+    ),
+    Claim(
+        "observation 2, many patterns",
+        "theorem 3.1 asks for no more than corollary 3.1.1 would with a million patterns in the place of M",
+        checks.sparse_asks_less,
+        FAILS,
+        ("margin of 1/beta", "dense floor"),
+        (Example(((1.0, 0.0), (0.0, 1.0)), (0.8, 0.3), 1000.0),),
+    ),
+    Claim(
         "(3.3)", "where R >= m sqrt(d) (1 + alpha beta n m kappa) + m, sparsity pays", checks.sparsity_pays, INFEASIBLE
     ),
     Claim(
@@ -150,6 +190,22 @@ CLAIMS = (
         checks.printed_capacity,
         UNDEFINED,
         ("exact capacity",),
+    ),
+    Claim(
+        "lemma 3.1, M_dense",
+        "the number of patterns promised, corrected, is at least that with delta = 0, which is the dense model's",
+        checks.more_than_dense,
+        FAILS,
+        ("gain over dense", "exact capacity"),
+        (Example(_PLANE, _PLANE[0], 2.0), Example(_EVEN, (0.27, 0.87), 1.0)),
+    ),
+    Claim(
+        "lemma 3.1, large beta",
+        "for sufficiently large beta (here beta m^2 = 1e12) it is at least the literature's number for the dense model",
+        checks.more_than_dense_when_cold,
+        FAILS,
+        ("exact capacity",),
+        (Example(_PLANE, _PLANE[0], 1.0),),
     ),
     Claim(
         "corollary 3.1.2",
@@ -210,6 +266,24 @@ CLAIMS = (
         printed=False,
     ),
     Claim(
+        "noise in the query",
+        "it changes the sparse error at most by the contraction's bound times its length, the dense by half of that",
+        checks.query_noise,
+        printed=False,
+    ),
+    Claim(
+        "noise in the pattern",
+        "it changes the errors at most by 1 + n c beta sqrt(lambda) times its length, c = 1 sparse and 1/2 dense",
+        checks.pattern_noise,
+        printed=False,
+    ),
+    Claim(
+        "dense floor",
+        "the dense error is at least gap/n (M - 1)/(M - 1 + exp(beta w)), w the best score less the lowest one",
+        checks.dense_floor,
+        printed=False,
+    ),
+    Claim(
         "gap of 1/beta",
         "where the gap at x is at least 1/beta, one step arrives exactly",
         checks.exactly("exact"),
@@ -231,6 +305,12 @@ CLAIMS = (
         "exact radius is tight",
         "just outside, in the worst direction, queries are not",
         checks.radius_is_tight,
+        printed=False,
+    ),
+    Claim(
+        "gain over dense",
+        "where delta is positive it multiplies the patterns promised by lemma 3.1, corrected, by at most 1 + delta/R",
+        checks.gain_over_dense,
         printed=False,
     ),
     Claim(

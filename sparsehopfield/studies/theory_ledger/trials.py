@@ -113,6 +113,10 @@ class Trials:
         """Return whether a condition of separation is met, (n,)."""
         return theory.well_separated(self.queries, self.patterns, self.index, self.beta, rule=rule)
 
+    def asked(self, rule: str) -> Floats:
+        """Return the margin that a condition of separation asks for, (n,)."""
+        return theory.required_margin(self.queries, self.patterns, self.index, self.beta, rule=rule)
+
     def energy(self, x: Floats) -> Floats:
         """Return the energy, with the 1/beta."""
         return energy(x, self.patterns, self.beta)

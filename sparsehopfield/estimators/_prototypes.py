@@ -1,0 +1,616 @@
+"""Classification by learned prototypes: a Hopfield layer learns what it stores, and what that stands for."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.cluster import KMeans
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from sparsehopfield._engine.call import Separation
+from sparsehopfield._engine.checks import Array, as_flag, as_number, as_whole, ignoring_float_errors
+from sparsehopfield._engine.progress import progress_bar
+from sparsehopfield._engine.separations import as_choice
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.text import short
+from sparsehopfield.estimators._base import checked_weights, restores, validated
+from sparsehopfield.estimators._classes import checked_classes, class_positions
+from sparsehopfield.functional import softmax
+from sparsehopfield.layers import HopfieldLayer, Module
+from sparsehopfield.losses import softmax_loss
+from sparsehopfield.optim import AdamW, ExponentialDecay, clip_gradients
+
+STARTS = ("k-means", "rows")
+AT_ONCE = 4096  # rows in one forward pass that has no backward pass
+CERTAINTY = 3.0  # what the logit of a prototype's own class begins with
+APART = 0.01  # by how much prototypes begin apart that begin at one row
+
+
+class PrototypeNetwork(Module):
+    """Rows -> association with learned prototypes by distance -> the mixture of what these stand for: logits.
+
+    The association is that of a `HopfieldLayer` that projects nothing: its stored patterns are the prototypes, its
+    pattern projections their logits. Its scores are dot products; rows get one feature more, 1, and prototypes
+    -|w|^2 / 2, so that scores are those of euclidean similarity. That feature is no parameter of its own.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        classes: int,
+        *,
+        n_prototypes: int,
+        beta: float,
+        learn_beta: bool,
+        separation: Separation,
+        structure: Structure | None,
+        dtype: str,
+    ) -> None:
+        super().__init__({}, dtype, 0)
+        static = {f"{role}_as_static": True for role in ("stored_pattern", "state_pattern", "pattern_projection")}
+        plain = {
+            f"normalize_{role}{affine}": False
+            for role in ("stored_pattern", "state_pattern", "pattern_projection")
+            for affine in ("", "_affine")
+        }
+        self.layer = HopfieldLayer(
+            width + 1,
+            lookup_weights_as_separated=True,
+            pattern_projection_size=classes,
+            quantity=n_prototypes,
+            disable_out_projection=True,
+            scaling=beta / width,
+            learnable_scaling=learn_beta,
+            separation=separation,
+            structure=structure,
+            dtype=dtype,
+            random_state=0,
+            **static,
+            **plain,
+        )
+        self._inner = {"layer": self.layer}
+
+    @property
+    def prototypes(self) -> Array:
+        """Return the prototypes, (P, d): those of the layer, without the feature that makes scores distances."""
+        return cast(Array, self.layer.lookup_weights.value[0, :, :-1])
+
+    @property
+    def logits(self) -> Array:
+        """Return what the prototypes stand for, (P, classes)."""
+        assert self.layer.target_weights is not None
+        return cast(Array, self.layer.target_weights.value[0])
+
+    def begin(self, prototypes: Array, logits: Array) -> None:
+        """Set both."""
+        assert self.layer.target_weights is not None
+        self.layer.target_weights.change(logits)
+        self.layer.lookup_weights.change(np.concatenate([prototypes, np.zeros((len(prototypes), 1))], axis=1))
+        self.tie()
+
+    def tie(self) -> None:
+        """Set the last feature of each prototype w to -|w|^2 / 2, after these have moved."""
+        lookup = self.layer.lookup_weights
+        lookup.value[0, :, -1] = -(self.prototypes**2).sum(axis=1) / 2
+        lookup.changes += 1
+
+    def forward(self, input: Array, *, train: bool = False) -> Array:
+        """Compute the logits of rows (N, d), (N, classes)."""
+        return self.layer.forward(self._extended(input), train=train)[0]
+
+    def backward(self, grad: Any, need_input_grad: bool = False) -> None:
+        """Add to the parameters' gradients, from that in the logits; rows are data and get none."""
+        self.layer.backward(np.asarray(grad, self.dtype)[None], need_input_grad=False)
+        g = self.layer.lookup_weights.grad
+        assert g is not None
+        g[0, :, :-1] -= g[0, :, -1:] * self.prototypes  # by way of -|w|^2 / 2
+        g[0, :, -1] = 0
+
+    def weights(self, rows: Array) -> Array:
+        """Compute the weights of the prototypes for rows (N, d), (N, P)."""
+        made = self.layer.associations(self._extended(rows))
+        dense = made if isinstance(made, np.ndarray) else made.toarray()
+        return cast(Array, dense.reshape(len(rows), -1))
+
+    def _extended(self, rows: Array) -> Array:
+        return np.concatenate([rows, np.ones((len(rows), 1), self.dtype)], axis=1, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class PrototypeUsage:
+    """How often each prototype is used, of the rows of the last fitting.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (n_prototypes,)
+        Its mean weight; their sum is 1.
+    rows : ndarray, shape (n_prototypes,)
+        The share of rows in whose answer it has weight; 1 with softmax.
+    nearest : ndarray, shape (n_prototypes,)
+        The share of rows of which no other has more weight; their sum is 1.
+    """
+
+    weight: NDArray[np.float64]
+    rows: NDArray[np.float64]
+    nearest: NDArray[np.float64]
+
+    @property
+    def n_used(self) -> int:
+        """Return how many prototypes are used: those that are nearest to some row."""
+        return int(np.count_nonzero(self.nearest))
+
+    @property
+    def mean_support(self) -> float:
+        """Return how many prototypes have weight for a row, on average."""
+        return float(self.rows.sum())
+
+    def __str__(self) -> str:
+        return (
+            f"PrototypeUsage({self.n_used} of {len(self.weight)} prototypes used, "
+            f"{self.mean_support:.1f} with weight for a row)"
+        )
+
+
+class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier by association with a few prototypes that are learned, and with what they stand for.
+
+    A `HopfieldLayer` that looks up in learned patterns: a row's logits are the prototypes' logits, weighted as the
+    association weighs the prototypes. Prototypes, logits and the inverse temperature are trained by AdamW on cross
+    entropy. Prototypes are points among the rows, so that they can be looked at.
+
+    Parameters
+    ----------
+    n_prototypes : int, at least 1
+        How many patterns the layer stores; at the start divided among the classes as these are among the rows.
+    beta : float, positive
+        The inverse temperature of the association at the start, in the unit of one over the rows' mean squared distance
+        from their centre: scores are -beta |x - w|^2 / 2 of rows that are scaled so.
+    learn_beta : bool
+        Whether it is learned, too.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
+        The separation map. A prototype to which a sparse map gives no weight learns nothing from that row.
+    structure : Structure, optional
+        As `TopK(k)`: the k nearest prototypes answer.
+    init : {"k-means", "rows"}
+        What the prototypes of a class begin as: centres of its rows (`sklearn.cluster.KMeans`), or some of its rows.
+    epochs : int
+    batch_size : int
+        Rows in a step.
+    learning_rate : float
+    learning_rate_decay : float
+        The learning rate's factor from epoch to epoch.
+    weight_decay : float
+        Draws prototypes to the centre of all rows, and logits to 0.
+    max_norm : float, optional
+        The gradient's norm is clipped at this.
+    random_state : int, RandomState or None
+        Of the start and the order of rows.
+    verbose : int
+        Above 0: a progress bar (tqdm) with loss and accuracy.
+    dtype : {"float32", "float64"}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    prototypes_ : ndarray of shape (n_prototypes, d)
+        In the features of the rows.
+    prototype_logits_ : ndarray of shape (n_prototypes, n_classes)
+        What they stand for.
+    prototype_classes_ : ndarray of shape (n_prototypes,)
+        The class of the largest logit.
+    beta_ : float
+        The inverse temperature, in the unit of `beta`.
+    usage_ : PrototypeUsage
+        How many prototypes are used, and how often, of the rows of the last fitting.
+    history_ : dict of str to ndarray of shape (epochs,)
+        "loss" and "accuracy" as met in training, before each step.
+    weights_ : dict of str to ndarray
+        The network.
+    mean_, scale_ : ndarray of shape (d,), float
+        What is subtracted from rows, and the one number that they are divided by.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Notes
+    -----
+    With softmax this is a mixture of experts that each say one thing, gated by distance; with sparsemax most gates are
+    closed. At a large beta the nearest prototype answers alone, as in learning vector quantisation (Sato & Yamada
+    1996), from which it differs in the loss, and in that a prototype may stand for several classes.
+
+    References
+    ----------
+    Ramsauer et al. 2021, "Hopfield networks is all you need", of the layer; Sato & Yamada 1996, "Generalized learning
+    vector quantization"; Kohonen 1990, "Improved versions of learning vector quantization".
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = HopfieldPrototypeClassifier(6, random_state=0)
+    >>> bool(cross_val_score(model, X, y).mean() > 0.93)
+    True
+    >>> model = model.fit(X, y)
+    >>> model.prototypes_.shape, model.prototype_classes_.tolist()
+    ((6, 4), [0, 0, 1, 1, 2, 2])
+    """
+
+    history_: dict[str, Array]
+    _optimizer_state: dict[str, Array] | None
+
+    def __init__(
+        self,
+        n_prototypes: int = 30,
+        beta: float = 10.0,
+        learn_beta: bool = True,
+        separation: Separation = "sparsemax",
+        structure: Structure | None = None,
+        init: str = "k-means",
+        epochs: int = 30,
+        batch_size: int = 64,
+        learning_rate: float = 0.01,
+        learning_rate_decay: float = 0.93,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+        dtype: str = "float32",
+    ) -> None:
+        self.n_prototypes = n_prototypes
+        self.beta = beta
+        self.learn_beta = learn_beta
+        self.separation = separation
+        self.structure = structure
+        self.init = init
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_decay = learning_rate_decay
+        self.weight_decay = weight_decay
+        self.max_norm = max_norm
+        self.random_state = random_state
+        self.verbose = verbose
+        self.dtype = dtype
+
+    # --- fitting ------------------------------------------------------------------------------------
+
+    @restores
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train prototypes.
+
+        Parameters
+        ----------
+        X : array_like of shape (M, d)
+        y : array_like of shape (M,)
+        sample_weight : array_like of shape (M,), at least 0, optional
+            How much each row counts in the loss, in the start, the scale, `history_` and `usage_`. A row of weight 0 is
+            as if it were not there. One of weight w counts as w copies would, but is drawn once in an epoch.
+
+        Returns
+        -------
+        HopfieldPrototypeClassifier
+            This estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault. The estimator is then as it was.
+        """
+        rows, index, weight, classes = self._examples(X, y, sample_weight, None, reset=True)
+        self._start(rows, index, weight, classes)
+        network, optimizer = self._training()
+        decay = ExponentialDecay(optimizer, self.learning_rate_decay)
+        with self._progress_bar() as bar:
+            for epoch in range(1, self.epochs + 1):
+                self._train_epoch(network, optimizer, rows, index, weight, epoch)
+                decay.step()
+                if bar is not None:
+                    bar.set_postfix({n: f"{v[-1]:.3f}" for n, v in self.history_.items()}, refresh=False)
+                    bar.update()
+        return self._finish(network, optimizer, rows, weight)
+
+    @restores
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one epoch on these rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`. Centre, scale and the prototypes' start are those of the rows of the first call.
+        classes : array_like of shape (n_classes,)
+            All classes that will ever come. Needed in the first call, unless `fit` came before.
+
+        Returns
+        -------
+        HopfieldPrototypeClassifier
+            This estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault. The estimator is then as it was.
+        """
+        begun = hasattr(self, "weights_")
+        if not begun and classes is None:
+            raise ValueError("classes: the first call of partial_fit needs all classes that will ever come")
+        known = None if classes is None else np.unique(checked_classes("classes", classes))
+        if begun:
+            if known is not None and not np.array_equal(known, self.classes_):
+                raise ValueError(
+                    f"classes: must be those of the first call, {short(self.classes_.tolist())}, got {short(classes)}"
+                )
+            known = self.classes_
+        rows, index, weight, known = self._examples(X, y, sample_weight, known, reset=not begun)
+        if not begun:
+            self._start(rows, index, weight, known)
+        network, optimizer = self._training()
+        self._train_epoch(network, optimizer, rows, index, weight, len(self.history_["loss"]) + 1)
+        return self._finish(network, optimizer, rows, weight)
+
+    def _examples(
+        self, X: Any, y: Any, sample_weight: Any, classes: Array | None, *, reset: bool
+    ) -> tuple[Array, NDArray[np.int64], NDArray[np.float64] | None, Array]:
+        """Return rows, the positions of their classes, their weights and all classes; rows of weight 0 are left out."""
+        self._check_parameters()
+        rows, _ = validated(self, {"X": X, "y": y}, reset=reset)
+        labels = checked_classes("y", y)
+        weight = checked_weights(sample_weight, len(rows))
+        if weight is not None:
+            if not weight.any():
+                raise ValueError("sample_weight: at least one must be positive; all are zero")
+            kept = np.flatnonzero(weight)
+            rows, labels, weight = rows[kept], labels[kept], weight[kept] / weight[kept].mean()
+        classes = np.unique(labels) if classes is None else classes
+        return rows, class_positions("y", labels, classes), weight, classes
+
+    @ignoring_float_errors()
+    def _start(self, rows: Array, index: NDArray[np.int64], weight: NDArray[np.float64] | None, classes: Array) -> None:
+        """Set what training begins with: centre, scale, prototypes."""
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(f"random_state: {short(error, quote=False)}") from None
+        self._random = np.random.default_rng(state.randint(2**31, size=4))
+        self.classes_, self.history_ = classes, {"loss": np.empty(0), "accuracy": np.empty(0)}
+        given = rows.astype(np.float64)
+        self.mean_ = np.average(given, axis=0, weights=weight)
+        self.scale_ = float(np.sqrt(np.average(((given - self.mean_) ** 2).mean(axis=1), weights=weight))) or 1.0
+        if not np.isfinite(self.scale_):
+            raise ValueError("X: the squares of its numbers exceed the largest float64; scale it down")
+        scaled = self._scaled(rows)
+        counts = np.bincount(index, weight, minlength=len(classes)) if weight is not None else np.bincount(index)
+        parts = _shares(np.pad(counts, (0, len(classes) - len(counts))), self.n_prototypes)
+        prototypes = [
+            self._prototypes_of(scaled[index == k], None if weight is None else weight[index == k], int(part))
+            for k, part in enumerate(parts)
+            if part
+        ]
+        logits = CERTAINTY * np.repeat(np.eye(len(classes)), parts, axis=0)
+        network = self._make_network()
+        network.begin(np.concatenate(prototypes), logits)
+        self.weights_, self._optimizer_state = network.state_dict(), None
+
+    def _prototypes_of(self, rows: Array, weight: NDArray[np.float64] | None, count: int) -> Array:
+        """Return `count` points of rows of one class to begin with; beside one another where these are too few."""
+        distinct = np.unique(rows, axis=0)
+        fewer = min(count, len(distinct))
+        if self.init == "k-means" and fewer > 1:
+            made = KMeans(fewer, n_init=1, max_iter=30, random_state=int(self._random.integers(2**31)))
+            points = made.fit(rows, sample_weight=weight).cluster_centers_
+        elif self.init == "k-means":
+            points = np.average(rows, axis=0, weights=weight)[None]
+        else:
+            points = distinct[self._random.permutation(len(distinct))[:fewer]]
+        more = points[self._random.integers(len(points), size=count - len(points))]
+        return np.concatenate([points, more + APART * self._random.standard_normal(more.shape)])
+
+    def _training(self) -> tuple[PrototypeNetwork, AdamW]:
+        """Return the network and its optimiser, as they were left."""
+        network = self._fitted()
+        optimizer = AdamW(network, self.learning_rate, weight_decay=self.weight_decay)
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
+        return network, optimizer
+
+    @ignoring_float_errors()
+    def _train_epoch(
+        self,
+        network: PrototypeNetwork,
+        optimizer: AdamW,
+        rows: Array,
+        index: NDArray[np.int64],
+        weight: NDArray[np.float64] | None,
+        epoch: int,
+    ) -> None:
+        """Train on all rows once, and add to the history."""
+        order = self._random.permutation(len(rows))
+        losses, right = np.empty(len(rows)), np.empty(len(rows), np.bool_)
+        parameters = network.parameters()
+        for first in range(0, len(rows), self.batch_size):
+            batch = order[first : first + self.batch_size]
+            true = index[batch]
+            try:
+                logits = network.forward(self._scaled(rows[batch]), train=True)
+                losses[batch], grad = softmax_loss(logits, true, return_gradient=True)
+                if not (np.isfinite(losses[batch]).all() and np.isfinite(grad).all()):
+                    raise ValueError("the loss is not finite")
+                right[batch] = logits.argmax(axis=1) == true
+                network.backward((grad if weight is None else grad * weight[batch, None]) / len(batch))
+                if self.max_norm is not None:
+                    clip_gradients(parameters, self.max_norm)
+                optimizer.step()
+                network.tie()
+            except (ValueError, OverflowError) as error:
+                raise ValueError(
+                    f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
+                ) from error
+            optimizer.zero_grad()
+        new = {"loss": np.average(losses, weights=weight), "accuracy": np.average(right, weights=weight)}
+        self.history_ = {name: np.append(values, new[name]) for name, values in self.history_.items()}
+
+    @ignoring_float_errors()
+    def _finish(
+        self, network: PrototypeNetwork, optimizer: AdamW, rows: Array, weight: NDArray[np.float64] | None
+    ) -> Self:
+        """Set what the network is, and what the rows make of it."""
+        if not all(np.isfinite(p.value).all() for p in network.parameters().values()):
+            raise ValueError(f"learning_rate: with {self.learning_rate} the network is not finite any more")
+        self.weights_, self._optimizer_state = network.state_dict(), optimizer.state_dict()
+        self.prototypes_ = network.prototypes * self.scale_ + self.mean_
+        self.prototype_logits_ = network.logits.copy()
+        self.prototype_classes_ = self.classes_[self.prototype_logits_.argmax(axis=1)]
+        self.beta_ = float(np.ravel(network.layer.scaling)[0]) * self.n_features_in_
+        totals = np.zeros((3, len(self.prototypes_)))
+        w = np.ones(len(rows)) if weight is None else weight
+        for first in range(0, len(rows), AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            made = network.weights(self._scaled(rows[part]))
+            nearest = np.eye(len(self.prototypes_))[made.argmax(axis=1)]
+            totals += np.stack([w[part] @ a for a in (made, made > 0, nearest)])
+        self.usage_ = PrototypeUsage(*(totals / w.sum()))
+        return self
+
+    # --- predicting ---------------------------------------------------------------------------------
+
+    def _logits(self, X: Any) -> Array:
+        """Compute the logits of rows, (N, n_classes)."""
+        network, rows = self._fitted(), self._queries(X)
+        parts = [network.forward(self._scaled(rows[i : i + AT_ONCE])) for i in range(0, len(rows), AT_ONCE)]
+        return np.concatenate(parts)
+
+    def decision_function(self, X: Any) -> Array:
+        """Compute the logits of the classes.
+
+        Parameters
+        ----------
+        X : array_like of shape (N, d)
+
+        Returns
+        -------
+        ndarray of shape (N, n_classes), or (N,) of two classes: how much the second's is above the first's
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Any) -> Array:
+        """Compute the probability of each class.
+
+        Parameters
+        ----------
+        X : array_like of shape (N, d)
+
+        Returns
+        -------
+        ndarray of shape (N, n_classes)
+        """
+        return softmax(self._logits(X))
+
+    def predict(self, X: Any) -> Array:
+        """Return the likeliest class.
+
+        Parameters
+        ----------
+        X : array_like of shape (N, d)
+
+        Returns
+        -------
+        ndarray of shape (N,)
+        """
+        best = self._logits(X).argmax(axis=1)
+        return cast(Array, self.classes_[best])
+
+    def prototype_weights(self, X: Any) -> Array:
+        """Compute the weight of each prototype.
+
+        Parameters
+        ----------
+        X : array_like of shape (N, d)
+
+        Returns
+        -------
+        ndarray of shape (N, n_prototypes)
+            Each row sums to 1. With a sparse map most are exactly 0. `prototype_weights(X) @ prototype_logits_` are the
+            logits.
+        """
+        network, rows = self._fitted(), self._queries(X)
+        parts = [network.weights(self._scaled(rows[i : i + AT_ONCE])) for i in range(0, len(rows), AT_ONCE)]
+        return np.concatenate(parts)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+    # --- parts --------------------------------------------------------------------------------------
+
+    def _queries(self, X: Any) -> Array:
+        """Return rows to predict, checked."""
+        check_is_fitted(self)
+        return cast(Array, validated(self, {"X": X}, reset=False))
+
+    @ignoring_float_errors()
+    def _scaled(self, rows: Array) -> Array:
+        """Return rows as the network takes them."""
+        return ((rows - self.mean_) / self.scale_).astype(self.dtype)
+
+    def _make_network(self) -> PrototypeNetwork:
+        """Make a network with this estimator's parameters."""
+        return PrototypeNetwork(
+            self.n_features_in_,
+            len(self.classes_),
+            n_prototypes=self.n_prototypes,
+            beta=self.beta,
+            learn_beta=self.learn_beta,
+            separation=self.separation,
+            structure=self.structure,
+            dtype=self.dtype,
+        )
+
+    def _fitted(self) -> PrototypeNetwork:
+        """Return the trained network, made anew for each call so that threads do not share one."""
+        check_is_fitted(self)
+        network = self._make_network()
+        network.load_state_dict(self.weights_)
+        return network
+
+    def _progress_bar(self) -> Any:
+        """Return a progress bar, or a context without one."""
+        if not as_flag("verbose", self.verbose):
+            return nullcontext()
+        return progress_bar(
+            self.epochs, "training", "epochs", purpose="the progress bar of HopfieldPrototypeClassifier"
+        )
+
+    def _check_parameters(self) -> None:
+        """Check the parameters that the layer does not check."""
+        as_choice("dtype", self.dtype, ("float32", "float64"))
+        as_choice("init", self.init, STARTS)
+        as_flag("learn_beta", self.learn_beta)
+        for name in ("n_prototypes", "epochs", "batch_size"):
+            as_whole(name, getattr(self, name), 1)
+        with ignoring_float_errors():
+            beta = np.dtype(self.dtype).type(as_number("beta", self.beta, least=0.0))
+        if not 0 < beta < np.inf:
+            raise ValueError(f"beta: must be positive and finite in {self.dtype}, got {self.beta}")
+        for name, least in (("learning_rate", 0.0), ("weight_decay", 0.0)):
+            as_number(name, getattr(self, name), least=least)
+        if not as_number("learning_rate_decay", self.learning_rate_decay, least=0.0) > 0:
+            raise ValueError(f"learning_rate_decay: must be positive, got {self.learning_rate_decay}")
+        if self.max_norm is not None:
+            as_number("max_norm", self.max_norm, least=0.0)
+
+
+def _shares(counts: Array, total: int) -> NDArray[np.int64]:
+    """Divide a total among classes as their counts are, at least one for each that has rows, while there are enough."""
+    parts = np.zeros(len(counts), np.int64)
+    for _ in range(total):  # to the class with the most rows a prototype, one without any first
+        parts[
+            np.argmax(np.where((counts > 0) & (parts == 0), counts + counts.sum(), counts / np.maximum(parts, 1)))
+        ] += 1
+    return parts
