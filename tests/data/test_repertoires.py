@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsehopfield.data.repertoires import AMINO_ACIDS, ENDS, STARTS, kmers, load_airr, simulate
+from sparsehopfield.data.repertoires import AMINO_ACIDS, ENDS, STARTS, Repertoires, kmers, load_airr, simulate
 from sparsehopfield.errors import FileFormatError
 
 
@@ -75,6 +75,7 @@ def test_without_gap_and_deletion_the_motif_is_whole():
         ({"motifs": ["ABC"]}, "motifs: "),
         ({"motifs": []}, "motifs: "),
         ({"motifs": "WHMB"}, "motifs: "),
+        ({"repertoires": 2**40, "size": 2**41}, "size: "),
     ],
 )
 def test_bad_recipes_are_named(options, message):
@@ -115,6 +116,9 @@ def test_kmers_are_those_of_a_loop(words, k, weighted):
         ({"columns": [8000]}, ValueError, "columns: "),
         ({"columns": [0.5]}, TypeError, "columns: "),
         ({"weights": [1.0]}, ValueError, "weights: "),
+        ({"weights": [1.0, np.nan]}, ValueError, "weights: must be finite"),
+        ({"weights": [1.0, 1e300]}, ValueError, "weights: must be finite, and not beyond float32"),
+        ({"weights": [1, 2**24 + 1]}, ValueError, "weights: has integers beyond"),
     ],
 )
 def test_bad_arguments_of_kmers_are_named(arguments, error, message):
@@ -173,7 +177,11 @@ def test_other_columns_and_labels_are_read(tmp_path):
         ({"labels": "repertoire_id\tlabel\nanna\t1\nbert\t1\n"}, "two different labels"),
         ({"labels": "repertoire_id\tlabel\nanna\t1\nanna\t0\n"}, "line 3: repertoire 'anna'"),
         ({"labels": "repertoire_id\tlabel\nanna\tsick\nbert\twell\n"}, "say which is positive"),
+        ({"labels": "repertoire_id\tlabel\nanna\tyes\nbert\tunknown\n"}, "say which is positive"),
+        ({"labels": "repertoire_id\tlabel\nanna\t1\nbert\t2\n"}, "say which is positive"),
+        ({"labels": "repertoire_id\tlabel\nanna\t1\nbert\t\n"}, "line 3: repertoire 'bert' has no label"),
         ({"labels": "repertoire_id\tlabel\nanna\n"}, "line 2: must have 2 fields"),
+        ({"bert": 'cdr3_aa,note\nASSP,"a\nASBP,b\n'}, "unexpected end of data"),
         ({"labels": ""}, "its header must name"),
         ({"bert": "sequence\nCASSPF\n"}, "column junction_aa or cdr3_aa"),
         ({"bert": "cdr3_aa\n"}, "has no sequence"),
@@ -188,6 +196,35 @@ def test_other_columns_and_labels_are_read(tmp_path):
 def test_damaged_files_are_told_with_their_place(tmp_path, changed, message):
     with pytest.raises(FileFormatError, match=message):
         load_airr(cohort(tmp_path, **changed))
+
+
+def test_labels_are_guessed_only_where_both_say_what_they_are(tmp_path):
+    path = cohort(tmp_path)
+    for one, other in (("1", "0"), ("+", "-"), ("TRUE", "false"), ("Yes", "no"), ("positive", "Negative")):
+        path.write_text(f"repertoire_id\tlabel\nanna\t{one}\nbert\t{other}\n")
+        assert load_airr(path).labels.tolist() == [1, 0]
+    path.write_text("repertoire_id\tlabel\nanna\tyes\nbert\tunknown\n")
+    assert load_airr(path, positive="unknown").labels.tolist() == [0, 1]
+
+
+def test_quotes_in_tsv_files_swallow_no_rows(tmp_path):
+    anna = 'junction_aa\tnote\nCASSF\t5" gel\nCASSLF\t\nCASSPF\t"\n"CASSYF"\t"whole"\nCAS*F\t\n'
+    path = cohort(tmp_path, anna=anna.replace("CAS*F\t\n", ""))
+    assert load_airr(path).sequences.tolist() == [b"CASSF", b"CASSLF", b"CASSPF", b"CASSYF", b"ASSP"]
+    (tmp_path / "repertoires" / "anna.tsv").write_text(anna)
+    with pytest.raises(FileFormatError, match=r"line 6: 'CAS\*F'"):
+        load_airr(path)
+    (tmp_path / "bert.csv").write_text('cdr3_aa,note\nASSP,"two\nlines"\nASBP,\n')
+    path.write_text("repertoire_id\tlabel\nbert\t1\nanna\t0\n")
+    with pytest.raises(FileFormatError, match=r"line 4: 'ASBP'"):
+        load_airr(path)
+
+
+def test_no_sequences_have_no_letters():
+    made = simulate(2, 5, 0.5, seed=0)
+    assert made.letters.shape == (10, made.sequences.itemsize)
+    none = Repertoires(made.sequences[:0], made.offsets[:1], made.labels[:0], made.counts[:0], ())
+    assert none.letters.shape == (0, made.sequences.itemsize)
 
 
 def test_missing_files_are_named(tmp_path):
