@@ -92,3 +92,30 @@ def test_what_cannot_stay_sparse_is_refused(made):
         HopfieldMILClassifier(**OPTIONS).fit([*thin[:3], bad, *thin[4:]], y)
     with pytest.raises(TypeError, match="bags: "):
         HopfieldMILClassifier(**OPTIONS).fit(sparse.vstack(thin), y)
+
+
+@pytest.mark.parametrize("make", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array])
+@pytest.mark.parametrize("index", [99, -1])
+def test_indices_out_of_range_are_refused(made, make, index):
+    bags, y = made
+    thin = [make(bag) for bag in bags]
+    given = thin[3].coords[1] if thin[3].format == "coo" else thin[3].indices
+    given[0] = index
+    before = given.copy()
+    with pytest.raises(ValueError, match=r"bags\[3\]: is no valid sparse array"):
+        HopfieldMILClassifier(**OPTIONS).fit(thin, y)
+    assert np.array_equal(given, before)
+    one = sparse.csr_array((np.ones(1), np.array([index]), np.array([0, 1, 1])), shape=(2, 3))
+    with pytest.raises(ValueError, match="bags: is no valid sparse array"):
+        HopfieldMILClassifier(**OPTIONS).fit(one, [0, 1], bag_ids=[0, 1])
+
+
+def test_sparse_bags_of_other_shapes_are_refused(made):
+    flat = sparse.coo_array(np.ones(3))
+    for given, message in (
+        ([flat, flat], r"bags\[0\]: must have shape \(instances, features\), got \(3,\)"),
+        (flat, r"bags: must be a list .* sparse array of shape \(3,\)"),
+        ([sparse.coo_array(np.ones((2, 3, 4)))], r"bags\[0\]: must have shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            HopfieldMILClassifier(**OPTIONS).fit(given, [0, 1])
