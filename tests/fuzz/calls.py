@@ -29,7 +29,7 @@ from sparsehopfield import distributed, layers, losses, optim, row_maps, structu
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import associate_backward, associate_forward
 from sparsehopfield._engine.separations import FAMILIES
-from sparsehopfield.data import bags, datasets
+from sparsehopfield.data import bags, datasets, repertoires
 from sparsehopfield.theory import nonparametric
 from sparsehopfield.theory import structures as theory_structures
 
@@ -757,6 +757,17 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "bags.load_mil": _loader(bags.load_mil, "matlab", name="tiger"),
     "bags.load_ucsb": _loader(bags.load_ucsb, "bags"),
     "bags.load_bags": _loader(bags.load_bags, "bags"),
+    "repertoires.simulate": _constructed(
+        repertoires.simulate, repertoires=4, size=20, rate=0.2, motifs=("WHMK",), gap=0.1, deletion=0.1, seed=1
+    ),
+    "repertoires.kmers": _constructed(
+        repertoires.kmers,
+        sequences=np.array([b"CASSLGF", b"CASSF", b""]),
+        k=2,
+        columns=[5, 3],
+        weights=(1.0, 2.0, 1.0),
+        dtype="float32",
+    ),
     "bags.Bags": _bags_object("take"),
     "Bags.keys_of": _bags_object("keys_of"),
     **{f"datasets.{name}": _loader(getattr(datasets, name), "mnist") for name in ("load", "load_mnist", "load_labels")},
@@ -901,6 +912,7 @@ MODULES = (
     "theory.nonparametric",
     "bags",
     "datasets",
+    "data.repertoires",
     "optim",
     "layers",
     "structures",
@@ -918,7 +930,8 @@ LEFT_OUT = {
     ),
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
     **dict.fromkeys(("Analogues", "Suggestion", "SuggestionRow"), "results"),
-    **dict.fromkeys(("ImageSet", "Settings", "Trial"), "records; what they are given to is called"),
+    "load_airr": "reads several files; tests/data/test_repertoires.py damages them",
+    **dict.fromkeys(("ImageSet", "Repertoires", "Settings", "Trial"), "records; what they are given to is called"),
     **dict.fromkeys(("Playground",), "made by what is called"),
     **dict.fromkeys(("Structure", "Pairs"), "base classes"),
     **dict.fromkeys(("Engine",), "a protocol"),
