@@ -12,7 +12,7 @@ from sparsehopfield._engine.separations import row_of, separation_code
 from sparsehopfield.theory._patterns import Floats
 
 CELLS = 64  # of the grid on which sums are distributed; a second one has twice as many
-NODES = 16  # of each part of the integral over scores
+NODES = 8  # of each part of the integral over scores
 #: The means of the sum of min(Y, 1) at which the integral is divided. At the first, sums below 1 are as good as
 #: impossible: P(S < 1) <= e E exp(-S), and exp(-Y) <= 1 - (1 - 1/e) min(Y, 1).
 LEVELS = (50.0, 8.0, 2.5, 1.5, 1.15, 1.0, 0.85, 0.6, 0.2, 0.02)
@@ -117,8 +117,9 @@ def _expected(excess: _Excess, count: int, lead: float | None, cells: int) -> fl
     z = (centre + half * nodes).ravel()
     density = np.exp(-((z / s) ** 2) / 2) / (s * math.sqrt(2 * math.pi)) * (half * weights).ravel()
     taken = excess.term(lead - z) if lead is not None else np.zeros_like(z)
-    z, density, taken = z[taken < 1], density[taken < 1], taken[taken < 1]
     random = count - (lead is not None)
+    counts = (taken < 1) & (random * density > 1e-9)
+    z, density, taken = z[counts], density[counts], taken[counts]
     size = random * float(density @ _inside(excess, z, others, taken, cells)) if random and len(z) else 0.0
     if lead is not None:
         size += float(_inside(excess, np.array([lead]), random, np.zeros(1), cells)[0])

@@ -14,7 +14,14 @@ for module in ("matplotlib", "tqdm"):
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
 
-SMALL = {"weights": (0.0, 0.9), "betas": (0.1, 1.0, 2.0, 4.0, 20.0), "patterns": 12, "d": 8, "progress": False}
+SMALL = {
+    "cases": ("equal", "free", "free-euclidean"),
+    "weights": (0.0, 0.9),
+    "betas": (0.1, 1.0, 2.0, 4.0, 20.0),
+    "patterns": 12,
+    "d": 8,
+    "progress": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -228,15 +235,15 @@ def test_expected_scores_are_those_of_the_family(case):
     scale = 1 - w * w
     found = [np.nanstd(scores, axis=1), own - np.nanmean(scores, axis=1)]
     expected = protocol.expected_scores(case, w, d, 0.4, 1.5)
-    assert np.sqrt(np.mean(found[0] ** 2)) / scale == pytest.approx(expected.spread, rel=0.03)
+    assert np.sqrt(np.mean(found[0] ** 2)) / scale == pytest.approx(expected.spread, rel=0.06)
     assert found[1].mean() / scale == pytest.approx(expected.lead, abs=0.03)
     assert found[1].std() / scale == pytest.approx(expected.lead_spread, rel=0.08)
 
 
 def test_noisy_queries_against_the_reference(found):
     chosen = study.Options(**SMALL)
-    row = next(r for r in found.rows if (r["case"], r["model"], r["w"]) == ("positive", "sparse", 0.9))
-    some = protocol.draw_memories("positive", 0.9, 12, 8, chosen.perturbation, row["seed"])
+    row = next(r for r in found.rows if (r["case"], r["model"], r["w"]) == ("equal", "sparse", 0.9))
+    some = protocol.draw_memories("equal", 0.9, 12, 8, chosen.perturbation, row["seed"])
     weights = reference.sparsemax(row["beta"] * some.noisy @ some.patterns.T)
     error = np.linalg.norm(weights @ some.patterns - some.patterns, axis=1).mean() / math.sqrt(1 - 0.81)
     values = {

@@ -191,7 +191,8 @@ def draw_memories(
 def _draw_sparse(rng: np.random.Generator, count: int, d: int, density: float, *, positive: bool) -> Floats:
     """Draw rows in which a share of the first d - 1 features is not 0, at least one: normal, or uniform from 0 to 1."""
     chosen = rng.random((count, d - 1)) < density
-    chosen[np.arange(count), rng.integers(d - 1, size=count)] = True
+    empty = np.flatnonzero(~chosen.any(axis=1))
+    chosen[empty, rng.integers(d - 1, size=len(empty))] = True
     rows = np.zeros((count, d))
     rows[:, :-1] = chosen * (rng.random((count, d - 1)) if positive else rng.standard_normal((count, d - 1)))
     return rows
