@@ -278,6 +278,16 @@ def test_report_says_where_sparsity_pays(found):
     assert "more accurate with sparse than with dense for beta (1 - w^2): at no beta of the grid (all w)" in text
 
 
+def test_timed(tmp_path):
+    few = SMALL | {"cases": "equal", "weights": 0.0, "betas": (1.0, 1000.0), "timed": 40}
+    outcome = study.run(tmp_path, **few)
+    assert "One step of up to 1024 such queries with 40 patterns" in " ".join(outcome.report.split())
+    assert max(map(len, outcome.report.splitlines())) <= 120
+    lines = (tmp_path / "times.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 3 * 2
+    assert all(float(line.split(",")[-1]) >= 0 for line in lines[1:])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"density": 0.0}, "density: must be above 0"), ({"noise": -1.0}, "noise: must be a finite number")],

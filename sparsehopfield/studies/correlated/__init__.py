@@ -49,6 +49,7 @@ from sparsehopfield.studies.correlated.protocol import (
     measure_noisy,
     predict,
     predict_support,
+    time_step,
 )
 from sparsehopfield.studies.correlated.report import Summary, figure, report_text, shares_figure
 
@@ -72,6 +73,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield correlated
   python -m sparsehopfield correlated --models sparse --weights 0 0.9 --runs 5 --output results/runs
+  python -m sparsehopfield correlated --cases equal --weights 0 --d 64 --timed 4096 --threads 1
   python -m sparsehopfield correlated --cases equal --patterns 256 --d 128 --output results/larger
 """
 
@@ -86,7 +88,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         Folder for the table, its settings and the figures; an interrupted table that is there is continued.
     **options
         Those of `Options`: `cases`, `models`, `weights`, `betas`, `patterns`, `d`, `tolerance`, `perturbation`,
-        `density`, `noise`, `runs`, `jobs`, `seed`, `restart`, `progress`.
+        `density`, `noise`, `timed`, `runs`, `jobs`, `seed`, `restart`, `progress`.
     """
     chosen = Options(**options)
     settings = [
@@ -105,19 +107,27 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         for beta in sorted(chosen.betas)
     ]
 
+    def is_timed(setting: Mapping[str, Any]) -> bool:
+        first = chosen.cases[0], chosen.weights[0], 0
+        return chosen.timed > 0 and (setting["case"], setting["w"], setting["run"]) == first
+
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         case, model, w, beta, _, seed = setting.values()
         sparsity = chosen.density, chosen.noise
         drawn = draw_memories(case, w, chosen.patterns, chosen.d, chosen.perturbation, seed, *sparsity)
         scores = expected_scores(case, w, chosen.d, *sparsity)
+        timed = {"seconds": time_step(chosen, model, beta, seed)} if is_timed(setting) else {}
         return {
+            **timed,
             **compare(drawn, predict(drawn, model, chosen.tolerance), model, beta, chosen.tolerance),
             **measure_noisy(drawn, model, w, beta),
             "expected_support": predict_support(model, chosen.patterns, scores, beta * (1 - w * w)),
         }
 
     rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
-    summary = Summary(rows, chosen)
+    timed = [setting for setting in settings if is_timed(setting)]
+    seconds = tables.times(output, timed)
+    summary = Summary(rows, chosen, {(s["model"], s["beta"]): t for s, t in zip(timed, seconds, strict=True)})
     files = plotting.save(figure(summary), Path(output, NAME))
     files += plotting.save(shares_figure(summary), Path(output, f"{NAME}-shares"))
     return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))
@@ -139,5 +149,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("perturbation", f"how far from the pattern queries begin, {apart}", metavar="SHARE")
     add("density", "share of features that are not 0, of sparse and positive noise", metavar="SHARE")
     add("noise", "noise of noisy queries, in units of the length of the patterns' own part", metavar="LENGTH")
+    add("timed", "patterns on which one step is timed, by processor time; 0 for none", metavar="M")
     add_jobs_option(parser)
     add_common_options(parser, f"results/{NAME}", default)

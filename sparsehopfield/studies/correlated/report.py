@@ -13,7 +13,14 @@ from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
 from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
-from sparsehopfield.studies.correlated.protocol import ALPHAS, Options, median_beta, typical_beta
+from sparsehopfield.studies.correlated.protocol import (
+    ALPHAS,
+    Options,
+    expected_scores,
+    median_beta,
+    predict_support,
+    typical_beta,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,9 +38,15 @@ _TITLES = {
 class Summary(Means):
     """The results by case, model, weight and beta."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        chosen: Options,
+        seconds: Mapping[tuple[str, float], float] | None = None,
+    ) -> None:
         super().__init__(rows, ("case", "model", "w", "beta"))
         self.chosen = chosen
+        self.seconds = seconds or {}
         self.groups = list(dict.fromkeys(key[:2] for key in self.keys))
 
     def curve(self, case: str, model: str, w: float, metric: str) -> tuple[list[float], list[float]]:
@@ -186,6 +199,7 @@ def report_text(summary: Summary) -> str:
                 "units of sqrt(1 - w^2), and beta in units of 1/(1 - w^2), at the first weight"
             )
             + f"\n{aligned(_noisy_lines(summary))}",
+            *_timed(summary),
             bullets("What came out", [*_findings(summary), *_noisy_findings(summary)]),
         ]
     )
@@ -358,3 +372,28 @@ def _sparse_lead(summary: Summary, case: str, w: float, beta: float) -> float:
     """Return by how much the dense error at noisy queries exceeds the sparse one, at a beta in units of 1/(1 - w^2)."""
     dense, sparse = (summary.mean((case, m, w, beta / (1 - w * w)), "noisy_error") for m in ("dense", "sparse"))
     return dense - sparse
+
+
+def _timed(summary: Summary) -> list[str]:
+    """Return the table of times of one step, where there are any."""
+    chosen = summary.chosen
+    if not summary.seconds:
+        return []
+    w = chosen.weights[0]
+    scores = expected_scores("equal", w, chosen.d, chosen.density, chosen.noise)
+    sparse = [m for m in chosen.models if m != "dense"]
+    lines = [["beta", *(f"support {m}" for m in sparse), *(f"ms {m}" for m in chosen.models)]]
+    if "dense" in chosen.models:
+        lines[0] += [f"dense/{m}" for m in sparse]
+    for beta in sorted(chosen.betas):
+        taken = {m: summary.seconds.get((m, beta / (1 - w * w)), math.nan) for m in chosen.models}
+        line = [f"{beta:g}", *(f"{predict_support(m, chosen.timed, scores, beta):.1f}" for m in sparse)]
+        line += [f"{1000 * t:.1f}" for t in taken.values()]
+        if "dense" in taken:
+            line += [f"{taken['dense'] / taken[m]:.2f}" for m in sparse]
+        lines.append(line)
+    words = (
+        f"One step of up to 1024 such queries with {chosen.timed} patterns of equal length: expected supports, and "
+        "processor time"
+    )
+    return [wrap(words) + f"\n{aligned(lines)}"]
