@@ -126,8 +126,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
     rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
     timed = [setting for setting in settings if is_timed(setting)]
-    seconds = tables.times(output, timed)
-    summary = Summary(rows, chosen, {(s["model"], s["beta"]): t for s, t in zip(timed, seconds, strict=True)})
+    asked = [(str(setting["model"]), float(str(setting["beta"]))) for setting in timed]
+    summary = Summary(rows, chosen, dict(zip(asked, tables.times(output, timed), strict=True)))
     files = plotting.save(figure(summary), Path(output, NAME))
     files += plotting.save(shares_figure(summary), Path(output, f"{NAME}-shares"))
     return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))

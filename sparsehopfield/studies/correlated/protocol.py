@@ -306,12 +306,14 @@ def typical_beta(count: int, d: int, w: float, alpha: float = 2.0) -> float:
 
 class Scores(NamedTuple):
     """What is known of the scores of noisy queries, in units of 1 - w^2: those of the other patterns are normal with a
-    standard deviation, and that of the query's own is above their mean by a lead, which is normal, too.
+    standard deviation, and that of the query's own is above their mean by a lead, which is normal, too. The variance of
+    the others grows with the lead, by `slope` times what that has above its mean, as longer queries have more of both.
     """
 
     spread: float
     lead: float
     lead_spread: float
+    slope: float
 
 
 def expected_scores(case: str, w: float, d: int, density: float, noise: float) -> Scores:
@@ -321,8 +323,8 @@ def expected_scores(case: str, w: float, d: int, density: float, noise: float) -
     -----
     Let x = w c + sqrt(1 - w^2) (n_mu + nu e), e normal of length about 1, and v the variance of <u, n_nu> for a unit
     vector u: 1/d for d free features. Equal lengths: scores of others are w^2 + (1 - w^2) <n_mu + nu e, n_nu> with
-    variance (1 - w^2)^2 (1 + nu^2) v, and the own score is w^2 + (1 - w^2)(1 + nu <e, n_mu>). Patterns of positive
-    features share a second direction, with the weight q = E(f)^2/E(f^2) of a feature f, 3/4 of the density for uniform
+    variance (1 - w^2)^2 (1 + nu^2 + 2 nu <e, n_mu>) v, and the own score is w^2 + (1 - w^2)(1 + nu <e, n_mu>).
+    Patterns of positive features share a second direction, with the weight q = E(f)^2/E(f^2) of a feature f, 3/4 of the density for uniform
     ones: lead and variances are 1 - q times as large, and the lead varies with its part in that direction, too. Free
     lengths add |n|^2 with variance 2/d to the own score and, under dot similarity, w <c, n>/sqrt(1 - w^2) to all;
     euclidean similarity takes |n|^2/2 off all. So the support depends on w through beta (1 - w^2) alone, but for dot
@@ -330,14 +332,17 @@ def expected_scores(case: str, w: float, d: int, density: float, noise: float) -
     """
     own, nu2 = d - 1 if case in ("equal", "sparse", "positive") else d, noise**2
     if case in ("equal", "sparse"):
-        return Scores(math.sqrt((1 + nu2) / own), 1.0, math.sqrt(nu2 / own))
+        return Scores(math.sqrt((1 + nu2) / own), 1.0, math.sqrt(nu2 / own), 2 / own)
     if case == "positive":
         q = 0.75 * density
-        return Scores(math.sqrt((1 + nu2) * (1 - q) / own), 1 - q, math.sqrt((nu2 + q) * (1 - q) / own))
+        return Scores(
+            math.sqrt((1 + nu2) * (1 - q) / own), 1 - q, math.sqrt((nu2 + q) * (1 - q) / own), 2 * (1 - q) / own
+        )
     if case == "free-euclidean":
-        return Scores(math.sqrt((1.5 + nu2) / d), 1.0, math.sqrt((nu2 + 0.5) / d))
+        return Scores(math.sqrt((1.5 + nu2) / d), 1.0, math.sqrt((nu2 + 0.5) / d), 2 / d)
     shared = w * w / (1 - w * w)
-    return Scores(math.sqrt((1 + nu2 + shared) / d), 1.0, math.sqrt((nu2 + 2 + shared) / d))
+    slope = (2 + 2 * nu2) / (2 + nu2 + shared) / d
+    return Scores(math.sqrt((1 + nu2 + shared) / d), 1.0, math.sqrt((nu2 + 2 + shared) / d), slope)
 
 
 @lru_cache(maxsize=4096)
@@ -351,11 +356,12 @@ def predict_support(model: str, count: int, scores: Scores, beta: float) -> floa
     if model == "dense":
         return float(count)
     nodes, weights = np.polynomial.hermite_e.hermegauss(3)
-    sizes = [
+    sizes = []
+    for more in scores.lead_spread * nodes:
+        spread = math.sqrt(max(scores.spread**2 + scores.slope * more, scores.spread**2 / 10))
         # rounded, so that equal settings are known to be so
-        _support_at(model, count, float(f"{beta * scores.spread:.9g}"), float(f"{beta * lead:.9g}"))
-        for lead in scores.lead + scores.lead_spread * nodes
-    ]
+        lead = float(f"{beta * (scores.lead + more):.9g}")
+        sizes.append(_support_at(model, count, float(f"{beta * spread:.9g}"), lead))
     return float(weights @ sizes / weights.sum())
 
 
