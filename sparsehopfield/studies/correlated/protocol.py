@@ -323,12 +323,12 @@ def expected_scores(case: str, w: float, d: int, density: float, noise: float) -
     -----
     Let x = w c + sqrt(1 - w^2) (n_mu + nu e), e normal of length about 1, and v the variance of <u, n_nu> for a unit
     vector u: 1/d for d free features. Equal lengths: scores of others are w^2 + (1 - w^2) <n_mu + nu e, n_nu> with
-    variance (1 - w^2)^2 (1 + nu^2 + 2 nu <e, n_mu>) v, and the own score is w^2 + (1 - w^2)(1 + nu <e, n_mu>).
-    Patterns of positive features share a second direction, with the weight q = E(f)^2/E(f^2) of a feature f, 3/4 of the density for uniform
-    ones: lead and variances are 1 - q times as large, and the lead varies with its part in that direction, too. Free
-    lengths add |n|^2 with variance 2/d to the own score and, under dot similarity, w <c, n>/sqrt(1 - w^2) to all;
-    euclidean similarity takes |n|^2/2 off all. So the support depends on w through beta (1 - w^2) alone, but for dot
-    similarity and free lengths; and pattern sparsity does not count, but through q.
+    variance (1 - w^2)^2 (1 + nu^2 + 2 nu <e, n_mu>) v, and the own score is w^2 + (1 - w^2)(1 + nu <e, n_mu>). Patterns
+    of positive features share a second direction, with the weight q = E(f)^2/E(f^2) of a feature f, 3/4 of the density
+    for uniform ones: lead and variances are 1 - q times as large, and the lead varies with its part in that direction,
+    too. Free lengths add |n|^2 with variance 2/d to the own score and, under dot similarity, w <c, n>/sqrt(1 - w^2) to
+    all; euclidean similarity takes |n|^2/2 off all. So the support depends on w through beta (1 - w^2) alone, but for
+    dot similarity and free lengths; and pattern sparsity does not count, but through q.
     """
     own, nu2 = d - 1 if case in ("equal", "sparse", "positive") else d, noise**2
     if case in ("equal", "sparse"):
