@@ -326,6 +326,7 @@ def calls(scale=1.0, dtype=np.float64):
             "energy_offset": {"patterns": patterns, "beta": 2.0, "similarity": "dot", "separation": "entmax15"},
             "exact_flips": {"patterns": np.where(patterns > 0, 1.0, -1.0), "beta": 2.0, "separation": "entmax15"},
             "exact_recall": {"d": 20, "n_patterns": 9, "flips": 3, "beta": 2.0, "separation": "sparsemax"},
+            "expected_support": {"n_patterns": 9, "spread": 0.5, "lead": 1.0, "separation": "entmax15"},
             "exact_radius": {"patterns": patterns, "beta": 2.0, "similarity": "euclidean"},
             "is_certified": {"patterns": patterns, "beta": 2.0, "similarity": "dot"},
             "is_fixed_point": {"patterns": patterns, "beta": 2.0, "similarity": "cosine"},

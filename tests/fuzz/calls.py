@@ -724,6 +724,9 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "theory.exact_recall": _constructed(
         theory.exact_recall, d=20, n_patterns=9, flips=3, beta=2.0, separation="sparsemax"
     ),
+    "theory.expected_support": _constructed(
+        theory.expected_support, n_patterns=9, spread=0.5, lead=1.0, separation="entmax15"
+    ),
     "theory.exact_capacity": _constructed(theory.exact_capacity, d=20, m=1.0, beta=1.0, p=0.1, radius=0.0),
     **{
         f"theory_structures.{name}": _theory(theory_structures, name)
