@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -27,6 +29,8 @@ from sparsehopfield.losses import softmax_loss
 from sparsehopfield.optim import AdamW, ExponentialDecay, clip_gradients
 
 STARTS = ("k-means", "rows")
+#: The parameters that are those of the network.
+NETWORK = ("n_prototypes", "beta", "learn_beta", "separation", "structure", "dtype")
 AT_ONCE = 4096  # rows in one forward pass that has no backward pass
 CERTAINTY = 3.0  # what the logit of a prototype's own class begins with
 APART = 0.01  # by how much prototypes begin apart that begin at one row
@@ -243,6 +247,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
     history_: dict[str, Array]
     _optimizer_state: dict[str, Array] | None
+    _options: dict[str, Any]
 
     def __init__(
         self,
@@ -383,6 +388,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         self.scale_ = float(np.sqrt(np.average(((given - self.mean_) ** 2).mean(axis=1), weights=weight))) or 1.0
         if not np.isfinite(self.scale_):
             raise ValueError("X: the squares of its numbers exceed the largest float64; scale it down")
+        self._options = {name: getattr(self, name) for name in NETWORK}
         scaled = self._scaled(rows)
         counts = np.bincount(index, weight, minlength=len(classes)) if weight is not None else np.bincount(index)
         parts = _shares(np.pad(counts, (0, len(classes) - len(counts))), self.n_prototypes)
@@ -402,7 +408,9 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         fewer = min(count, len(distinct))
         if self.init == "k-means" and fewer > 1:
             made = KMeans(fewer, n_init=1, max_iter=30, random_state=int(self._random.integers(2**31)))
-            points = made.fit(rows, sample_weight=weight).cluster_centers_
+            with warnings.catch_warnings():  # of rows so near one another that centres coincide
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                points = np.unique(made.fit(rows, sample_weight=weight).cluster_centers_, axis=0)
         elif self.init == "k-means":
             points = np.average(rows, axis=0, weights=weight)[None]
         else:
@@ -557,20 +565,11 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     @ignoring_float_errors()
     def _scaled(self, rows: Array) -> Array:
         """Return rows as the network takes them."""
-        return ((rows - self.mean_) / self.scale_).astype(self.dtype)
+        return ((rows - self.mean_) / self.scale_).astype(self._options["dtype"])
 
     def _make_network(self) -> PrototypeNetwork:
-        """Make a network with this estimator's parameters."""
-        return PrototypeNetwork(
-            self.n_features_in_,
-            len(self.classes_),
-            n_prototypes=self.n_prototypes,
-            beta=self.beta,
-            learn_beta=self.learn_beta,
-            separation=self.separation,
-            structure=self.structure,
-            dtype=self.dtype,
-        )
+        """Make a network with the parameters that this estimator had when it began to be trained."""
+        return PrototypeNetwork(self.n_features_in_, len(self.classes_), **self._options)
 
     def _fitted(self) -> PrototypeNetwork:
         """Return the trained network, made anew for each call so that threads do not share one."""
