@@ -455,6 +455,8 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
                 optimizer.step()
                 network.tie()
             except (ValueError, OverflowError) as error:
+                if not first and epoch == 1 and all(np.isfinite(p.value**2).all() for p in parameters.values()):
+                    raise  # nothing has been learned yet
                 raise ValueError(
                     f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
                 ) from error

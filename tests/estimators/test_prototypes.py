@@ -11,7 +11,7 @@ import sparsehopfield as sh
 from sparsehopfield.estimators import HopfieldPrototypeClassifier
 from sparsehopfield.estimators._prototypes import PrototypeNetwork, _shares
 from sparsehopfield.losses import softmax_loss
-from sparsehopfield.structures import TopK
+from sparsehopfield.structures import RandomFeatures, TopK, Window
 
 X, y = load_iris(return_X_y=True)
 FAST = {"n_prototypes": 6, "epochs": 5, "random_state": 0}
@@ -173,6 +173,9 @@ def test_shares_of_classes():
         ({"beta": 0.0}, "beta: must be positive"),
         ({"beta": 1e300}, "beta: must be positive and finite in float32"),
         ({"separation": "max"}, "separation: "),
+        ({"structure": Window(1)}, "positions: "),
+        ({"structure": RandomFeatures(4)}, "separation: RandomFeatures"),
+        ({"structure": RandomFeatures(4), "separation": "softmax"}, "structure: RandomFeatures has no list of weights"),
         ({"init": "zeros"}, "init: "),
         ({"epochs": 0}, "epochs: "),
         ({"batch_size": 0}, "batch_size: "),
