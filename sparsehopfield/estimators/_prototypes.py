@@ -308,7 +308,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
             Naming the argument at fault. The estimator is then as it was.
         """
         rows, index, weight, classes = self._examples(X, y, sample_weight, None, reset=True)
-        self._start(rows, index, weight, classes)
+        rows = self._start(rows, index, weight, classes)
         network, optimizer = self._training()
         decay = ExponentialDecay(optimizer, self.learning_rate_decay)
         with self._progress_bar() as bar:
@@ -352,8 +352,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
                 )
             known = self.classes_
         rows, index, weight, known = self._examples(X, y, sample_weight, known, reset=not begun)
-        if not begun:
-            self._start(rows, index, weight, known)
+        rows = self._scaled(rows) if begun else self._start(rows, index, weight, known)
         network, optimizer = self._training()
         self._train_epoch(network, optimizer, rows, index, weight, len(self.history_["loss"]) + 1)
         return self._finish(network, optimizer, rows, weight)
@@ -375,17 +374,22 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         return rows, class_positions("y", labels, classes), weight, classes
 
     @ignoring_float_errors()
-    def _start(self, rows: Array, index: NDArray[np.int64], weight: NDArray[np.float64] | None, classes: Array) -> None:
-        """Set what training begins with: centre, scale, prototypes."""
+    def _start(
+        self, rows: Array, index: NDArray[np.int64], weight: NDArray[np.float64] | None, classes: Array
+    ) -> Array:
+        """Set what training begins with: centre, scale, prototypes; return the rows, scaled."""
         try:
             state = check_random_state(self.random_state)
         except ValueError as error:
             raise ValueError(f"random_state: {short(error, quote=False)}") from None
         self._random = np.random.default_rng(state.randint(2**31, size=4))
         self.classes_, self.history_ = classes, {"loss": np.empty(0), "accuracy": np.empty(0)}
-        given = rows.astype(np.float64)
-        self.mean_ = np.average(given, axis=0, weights=weight)
-        self.scale_ = float(np.sqrt(np.average(((given - self.mean_) ** 2).mean(axis=1), weights=weight))) or 1.0
+        self.mean_ = rows.mean(axis=0, dtype=np.float64) if weight is None else weight @ rows / weight.sum()
+        squares = np.empty(len(rows))
+        for first in range(0, len(rows), AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            squares[part] = ((rows[part] - self.mean_) ** 2).mean(axis=1)
+        self.scale_ = float(np.sqrt(np.average(squares, weights=weight))) or 1.0
         if not np.isfinite(self.scale_):
             raise ValueError("X: the squares of its numbers exceed the largest float64; scale it down")
         self._options = {name: getattr(self, name) for name in NETWORK}
@@ -401,6 +405,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         network = self._make_network()
         network.begin(np.concatenate(prototypes), logits)
         self.weights_, self._optimizer_state = network.state_dict(), None
+        return scaled
 
     def _prototypes_of(self, rows: Array, weight: NDArray[np.float64] | None, count: int) -> Array:
         """Return `count` points of rows of one class to begin with; beside one another where these are too few."""
@@ -436,7 +441,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         weight: NDArray[np.float64] | None,
         epoch: int,
     ) -> None:
-        """Train on all rows once, and add to the history."""
+        """Train on all rows, which are scaled, once, and add to the history."""
         order = self._random.permutation(len(rows))
         losses, right = np.empty(len(rows)), np.empty(len(rows), np.bool_)
         parameters = network.parameters()
@@ -444,7 +449,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
             batch = order[first : first + self.batch_size]
             true = index[batch]
             try:
-                logits = network.forward(self._scaled(rows[batch]), train=True)
+                logits = network.forward(rows[batch], train=True)
                 losses[batch], grad = softmax_loss(logits, true, return_gradient=True)
                 if not (np.isfinite(losses[batch]).all() and np.isfinite(grad).all()):
                     raise ValueError("the loss is not finite")
@@ -468,7 +473,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     def _finish(
         self, network: PrototypeNetwork, optimizer: AdamW, rows: Array, weight: NDArray[np.float64] | None
     ) -> Self:
-        """Set what the network is, and what the rows make of it."""
+        """Set what the network is, and what the rows, which are scaled, make of it."""
         if not all(np.isfinite(p.value).all() for p in network.parameters().values()):
             raise ValueError(f"learning_rate: with {self.learning_rate} the network is not finite any more")
         self.weights_, self._optimizer_state = network.state_dict(), optimizer.state_dict()
@@ -480,7 +485,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         w = np.ones(len(rows)) if weight is None else weight
         for first in range(0, len(rows), AT_ONCE):
             part = slice(first, first + AT_ONCE)
-            made = network.weights(self._scaled(rows[part]))
+            made = network.weights(rows[part])
             nearest = np.eye(len(self.prototypes_))[made.argmax(axis=1)]
             totals += np.stack([w[part] @ a for a in (made, made > 0, nearest)])
         self.usage_ = PrototypeUsage(*(totals / w.sum()))
@@ -567,7 +572,11 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     @ignoring_float_errors()
     def _scaled(self, rows: Array) -> Array:
         """Return rows as the network takes them."""
-        return ((rows - self.mean_) / self.scale_).astype(self._options["dtype"])
+        out = np.empty(rows.shape, self._options["dtype"])
+        for first in range(0, len(rows), AT_ONCE):  # in float64, some at a time
+            part = slice(first, first + AT_ONCE)
+            out[part] = (rows[part] - self.mean_) / self.scale_
+        return out
 
     def _make_network(self) -> PrototypeNetwork:
         """Make a network with the parameters that this estimator had when it began to be trained."""
