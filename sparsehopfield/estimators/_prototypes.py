@@ -409,17 +409,17 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
     def _prototypes_of(self, rows: Array, weight: NDArray[np.float64] | None, count: int) -> Array:
         """Return `count` points of rows of one class to begin with; beside one another where these are too few."""
-        distinct = np.unique(rows, axis=0)
-        fewer = min(count, len(distinct))
-        if self.init == "k-means" and fewer > 1:
+        if count == 1 and self.init == "k-means":
+            return np.average(rows, axis=0, weights=weight)[None]
+        fewer = min(count, len(rows))
+        if self.init == "k-means":
             made = KMeans(fewer, n_init=1, max_iter=30, random_state=int(self._random.integers(2**31)))
             with warnings.catch_warnings():  # of rows so near one another that centres coincide
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                points = np.unique(made.fit(rows, sample_weight=weight).cluster_centers_, axis=0)
-        elif self.init == "k-means":
-            points = np.average(rows, axis=0, weights=weight)[None]
+                points = made.fit(rows, sample_weight=weight).cluster_centers_
         else:
-            points = distinct[self._random.permutation(len(distinct))[:fewer]]
+            points = rows[self._random.permutation(len(rows))[:fewer]]
+        points = np.unique(points, axis=0)
         more = points[self._random.integers(len(points), size=count - len(points))]
         return np.concatenate([points, more + APART * self._random.standard_normal(more.shape)])
 
