@@ -618,9 +618,12 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
 def _shares(counts: Array, total: int) -> NDArray[np.int64]:
     """Divide a total among classes as their counts are, at least one for each that has rows, while there are enough."""
-    parts = np.zeros(len(counts), np.int64)
-    for _ in range(total):  # to the class with the most rows a prototype, one without any first
-        parts[
-            np.argmax(np.where((counts > 0) & (parts == 0), counts + counts.sum(), counts / np.maximum(parts, 1)))
-        ] += 1
+    if total <= np.count_nonzero(counts):
+        chosen = np.argsort(-counts, kind="stable")[:total]
+        return np.bincount(chosen, minlength=len(counts))
+    quota = total * (counts / counts.sum())
+    parts = np.where(counts > 0, np.maximum(np.floor(quota), 1), 0).astype(np.int64)
+    while parts.sum() > total:  # as small classes have got one
+        parts[np.argmax(np.where(parts > 1, parts - quota, -np.inf))] -= 1
+    parts[np.argsort(parts - quota, kind="stable")[: total - parts.sum()]] += 1
     return parts
