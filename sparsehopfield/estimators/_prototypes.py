@@ -31,6 +31,7 @@ from sparsehopfield.optim import AdamW, ExponentialDecay, clip_gradients
 STARTS = ("k-means", "rows")
 #: The parameters that are those of the network.
 NETWORK = ("n_prototypes", "beta", "learn_beta", "separation", "structure", "dtype")
+MOST = 2**20  # prototypes
 AT_ONCE = 4096  # rows in one forward pass that has no backward pass
 CERTAINTY = 3.0  # what the logit of a prototype's own class begins with
 APART = 0.01  # by how much prototypes begin apart that begin at one row
@@ -170,7 +171,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_prototypes : int, at least 1
+    n_prototypes : int, from 1 to 2**20
         How many patterns the layer stores; at the start divided among the classes as these are among the rows.
     beta : float, positive
         The inverse temperature of the association at the start, in the unit of one over the rows' mean squared distance
@@ -602,7 +603,8 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         as_choice("dtype", self.dtype, ("float32", "float64"))
         as_choice("init", self.init, STARTS)
         as_flag("learn_beta", self.learn_beta)
-        for name in ("n_prototypes", "epochs", "batch_size"):
+        as_whole("n_prototypes", self.n_prototypes, 1, MOST)
+        for name in ("epochs", "batch_size"):
             as_whole(name, getattr(self, name), 1)
         with ignoring_float_errors():
             beta = np.dtype(self.dtype).type(as_number("beta", self.beta, least=0.0))
