@@ -531,6 +531,21 @@ def _mil(s: Sound) -> Any:
     return fit, {"bags": rows, "y": [0, 1, 0], "bag_ids": ids, "sample_weight": None, **options}
 
 
+def _prototypes(s: Sound) -> Any:
+    from sparsehopfield.estimators import HopfieldPrototypeClassifier
+
+    def fit(X: Any, y: Any, more: Any, classes: Any, sample_weight: Any, **options: Any) -> Any:
+        made = HopfieldPrototypeClassifier(**options).fit(X, y, sample_weight)
+        return made.partial_fit(more, y[:N], classes).predict_proba(X), made.prototype_weights(more)
+
+    options: dict[str, Any] = {"n_prototypes": 3, "beta": 2.0, "learn_beta": True, "separation": s.separation}
+    options |= {"structure": s.random.choice((None, structures.TopK(2))), "init": s.random.choice(("k-means", "rows"))}
+    options |= {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "learning_rate_decay": 0.9, "weight_decay": 0.0}
+    options |= {"max_norm": 1.0, "random_state": 0, "verbose": 0, "dtype": "float32"}
+    y = np.arange(M) % 2
+    return fit, {"X": s.x, "y": y, "more": s.q, "classes": None, "sample_weight": None, **options}
+
+
 def _loader(function: Any, folder: str, **more: Any) -> Callable[[Sound], Any]:
     names = list(inspect.signature(function).parameters)
     given = {"root": str(ROOM / folder), "path": str(ROOM / folder / "plain.csv"), "name": "mnist", "split": "train"}
@@ -866,6 +881,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "estimators.HopfieldRegressor": _regressor,
     "estimators.HopfieldRetriever": _retriever,
     "estimators.HopfieldMILClassifier": _mil,
+    "estimators.HopfieldPrototypeClassifier": _prototypes,
     **{
         f"plots.{name}": _plot(name)
         for name in (
@@ -932,7 +948,7 @@ LEFT_OUT = {
         "results",
     ),
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
-    **dict.fromkeys(("Analogues", "Suggestion", "SuggestionRow"), "results"),
+    **dict.fromkeys(("Analogues", "PrototypeUsage", "Suggestion", "SuggestionRow"), "results"),
     "load_airr": "reads several files; tests/data/test_repertoires.py damages them",
     **dict.fromkeys(("ImageSet", "Repertoires", "Settings", "Trial"), "records; what they are given to is called"),
     **dict.fromkeys(("Playground",), "made by what is called"),
