@@ -169,7 +169,7 @@ def rate_at(update: int, total: int, height: float) -> float:
 
     Examples
     --------
-    >>> rate_at(0, 1000, 3.0) == 3.0 / WARM_UP, rate_at(1000, 1000, 3.0) == 3.0 * LAST
+    >>> rate_at(0, 9000, 3.0) == 3.0 / WARM_UP, rate_at(9000, 9000, 3.0) == 3.0 * LAST
     (True, True)
     """
     warm_up = min(WARM_UP, max(1, total // 4))
