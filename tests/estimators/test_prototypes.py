@@ -101,7 +101,8 @@ def test_what_a_model_is_made_of():
     assert np.allclose(model.predict_proba(X), sh.softmax(model.decision_function(X)), rtol=0, atol=1e-6)
     assert np.allclose(model.usage_.weight, weights.mean(axis=0), rtol=0, atol=1e-6)
     assert np.allclose(model.usage_.rows, (weights > 0).mean(axis=0), rtol=0, atol=1e-12)
-    assert np.isclose(model.usage_.nearest.sum(), 1)
+    nearest = np.bincount(weights.argmax(axis=1), minlength=6) / 150
+    assert np.allclose(model.usage_.nearest, nearest, rtol=0, atol=1e-12)
     assert str(model.usage_).startswith("PrototypeUsage(")
     assert model.prototype_classes_.tolist() == [0, 0, 1, 1, 2, 2]
     # In the rows' own units: a memory of the prototypes gives the same weights.
@@ -128,6 +129,18 @@ def test_rows_of_weight_zero_are_not_there():
         assert np.allclose(weighted.usage_.weight, plain.usage_.weight, rtol=0, atol=1e-9)
 
 
+def test_usage_counts_rows_by_their_weights():
+    weight = np.random.default_rng(0).uniform(size=150)
+    model = HopfieldPrototypeClassifier(**FAST).fit(X, y, sample_weight=weight)
+    made = model.prototype_weights(X)
+    for found, of_rows in (
+        (model.usage_.weight, made),
+        (model.usage_.rows, made > 0),
+        (model.usage_.nearest, made == made.max(axis=1, keepdims=True)),
+    ):
+        assert np.allclose(found, np.average(of_rows, axis=0, weights=weight), rtol=0, atol=1e-6)
+
+
 def test_weights_draw_towards_their_rows():
     """Two classes at the same place: the heavier one is answered, with its share."""
     rows, labels = np.zeros((40, 1)), np.arange(40) % 2
@@ -135,6 +148,16 @@ def test_weights_draw_towards_their_rows():
     model = HopfieldPrototypeClassifier(2, epochs=200, learning_rate=0.05, batch_size=40, random_state=0)
     model.fit(rows[1::2], labels[1::2] * 0 + np.arange(20) % 2, sample_weight=np.where(np.arange(20) % 2, 3.0, 1.0))
     assert np.allclose(model.predict_proba(rows[1:2])[0], [0.25, 0.75], rtol=0, atol=0.01)
+
+
+def test_parts_that_are_all_rows_are_epochs():
+    whole = HopfieldPrototypeClassifier(**FAST, learning_rate_decay=1.0).fit(X, y)
+    parts = HopfieldPrototypeClassifier(**FAST)
+    for _ in range(FAST["epochs"]):
+        parts.partial_fit(X, y, classes=[0, 1, 2])
+    assert parts.prototypes_.tobytes() == whole.prototypes_.tobytes()
+    assert parts.predict_proba(X).tobytes() == whole.predict_proba(X).tobytes()
+    assert np.array_equal(parts.history_["loss"], whole.history_["loss"])
 
 
 def test_partial_fit_learns_from_parts():
