@@ -396,7 +396,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         """Return the trained network and bags as it takes them: with the parameters of fit, whatever they are now."""
         check_is_fitted(self)
         as_fitted = copy.copy(self)
-        vars(as_fitted).update(getattr(self, "_parameters", {}))  # pickles from before have none
+        as_fitted.__dict__.update(getattr(self, "_parameters", {}))  # pickles from before have none
         return as_fitted._fitted(), as_fitted._as_scaled_bags(bags, bag_ids)
 
     def _annealing(self, network: Network) -> list[Annealing]:
