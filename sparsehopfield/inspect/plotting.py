@@ -645,7 +645,7 @@ def matrices(
             axis.tick_params(length=0)
             if place == 0:
                 axis.set_title(heading, fontsize=9)
-        axes[row][0].set_ylabel(name, fontsize=9)
+        line[0].set_ylabel(name, fontsize=9)
     return _add_labels(figure, axes, "", title, {})
 
 
