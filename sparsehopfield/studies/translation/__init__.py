@@ -49,7 +49,7 @@ examples:
   python -m sparsehopfield translation --data ~/data
   python -m sparsehopfield translation --data ~/data --maps softmax softmax/softmax/sparsemax
   python -m sparsehopfield translation --data ~/data --full --epochs 12 --runs 3
-  python -m sparsehopfield translation --data ~/data --full --epochs 12 --runs 3 --grid --grid-epochs 3
+  python -m sparsehopfield translation --data ~/data --full --epochs 12 --runs 3 --grid
 """
 
 
