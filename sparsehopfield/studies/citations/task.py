@@ -132,7 +132,8 @@ class Source:
                 raise ValueError(
                     f"embeddings: must have one row for each of the {len(texts)} passages, got {len(vectors)} rows"
                 )
-        asked, content = {}, [vectors, texts or ()]
+        asked: dict[str, Any] = {}
+        content: list[Sequence[str] | NDArray[Any]] = [vectors, texts or ()]
         if self.queries is not None:
             queries = _array("queries", self.queries)[: self.passages]
             if queries.shape[1] != vectors.shape[1] or len(queries) > len(vectors):
