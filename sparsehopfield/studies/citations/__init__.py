@@ -181,4 +181,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, default, "betas", "where certificates of sparsemax are counted", metavar="BETA")
     add_option(parser, default, "maps", "separation maps of the memory", choices=MAPS)
     add_option(parser, default, "questions", "how many of a kind to test with", metavar="N")
-    add_common_options(parser, f"results/{NAME}", default)
+    add_common_options(parser, f"results/{NAME}, or results/{NAME}-FILE", default)

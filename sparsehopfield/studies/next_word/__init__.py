@@ -156,4 +156,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, default, "dims", "features for each of the last four words of a context", metavar="N")
     add_option(parser, default, "nearest", "a mixture is of so many contexts at most", metavar="N")
     add_jobs_option(parser)
-    add_common_options(parser, f"results/{NAME}", default)
+    add_common_options(parser, f"results/{NAME}, or results/{NAME}-FILE", default)
