@@ -10,6 +10,7 @@ from sparsehopfield import HopfieldMemory, reference
 from sparsehopfield.__main__ import main
 from sparsehopfield.studies import citations
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.sources import digest
 from sparsehopfield.studies.citations import protocol
 from sparsehopfield.studies.citations.report import percent
 from sparsehopfield.studies.citations.task import Source, Space, task_of, translated, unit_rows
@@ -360,3 +361,19 @@ def test_missing_files_say_where_to_get_them(tmp_path, file):
     few.write_text("one\ntwo\n")
     with pytest.raises(ValueError, match="file: must have at least 10 passages, got 2"):
         run(tmp_path / "out", file=str(few))
+
+
+def test_a_digest_is_of_every_text_in_its_part():
+    kept = {
+        digest(["ab", "c"]),
+        digest(["a", "bc"]),
+        digest(["ab"], ["c"]),
+        digest(["c", "ab"]),
+        digest(np.arange(4)),
+        digest(np.arange(4).reshape(2, 2)),
+        digest(np.arange(4.0)),
+        digest(np.arange(2), np.arange(2, 4)),
+    }
+    assert len(kept) == 8
+    assert digest(["ab", "c"]) == digest(("ab", "c"))
+    assert digest(np.arange(8)[::2]) == digest(np.array([0, 2, 4, 6]))
