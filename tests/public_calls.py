@@ -13,6 +13,7 @@ from sparsehopfield.estimators import (
     HopfieldForecaster,
     HopfieldMILClassifier,
     HopfieldOutlierDetector,
+    HopfieldPrototypeClassifier,
     HopfieldRegressor,
     HopfieldRetriever,
 )
@@ -125,6 +126,12 @@ def _mil(bags, y, **options):
 def _by_ids(bags, y, bag_ids):
     model = HopfieldMILClassifier(epochs=1, hidden_size=2, num_heads=1, random_state=0).fit(bags, y, bag_ids)
     return model.predict_proba(bags, bag_ids), model.scale_
+
+
+def _prototypes(X, y, sample_weight=None, **options):
+    options = {"n_prototypes": 3, "epochs": 2, "random_state": 0} | options
+    model = HopfieldPrototypeClassifier(**options).fit(X, y, sample_weight)
+    return model.prototypes_, model.predict_proba(X), model.usage_.weight, model.history_
 
 
 def _retriever(X, **options):
@@ -326,6 +333,7 @@ def calls(scale=1.0, dtype=np.float64):
             "energy_offset": {"patterns": patterns, "beta": 2.0, "similarity": "dot", "separation": "entmax15"},
             "exact_flips": {"patterns": np.where(patterns > 0, 1.0, -1.0), "beta": 2.0, "separation": "entmax15"},
             "exact_recall": {"d": 20, "n_patterns": 9, "flips": 3, "beta": 2.0, "separation": "sparsemax"},
+            "expected_support": {"n_patterns": 9, "spread": 0.5, "lead": 1.0, "separation": "entmax15"},
             "exact_radius": {"patterns": patterns, "beta": 2.0, "similarity": "euclidean"},
             "is_certified": {"patterns": patterns, "beta": 2.0, "similarity": "dot"},
             "is_fixed_point": {"patterns": patterns, "beta": 2.0, "similarity": "cosine"},
@@ -493,6 +501,7 @@ def calls(scale=1.0, dtype=np.float64):
             _detector,
             {"X": patterns, "beta": 2.0, "contamination": 0.2, "sample_weight": 1.0 + np.arange(M) % 3},
         ),
+        "HopfieldPrototypeClassifier": (_prototypes, {"X": patterns, "y": np.arange(M) % 2, "beta": 2.0}),
         "HopfieldMILClassifier": (_mil, {"bags": bag_rows, "y": labels}),
         "HopfieldMILClassifier attention": (_mil, {"bags": bag_rows, "y": labels, "layer": "attention"}),
         "HopfieldMILClassifier ids": (

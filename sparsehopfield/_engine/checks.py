@@ -567,6 +567,10 @@ def as_state(name: str, state: Any) -> Mapping[str, Any]:
 def as_generator(name: str, seed: Any) -> np.random.Generator:
     """Return a generator of random numbers, given as such or by its seed."""
     if isinstance(seed, np.ndarray):
+        if seed.size > 2**16:  # NumPy would mix all of them in, one by one
+            raise TypeError(
+                f"{name}: must be None, a whole number of at least 0 or a Generator, got {seed.size} numbers"
+            )
         seed = np.asarray(as_array(name, seed))  # on a numpy.matrix NumPy would recurse until the process dies
     try:
         return np.random.default_rng(seed)

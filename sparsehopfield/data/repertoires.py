@@ -19,7 +19,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield._engine.checks import as_generator, as_integers, as_number, as_whole
+from sparsehopfield._engine.checks import (
+    as_array,
+    as_exact,
+    as_float_dtype,
+    as_generator,
+    as_integers,
+    as_list,
+    as_number,
+    as_numbers,
+    as_whole,
+    axes_of,
+    check_parameter,
+)
 from sparsehopfield._engine.text import short
 from sparsehopfield.data._content import as_path, open_unpacked, reading
 from sparsehopfield.errors import FileFormatError
@@ -32,12 +44,14 @@ __all__ = ["AMINO_ACIDS", "Repertoires", "kmers", "load_airr", "simulate"]
 #: The letters of the 20 amino acids, in the order of their numbers.
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 
+_LETTERS = frozenset(AMINO_ACIDS)
+
 #: The columns that files have sequences in, the first that is there is read; and those of how often each was seen.
 SEQUENCES = ("junction_aa", "cdr3_aa", "sequence_aa", "amino_acid")
 COUNTS = ("duplicate_count", "templates")
 #: The columns of the labels' file that name a repertoire, and that name its file.
 NAMES, FILES = ("repertoire_id", "ID", "filename"), ("filename", "file")
-#: Labels that mean a negative repertoire and a positive one, where there are two that are among these.
+#: Labels that mean a negative repertoire and a positive one, where each of two is among one of these.
 NEGATIVE, POSITIVE = ("0", "-", "false", "no", "negative"), ("1", "+", "true", "yes", "positive")
 
 #: How CDR3 sequences of the human T-cell receptor beta begin, and roughly how often.
@@ -114,7 +128,7 @@ class Repertoires:
     @property
     def letters(self) -> NDArray[np.uint8]:
         """Return the letters of the sequences as numbers of ASCII, (R, longest), 0 behind the end."""
-        return np.ascontiguousarray(self.sequences).view(np.uint8).reshape(len(self.sequences), -1)
+        return np.ascontiguousarray(self.sequences).view(np.uint8).reshape(len(self.sequences), self.sequences.itemsize)
 
     @property
     def owner(self) -> NDArray[np.int64]:
@@ -201,6 +215,7 @@ def simulate(
     for name, share in (("rate", rate), ("gap", gap), ("deletion", deletion)):
         if as_number(name, share, least=0.0) > 1 or (name == "rate" and share == 0):
             raise ValueError(f"{name}: must be a share of at most 1{', above 0' * (name == 'rate')}, got {share}")
+    check_parameter("sequences", (B, n, LONGEST), {"repertoires": B, "size": n})
     chosen = _as_motifs(motifs, random)
     letters, length = _background(B * n, random)
     labels = np.arange(B, dtype=np.int64) % 2
@@ -222,19 +237,19 @@ def simulate(
 
 def _as_motifs(motifs: int | Sequence[str], random: np.random.Generator) -> tuple[str, ...]:
     """Return the motifs; draw as many as asked for, if it is a number."""
-    letters = AMINO_ACIDS.replace("C", "")
-    if isinstance(motifs, (int, np.integer)):
-        drawn: dict[str, None] = {}
-        while len(drawn) < as_whole("motifs", motifs, 1, 1000):
-            drawn["".join(random.choice(list(letters), MOTIF, replace=False))] = None
+    if axes_of(motifs) == 0 and not isinstance(motifs, str):
+        count, drawn = as_whole("motifs", motifs, 1, 1000), dict[str, None]()
+        letters = list(AMINO_ACIDS.replace("C", ""))
+        while len(drawn) < count:
+            drawn["".join(random.choice(letters, MOTIF, replace=False))] = None
         return tuple(drawn)
-    given = (motifs,) if isinstance(motifs, str) else tuple(motifs)
+    given = [motifs] if isinstance(motifs, str) else as_list("motifs", motifs, "a number, or the motifs themselves")
     for motif in given:
-        if not isinstance(motif, str) or len(motif) != MOTIF or set(motif) - set(AMINO_ACIDS):
+        if not isinstance(motif, str) or len(motif) != MOTIF or set(motif) - _LETTERS:
             raise ValueError(f"motifs: must have {MOTIF} letters of {AMINO_ACIDS} each, got {short(motif)}")
     if not given:
-        raise ValueError("motifs: at least one is needed")
-    return given
+        raise ValueError("motifs: at least one is needed, got none")
+    return tuple(given)
 
 
 def _as_letters(words: Sequence[str], width: int) -> NDArray[np.uint8]:
@@ -301,8 +316,8 @@ def kmers(
     columns : array_like of int, shape (c,), optional
         The numbers of the k-mers to count; by default all, in alphabetical order: 0 is "AAA", 20**k - 1 is "YYY".
     weights : array_like of shape (R,), optional
-        What each k-mer of a sequence counts; by default 1.
-    dtype : dtype
+        What each k-mer of a sequence counts, finite in `dtype`; by default 1.
+    dtype : {float32, float64}
         Of the counts.
 
     Returns
@@ -328,6 +343,7 @@ def kmers(
     from scipy.sparse import csr_array
 
     k = as_whole("k", k, 1, 5)
+    dtype = as_float_dtype(dtype)
     numbers, fits = _kmer_numbers(sequences, k)
     size = 20**k
     if columns is not None:
@@ -344,9 +360,12 @@ def kmers(
     if weights is None:
         data = np.ones(ends[-1], dtype)
     else:
-        given = np.asarray(weights, dtype)
+        with np.errstate(over="ignore"):  # what is beyond the dtype is infinite, and refused
+            given = as_exact("weights", as_numbers("weights", weights), dtype).astype(dtype)
         if given.shape != sizes.shape:
             raise ValueError(f"weights: must have shape {sizes.shape}, one for each sequence, got {given.shape}")
+        if not np.isfinite(given).all():
+            raise ValueError(f"weights: must be finite, and not beyond {dtype}")
         data = np.repeat(given, sizes)
     index = np.int32 if ends[-1] < 2**31 else np.int64
     return csr_array((data, numbers[fits].astype(index), ends.astype(index)), shape=(len(sizes), size))
@@ -359,7 +378,7 @@ def _within(numbers: NDArray[np.int64], size: int) -> bool:
 
 def _kmer_numbers(sequences: Any, k: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Return the numbers of the k-mers at each place, (R, places), and where there is one."""
-    given = np.asarray(sequences)
+    given = as_array("sequences", sequences)
     if given.ndim != 1 or given.dtype.kind != "S":
         raise TypeError(f"sequences: must be a one-dimensional array of bytes, got {given.ndim} axes of {given.dtype}")
     letters = np.ascontiguousarray(given).view(np.uint8).reshape(len(given), given.dtype.itemsize)
@@ -397,9 +416,10 @@ def load_airr(
         that the file is the name itself, or the name with .tsv, .tsv.gz, .csv or .csv.gz behind it. Files are looked
         for in the folder of the file of labels, and in its folder `repertoires`.
     label : str
-        The column of the labels, of which there must be two different ones.
+        The column of the labels, of which there must be two different ones; none may be empty.
     positive : str, optional
-        The label of a positive repertoire; without it 1, +, true, yes or positive, whichever is there.
+        The label of a positive repertoire. It may be left out where one label is among 1, +, true, yes and positive,
+        and the other among 0, -, false, no and negative, in capitals or not.
     most : int, optional
         Read at most so many sequences of each repertoire, the first.
 
@@ -419,7 +439,8 @@ def load_airr(
     A repertoire's file has the first of the columns `junction_aa`, `cdr3_aa`, `sequence_aa`, `amino_acid`, and may have
     `duplicate_count` or `templates`, counts that are 1 without it. Rows whose sequence is empty, and rows that a
     column `productive` marks as F, are left out, as AIRR files have them of receptors that cannot be. Any file may be
-    packed by gzip, bzip2 or xz.
+    packed by gzip, bzip2 or xz. A quote in a tsv file is a character like any other, unless two of them are around a
+    whole field.
 
     References
     ----------
@@ -460,9 +481,19 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         first = text.readline()
         separator = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
         text.seek(0)
-        for number, line in enumerate(csv.reader(text, delimiter=separator), start=1):
+        if separator == "\t":  # a quote in a field would swallow all that follows up to the next one
+            reader = csv.reader(text, delimiter=separator, quoting=csv.QUOTE_NONE)
+        else:
+            reader = csv.reader(text, delimiter=separator, strict=True)
+        for line in reader:
             if line:
-                yield number, [field.strip() for field in line]
+                fields = [field.strip() for field in line]
+                yield reader.line_num, [_unquoted(field) for field in fields] if separator == "\t" else fields
+
+
+def _unquoted(field: str) -> str:
+    """Return a field without the quotes that some programs write around it."""
+    return field[1:-1] if len(field) > 1 and field[0] == field[-1] == '"' else field
 
 
 def _column(path: Path, header: list[str], names: Sequence[str], *, needed: bool = True) -> int | None:
@@ -490,16 +521,21 @@ def _read_labels(path: Path, label: str, positive: str | None) -> tuple[tuple[st
         name = line[name_at]
         if not name or name in found:
             raise FileFormatError(f"{path}, line {number}: repertoire {name!r} has no name, or one that was there")
+        if not line[label_at]:
+            raise FileFormatError(f"{path}, line {number}: repertoire {name!r} has no {label}; leave it out")
         found[name] = line[label_at], name if file_at is None else line[file_at]
     given = sorted({text for text, _ in found.values()})
     if len(given) != 2:
         raise FileFormatError(f"{path}: column {label!r} must have two different labels, got {short(given)}")
-    known = [text for text in given if text.lower() in POSITIVE] if positive is None else [positive]
-    if len(known) != 1 or known[0] not in given:
+    if positive is None:  # guessed only where both labels say what they are
+        for one, other in (given, given[::-1]):
+            if one.lower() in POSITIVE and other.lower() in NEGATIVE:
+                positive = one
+    if positive not in given:
         raise FileFormatError(
-            f"{path}: column {label!r} has the labels {given[0]!r} and {given[1]!r}; say which is positive"
+            f"{path}: column {label!r} has the labels {short(given[0])} and {short(given[1])}; say which is positive"
         )
-    labels = np.array([text == known[0] for text, _ in found.values()], np.int64)
+    labels = np.array([text == positive for text, _ in found.values()], np.int64)
     return tuple(found), [_file_of(path, name) for _, name in found.values()], labels
 
 
@@ -543,9 +579,6 @@ def _read_repertoire(path: Path, most: int | None) -> tuple[NDArray[np.bytes_], 
     if not sequences:
         raise FileFormatError(f"{path}: has no sequence; leave the repertoire out of the file of labels")
     return np.array(sequences, "S"), np.array(counts, np.int64)
-
-
-_LETTERS = frozenset(AMINO_ACIDS)
 
 
 def _as_count(path: Path, number: int, text: str) -> int:

@@ -91,7 +91,8 @@ def load(root: str | os.PathLike[str], *, languages: Sequence[str] = ("en", "de"
     ----------
     Elliott, Frank, Sima'an and Specia 2016, "Multi30K: multilingual English-German image descriptions".
     """
-    if isinstance(languages, str) or len(languages) != 2 or not all(isinstance(name, str) for name in languages):
+    names = list(languages) if isinstance(languages, Sequence) and not isinstance(languages, str) else []
+    if len(names) != 2 or not all(isinstance(name, str) for name in names):
         raise ValueError(f"languages: must be two names, as ('en', 'de'), got {short(languages)}")
     folder = as_path("root", root)
     parts = {}

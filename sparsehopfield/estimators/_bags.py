@@ -77,7 +77,7 @@ def _offsets(sizes: Any) -> Array:
 def is_one_table(bags: Any) -> bool:
     """Return whether an argument is one array of rows or numbers, or a list of rows, and no list of bags."""
     if isinstance(bags, (list, tuple)):
-        return len(bags) > 0 and axes_of(bags[0]) == 1
+        return len(bags) > 0 and axes_of(bags[0]) == 1 and not sparse.issparse(bags[0])
     if not hasattr(bags, "ndim"):
         return hasattr(bags, "__array__") and as_ndarray("bags", bags).ndim == 2
     return bags.ndim == 2 or (bags.ndim == 1 and isinstance(bags, np.ndarray) and bags.dtype != object)
@@ -117,6 +117,11 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
         bags, bag_ids = bags
     if bag_ids is not None:
         return _from_ids(bags, bag_ids, dtype)
+    if sparse.issparse(bags) and bags.ndim != 3:
+        raise ValueError(
+            f"bags: must be a list of two-dimensional arrays, got a sparse array of shape {bags.shape}; instances of all "
+            "bags in one array need bag_ids"
+        )
     if isinstance(bags, np.ndarray) and bags.ndim == 3:
         rows = as_numbers("bags", bags.tolist() if bags.dtype == object else bags)
         if 0 in rows.shape:
@@ -161,8 +166,22 @@ def _from_sparse(named: dict[str, Any], dtype: Any) -> Bags:
 
 
 def as_csr(name: str, rows: Any, dtype: Any) -> Any:
-    """Return sparse rows as a csr_array of this dtype; what has it already is shared."""
-    made = sparse.csr_array(rows)
+    """Return sparse rows as a csr_array of this dtype; what has it already is shared.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, if it is not two-dimensional, or an index is out of range.
+    """
+    if rows.ndim != 2:
+        raise ValueError(f"{name}: must have shape (instances, features), got {rows.shape}")
+    try:
+        # a new array on the same memory: the check may cut off what lies behind the last entry
+        shared = type(rows)(rows) if rows.format in ("csr", "csc", "bsr") else sparse.csr_array(rows)
+        shared.check_format(full_check=True)  # before any conversion: that would follow the indices wherever they lead
+        made = sparse.csr_array(shared)
+    except ValueError as error:
+        raise ValueError(f"{name}: is no valid sparse array ({error})") from error
     numbers = as_exact(name, as_numbers(name, made.data), np.dtype(dtype))
     if numbers.dtype == np.dtype(dtype):
         return made

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,8 @@ from sparsehopfield._engine.checks import (
     refuse_masks,
 )
 from sparsehopfield._engine.growable import GrowableRows
+from sparsehopfield._engine.restoring import Method as Method  # estimators import both from here
+from sparsehopfield._engine.restoring import restores as restores
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure, check_can_leave_out
 from sparsehopfield._engine.text import short
@@ -31,27 +32,10 @@ from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.suggestion import best_beta
 
 DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.int64, np.uint64)  # kept; all others become float64
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class NotCertifiable(ValueError, AttributeError):
     """Raised by `certified_` where nothing can be certified: for `hasattr` the estimator has no such attribute."""
-
-
-def restores(fit: Method) -> Method:
-    """Decorate a method that fits: where it raises, the estimator is as it was."""
-
-    @functools.wraps(fit)
-    def fit_or_restore(self: Any, *args: Any, **options: Any) -> Any:
-        before = dict(vars(self))
-        try:
-            return fit(self, *args, **options)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
-    return cast(Method, fit_or_restore)
 
 
 @ignoring_float_errors()  # scikit-learn sums the numbers that it checks

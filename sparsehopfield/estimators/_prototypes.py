@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -27,6 +29,9 @@ from sparsehopfield.losses import softmax_loss
 from sparsehopfield.optim import AdamW, ExponentialDecay, clip_gradients
 
 STARTS = ("k-means", "rows")
+#: The parameters that are those of the network.
+NETWORK = ("n_prototypes", "beta", "learn_beta", "separation", "structure", "dtype")
+MOST = 2**20  # prototypes
 AT_ONCE = 4096  # rows in one forward pass that has no backward pass
 CERTAINTY = 3.0  # what the logit of a prototype's own class begins with
 APART = 0.01  # by how much prototypes begin apart that begin at one row
@@ -166,7 +171,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_prototypes : int, at least 1
+    n_prototypes : int, from 1 to 2**20
         How many patterns the layer stores; at the start divided among the classes as these are among the rows.
     beta : float, positive
         The inverse temperature of the association at the start, in the unit of one over the rows' mean squared distance
@@ -243,6 +248,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
     history_: dict[str, Array]
     _optimizer_state: dict[str, Array] | None
+    _options: dict[str, Any]
 
     def __init__(
         self,
@@ -303,7 +309,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
             Naming the argument at fault. The estimator is then as it was.
         """
         rows, index, weight, classes = self._examples(X, y, sample_weight, None, reset=True)
-        self._start(rows, index, weight, classes)
+        rows = self._start(rows, index, weight, classes)
         network, optimizer = self._training()
         decay = ExponentialDecay(optimizer, self.learning_rate_decay)
         with self._progress_bar() as bar:
@@ -347,8 +353,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
                 )
             known = self.classes_
         rows, index, weight, known = self._examples(X, y, sample_weight, known, reset=not begun)
-        if not begun:
-            self._start(rows, index, weight, known)
+        rows = self._scaled(rows) if begun else self._start(rows, index, weight, known)
         network, optimizer = self._training()
         self._train_epoch(network, optimizer, rows, index, weight, len(self.history_["loss"]) + 1)
         return self._finish(network, optimizer, rows, weight)
@@ -370,19 +375,25 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         return rows, class_positions("y", labels, classes), weight, classes
 
     @ignoring_float_errors()
-    def _start(self, rows: Array, index: NDArray[np.int64], weight: NDArray[np.float64] | None, classes: Array) -> None:
-        """Set what training begins with: centre, scale, prototypes."""
+    def _start(
+        self, rows: Array, index: NDArray[np.int64], weight: NDArray[np.float64] | None, classes: Array
+    ) -> Array:
+        """Set what training begins with: centre, scale, prototypes; return the rows, scaled."""
         try:
             state = check_random_state(self.random_state)
         except ValueError as error:
             raise ValueError(f"random_state: {short(error, quote=False)}") from None
         self._random = np.random.default_rng(state.randint(2**31, size=4))
         self.classes_, self.history_ = classes, {"loss": np.empty(0), "accuracy": np.empty(0)}
-        given = rows.astype(np.float64)
-        self.mean_ = np.average(given, axis=0, weights=weight)
-        self.scale_ = float(np.sqrt(np.average(((given - self.mean_) ** 2).mean(axis=1), weights=weight))) or 1.0
+        self.mean_ = rows.mean(axis=0, dtype=np.float64) if weight is None else weight @ rows / weight.sum()
+        squares = np.empty(len(rows))
+        for first in range(0, len(rows), AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            squares[part] = ((rows[part] - self.mean_) ** 2).mean(axis=1)
+        self.scale_ = float(np.sqrt(np.average(squares, weights=weight))) or 1.0
         if not np.isfinite(self.scale_):
             raise ValueError("X: the squares of its numbers exceed the largest float64; scale it down")
+        self._options = {name: getattr(self, name) for name in NETWORK}
         scaled = self._scaled(rows)
         counts = np.bincount(index, weight, minlength=len(classes)) if weight is not None else np.bincount(index)
         parts = _shares(np.pad(counts, (0, len(classes) - len(counts))), self.n_prototypes)
@@ -395,18 +406,21 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         network = self._make_network()
         network.begin(np.concatenate(prototypes), logits)
         self.weights_, self._optimizer_state = network.state_dict(), None
+        return scaled
 
     def _prototypes_of(self, rows: Array, weight: NDArray[np.float64] | None, count: int) -> Array:
         """Return `count` points of rows of one class to begin with; beside one another where these are too few."""
-        distinct = np.unique(rows, axis=0)
-        fewer = min(count, len(distinct))
-        if self.init == "k-means" and fewer > 1:
+        if count == 1 and self.init == "k-means":
+            return np.average(rows, axis=0, weights=weight)[None]
+        fewer = min(count, len(rows))
+        if self.init == "k-means":
             made = KMeans(fewer, n_init=1, max_iter=30, random_state=int(self._random.integers(2**31)))
-            points = made.fit(rows, sample_weight=weight).cluster_centers_
-        elif self.init == "k-means":
-            points = np.average(rows, axis=0, weights=weight)[None]
+            with warnings.catch_warnings():  # of rows so near one another that centres coincide
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                points = made.fit(rows, sample_weight=weight).cluster_centers_
         else:
-            points = distinct[self._random.permutation(len(distinct))[:fewer]]
+            points = rows[self._random.permutation(len(rows))[:fewer]]
+        points = np.unique(points, axis=0)
         more = points[self._random.integers(len(points), size=count - len(points))]
         return np.concatenate([points, more + APART * self._random.standard_normal(more.shape)])
 
@@ -428,7 +442,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         weight: NDArray[np.float64] | None,
         epoch: int,
     ) -> None:
-        """Train on all rows once, and add to the history."""
+        """Train on all rows, which are scaled, once, and add to the history."""
         order = self._random.permutation(len(rows))
         losses, right = np.empty(len(rows)), np.empty(len(rows), np.bool_)
         parameters = network.parameters()
@@ -436,7 +450,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
             batch = order[first : first + self.batch_size]
             true = index[batch]
             try:
-                logits = network.forward(self._scaled(rows[batch]), train=True)
+                logits = network.forward(rows[batch], train=True)
                 losses[batch], grad = softmax_loss(logits, true, return_gradient=True)
                 if not (np.isfinite(losses[batch]).all() and np.isfinite(grad).all()):
                     raise ValueError("the loss is not finite")
@@ -447,6 +461,8 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
                 optimizer.step()
                 network.tie()
             except (ValueError, OverflowError) as error:
+                if not first and epoch == 1 and all(np.isfinite(p.value**2).all() for p in parameters.values()):
+                    raise  # nothing has been learned yet
                 raise ValueError(
                     f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
                 ) from error
@@ -458,7 +474,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     def _finish(
         self, network: PrototypeNetwork, optimizer: AdamW, rows: Array, weight: NDArray[np.float64] | None
     ) -> Self:
-        """Set what the network is, and what the rows make of it."""
+        """Set what the network is, and what the rows, which are scaled, make of it."""
         if not all(np.isfinite(p.value).all() for p in network.parameters().values()):
             raise ValueError(f"learning_rate: with {self.learning_rate} the network is not finite any more")
         self.weights_, self._optimizer_state = network.state_dict(), optimizer.state_dict()
@@ -470,7 +486,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         w = np.ones(len(rows)) if weight is None else weight
         for first in range(0, len(rows), AT_ONCE):
             part = slice(first, first + AT_ONCE)
-            made = network.weights(self._scaled(rows[part]))
+            made = network.weights(rows[part])
             nearest = np.eye(len(self.prototypes_))[made.argmax(axis=1)]
             totals += np.stack([w[part] @ a for a in (made, made > 0, nearest)])
         self.usage_ = PrototypeUsage(*(totals / w.sum()))
@@ -557,20 +573,15 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     @ignoring_float_errors()
     def _scaled(self, rows: Array) -> Array:
         """Return rows as the network takes them."""
-        return ((rows - self.mean_) / self.scale_).astype(self.dtype)
+        out = np.empty(rows.shape, self._options["dtype"])
+        for first in range(0, len(rows), AT_ONCE):  # in float64, some at a time
+            part = slice(first, first + AT_ONCE)
+            out[part] = (rows[part] - self.mean_) / self.scale_
+        return out
 
     def _make_network(self) -> PrototypeNetwork:
-        """Make a network with this estimator's parameters."""
-        return PrototypeNetwork(
-            self.n_features_in_,
-            len(self.classes_),
-            n_prototypes=self.n_prototypes,
-            beta=self.beta,
-            learn_beta=self.learn_beta,
-            separation=self.separation,
-            structure=self.structure,
-            dtype=self.dtype,
-        )
+        """Make a network with the parameters that this estimator had when it began to be trained."""
+        return PrototypeNetwork(self.n_features_in_, len(self.classes_), **self._options)
 
     def _fitted(self) -> PrototypeNetwork:
         """Return the trained network, made anew for each call so that threads do not share one."""
@@ -592,7 +603,8 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         as_choice("dtype", self.dtype, ("float32", "float64"))
         as_choice("init", self.init, STARTS)
         as_flag("learn_beta", self.learn_beta)
-        for name in ("n_prototypes", "epochs", "batch_size"):
+        as_whole("n_prototypes", self.n_prototypes, 1, MOST)
+        for name in ("epochs", "batch_size"):
             as_whole(name, getattr(self, name), 1)
         with ignoring_float_errors():
             beta = np.dtype(self.dtype).type(as_number("beta", self.beta, least=0.0))
@@ -608,9 +620,12 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
 def _shares(counts: Array, total: int) -> NDArray[np.int64]:
     """Divide a total among classes as their counts are, at least one for each that has rows, while there are enough."""
-    parts = np.zeros(len(counts), np.int64)
-    for _ in range(total):  # to the class with the most rows a prototype, one without any first
-        parts[
-            np.argmax(np.where((counts > 0) & (parts == 0), counts + counts.sum(), counts / np.maximum(parts, 1)))
-        ] += 1
+    if total <= np.count_nonzero(counts):
+        chosen = np.argsort(-counts, kind="stable")[:total]
+        return np.bincount(chosen, minlength=len(counts))
+    quota = total * (counts / counts.sum())
+    parts = np.where(counts > 0, np.maximum(np.floor(quota), 1), 0).astype(np.int64)
+    while parts.sum() > total:  # as small classes have got one
+        parts[np.argmax(np.where(parts > 1, parts - quota, -np.inf))] -= 1
+    parts[np.argsort(parts - quota, kind="stable")[: total - parts.sum()]] += 1
     return parts

@@ -593,21 +593,41 @@ def matrices(
     -------
     matplotlib.figure.Figure
         The figure.
+
+    Raises
+    ------
+    ValueError
+        Naming `rows`, if a matrix is not of that shape, or rows of axes have different lengths.
+
+    Examples
+    --------
+    >>> figure = matrices({"sparse": {"head 1": np.eye(2)}}, across=["a", "dog"], down=["ein", "hund"])
+    >>> len(figure.axes)
+    1
     """
-    height, width = _grid_shape("rows", [list(matrices) for matrices in rows.values()])
+    height, width = _grid_shape("rows", [list(named) for named in rows.values()])
+    for name, weights in ((name, weights) for named in rows.values() for name, weights in named.items()):
+        if np.shape(weights) != (len(down), len(across)):
+            raise ValueError(
+                f"rows: {name} must be of shape {(len(down), len(across))}, the names of down and across, got "
+                f"{np.shape(weights)}"
+            )
     colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#CCCCCC")
     figure = empty_figure((1.6 + 0.17 * len(across) * width, 1.4 + 0.17 * len(down) * height))
     axes = figure.subplots(height, width, squeeze=False)
-    for line, (name, named) in zip(axes, rows.items(), strict=True):
-        for axis, (heading, weights) in zip(line, named.items(), strict=True):
+    for row, (name, named) in enumerate(rows.items()):
+        for column, (heading, weights) in enumerate(named.items()):
+            axis = axes[row][column]
             cells = np.ma.masked_equal(np.asarray(weights, np.float64), 0)
             axis.imshow(cells, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-            axis.set_xticks(range(len(across)), across if line is axes[-1] else [], fontsize=6, rotation=90)
-            axis.set_yticks(range(len(down)), down if axis is line[0] else [], fontsize=6)
+            below = across if row == height - 1 else [""] * len(across)
+            beside = [""] * len(down) if column else down
+            axis.set_xticks(range(len(across)), below, fontsize=6, rotation=90)
+            axis.set_yticks(range(len(down)), beside, fontsize=6)
             axis.tick_params(length=0)
-            if line is axes[0]:
+            if row == 0:
                 axis.set_title(heading, fontsize=9)
-        line[0].set_ylabel(name, fontsize=9)
+        axes[row][0].set_ylabel(name, fontsize=9)
     return _add_labels(figure, axes, "", title, {})
 
 

@@ -147,6 +147,34 @@ class Features(FeatureStructure):
         return Cost(multiplications, memory)
 
 
+def log_kernel(structure: Features, x: Floats, rows: Floats, beta: float, similarity: str) -> Floats:
+    """Compute log <phi(x), phi(rows)>, (N, M), also where the kernel itself is below the smallest float64.
+
+    Under cosine similarity both are to have length 1. -inf where no feature is shared.
+    """
+    of_map = structure._map(x.shape[1], beta, similarity)
+    with ignoring_float_errors():
+        own, other = (_log_features(of_map, a) for a in (x, rows))
+        out = np.empty((len(x), len(rows)))
+        for i, one in enumerate(own):
+            terms = other + one
+            top = terms.max(axis=1)
+            top[np.isneginf(top)] = 0
+            out[i] = np.log(np.exp(terms - top[:, None]).sum(axis=1)) + top
+        return out
+
+
+def _log_features(of_map: Map, a: Floats) -> Floats:
+    """Return log phi(a), (N, D), of rows in float64."""
+    if of_map.code == RANDOM:
+        assert of_map.projection is not None
+        lengths = (a**2).sum(axis=1)[:, None]
+        return np.asarray(a @ of_map.projection.T - of_map.bias * lengths - np.log(of_map.size) / 2)
+    a = of_map.beta**0.5 * a
+    above = np.maximum(a, 0)
+    return np.asarray(np.log(above) if of_map.code == RELU else np.minimum(a, 0) + np.log1p(above))
+
+
 @dataclass(frozen=True)
 class LinearFeatures(Features):
     """Linear attention: weights proportional to <phi(sqrt(beta) x), phi(sqrt(beta) xi)>, phi one number a feature.

@@ -52,6 +52,7 @@ from sparsehopfield.theory._margins import (
     margin_at,
     min_half_distance,
 )
+from sparsehopfield.theory._supports import expected_support
 
 __all__ = [
     "CapacityBound",
@@ -67,6 +68,7 @@ __all__ = [
     "exact_flips",
     "exact_radius",
     "exact_recall",
+    "expected_support",
     "is_certified",
     "is_fixed_point",
     "majorises",

@@ -26,6 +26,7 @@ the two are equal where the multipliers are the memories, and what follows here 
 Letters: M pairs, d features of queries, v of memories; T the update that averages the memories by the same kernel.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -44,12 +45,14 @@ from sparsehopfield._engine.checks import (
     as_whole,
     ignoring_float_errors,
 )
+from sparsehopfield._engine.restoring import restores
 from sparsehopfield._engine.separations import as_choice, similarity_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import update
 from sparsehopfield.structures import LinearFeatures, Pairs, RandomFeatures
+from sparsehopfield.structures._features import log_kernel
 from sparsehopfield.theory._patterns import Bools, Floats, as_single_beta, finite_rows, row_blocks
 
 __all__ = ["MarginFit", "NonparametricHopfield"]
@@ -212,6 +215,7 @@ class NonparametricHopfield:
 
     # --- fitting ------------------------------------------------------------------------------------
 
+    @restores
     def fit(self, memories: ArrayLike, queries: ArrayLike | None = None) -> Self:
         """Fit the regression to pairs of a query and what it is to retrieve.
 
@@ -241,14 +245,8 @@ class NonparametricHopfield:
         if len(asked) != len(targets):
             raise ValueError(f"queries: must be one for each of the {len(targets)} memories, got {len(asked)}")
         similar = self._similar("memories" if queries is None else "queries", asked)
-        before = dict(vars(self))
         self.queries_, self.memories_, self._rows = asked, targets, similar
-        try:
-            self.fit_ = self.regression() if self.structure is None else None
-        except ValueError:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
+        self.fit_ = self.regression() if self.structure is None else None
         return self
 
     def regression(self, positions: ArrayLike | None = None) -> MarginFit:
@@ -283,10 +281,14 @@ class NonparametricHopfield:
             C = min(1.0, critical / 2) if self.C is None else self.C
             bounds = np.minimum(C * unit, MOST)
         if not C > 0:
-            raise ValueError(
-                f"epsilon: at {self.epsilon} no C lets all answers fall short; must be below "
-                f"{np.abs(y[y != 0]).min(initial=np.inf)}, or give C"
-            )
+            least = np.abs(y[y != 0]).min(initial=np.inf)
+            if self.epsilon >= least:
+                needed = f"it must be below {least}"
+            elif not self.epsilon and self.cost == "uniform" and not y.all():
+                needed = "with the costs 'uniform' it must be positive, as memories have entries that are 0"
+            else:
+                needed = "the largest such C is below the smallest float64"
+            raise ValueError(f"epsilon: at {self.epsilon} no C lets all answers fall short: {needed}, or give C")
         scale = float(np.abs(y).max()) or 1.0
         b, violation, passes = _descend(weights, y, bounds, self.epsilon, self.max_iter, self.tol * scale)
         if violation > self.tol * scale:
@@ -315,7 +317,7 @@ class NonparametricHopfield:
         Raises
         ------
         ValueError, TypeError, OverflowError
-            Naming the argument at fault.
+            Naming the argument at fault; `queries` if the structure has places for other queries.
         """
         return self._answer(queries, False)
 
@@ -334,7 +336,7 @@ class NonparametricHopfield:
         Raises
         ------
         ValueError, TypeError, OverflowError
-            Naming the argument at fault.
+            Naming the argument at fault; `queries` if the structure has places for other queries.
         """
         return self._answer(queries, True)
 
@@ -360,6 +362,7 @@ class NonparametricHopfield:
         if self.structure is not None and self.kernel != "exponential":
             raise ValueError(f"structure: no memory has both a kernel {short(self.kernel)} and a structure")
         rows = as_queries(queries, self.queries_.shape[1]).astype(np.float64)
+        self._check_places(math.prod(rows.shape[:-1]))
         if self.kernel == "dot":
             finite_rows("queries", rows.reshape(-1, rows.shape[-1]))
             return np.asarray(self.beta * (rows @ (self.queries_.T @ self.memories_)))
@@ -380,6 +383,14 @@ class NonparametricHopfield:
     def _check_fitted(self) -> None:
         if not hasattr(self, "memories_"):
             raise ValueError("memories: none are there yet, call fit first")
+
+    def _check_places(self, n: int) -> None:
+        """Raise unless the structure says of n queries which pairs they see."""
+        if self.structure is not None:
+            try:
+                self.structure.count(n, len(self.memories_))
+            except ValueError as error:
+                raise ValueError(f"queries: do not fit the structure: {error}") from None
 
     @ignoring_float_errors()
     def _similar(self, name: str, rows: Floats) -> Floats:
@@ -402,20 +413,7 @@ class NonparametricHopfield:
             if self.similarity == "euclidean":
                 scores -= ((x**2).sum(axis=1)[:, None] + (rows**2).sum(axis=1)) / 2
             return np.asarray(self.beta * scores)
-        if isinstance(self._features, LinearFeatures):
-            phi = [self._linear(self.beta**0.5 * a) for a in (x, rows)]
-            return np.asarray(np.log(phi[0] @ phi[1].T))
-        _, size, _, projection, bias = self._features._map(x.shape[1], self.beta, self.similarity)
-        assert projection is not None
-        own, other = (a @ projection.T - bias * (a**2).sum(axis=1)[:, None] for a in (x, rows))
-        return np.stack([logsumexp(other + row, axis=1) for row in own]) - np.log(size)
-
-    def _linear(self, a: Floats) -> Floats:
-        """Return the features of LinearFeatures."""
-        assert isinstance(self._features, LinearFeatures)
-        if self._features.kind == "relu":
-            return np.maximum(a, 0)
-        return np.where(a > 0, 1 + a, np.exp(np.minimum(a, 0)))
+        return log_kernel(self._features, x, rows, self.beta, self.similarity)
 
     @ignoring_float_errors()
     def _weights(self, log_kernel: Floats) -> tuple[Floats, Floats]:
@@ -430,6 +428,7 @@ class NonparametricHopfield:
         self._check_fitted()
         given = as_queries(queries, self.queries_.shape[1])
         rows, _ = finite_rows("queries", given.reshape(-1, given.shape[-1]))
+        self._check_places(len(rows))
         out = np.empty((len(rows), self.memories_.shape[1]))
         for fit, at in self._fits(rows):
             b = fit.coefficients / min(fit.C, 1.0) if scaled else fit.coefficients

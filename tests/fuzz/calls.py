@@ -29,7 +29,7 @@ from sparsehopfield import distributed, layers, losses, optim, row_maps, structu
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import associate_backward, associate_forward
 from sparsehopfield._engine.separations import FAMILIES
-from sparsehopfield.data import bags, datasets
+from sparsehopfield.data import bags, datasets, repertoires
 from sparsehopfield.theory import nonparametric
 from sparsehopfield.theory import structures as theory_structures
 
@@ -531,6 +531,21 @@ def _mil(s: Sound) -> Any:
     return fit, {"bags": rows, "y": [0, 1, 0], "bag_ids": ids, "sample_weight": None, **options}
 
 
+def _prototypes(s: Sound) -> Any:
+    from sparsehopfield.estimators import HopfieldPrototypeClassifier
+
+    def fit(X: Any, y: Any, more: Any, classes: Any, sample_weight: Any, **options: Any) -> Any:
+        made = HopfieldPrototypeClassifier(**options).fit(X, y, sample_weight)
+        return made.partial_fit(more, y[:N], classes).predict_proba(X), made.prototype_weights(more)
+
+    options: dict[str, Any] = {"n_prototypes": 3, "beta": 2.0, "learn_beta": True, "separation": s.separation}
+    options |= {"structure": s.random.choice((None, structures.TopK(2))), "init": s.random.choice(("k-means", "rows"))}
+    options |= {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "learning_rate_decay": 0.9, "weight_decay": 0.0}
+    options |= {"max_norm": 1.0, "random_state": 0, "verbose": 0, "dtype": "float32"}
+    y = np.arange(M) % 2
+    return fit, {"X": s.x, "y": y, "more": s.q, "classes": None, "sample_weight": None, **options}
+
+
 def _loader(function: Any, folder: str, **more: Any) -> Callable[[Sound], Any]:
     names = list(inspect.signature(function).parameters)
     given = {"root": str(ROOM / folder), "path": str(ROOM / folder / "plain.csv"), "name": "mnist", "split": "train"}
@@ -724,6 +739,9 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "theory.exact_recall": _constructed(
         theory.exact_recall, d=20, n_patterns=9, flips=3, beta=2.0, separation="sparsemax"
     ),
+    "theory.expected_support": _constructed(
+        theory.expected_support, n_patterns=9, spread=0.5, lead=1.0, separation="entmax15"
+    ),
     "theory.exact_capacity": _constructed(theory.exact_capacity, d=20, m=1.0, beta=1.0, p=0.1, radius=0.0),
     **{
         f"theory_structures.{name}": _theory(theory_structures, name)
@@ -757,6 +775,17 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "bags.load_mil": _loader(bags.load_mil, "matlab", name="tiger"),
     "bags.load_ucsb": _loader(bags.load_ucsb, "bags"),
     "bags.load_bags": _loader(bags.load_bags, "bags"),
+    "repertoires.simulate": _constructed(
+        repertoires.simulate, repertoires=4, size=20, rate=0.2, motifs=("WHMK",), gap=0.1, deletion=0.1, seed=1
+    ),
+    "repertoires.kmers": _constructed(
+        repertoires.kmers,
+        sequences=np.array([b"CASSLGF", b"CASSF", b""]),
+        k=2,
+        columns=[5, 3],
+        weights=(1.0, 2.0, 1.0),
+        dtype="float32",
+    ),
     "bags.Bags": _bags_object("take"),
     "Bags.keys_of": _bags_object("keys_of"),
     **{f"datasets.{name}": _loader(getattr(datasets, name), "mnist") for name in ("load", "load_mnist", "load_labels")},
@@ -852,6 +881,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "estimators.HopfieldRegressor": _regressor,
     "estimators.HopfieldRetriever": _retriever,
     "estimators.HopfieldMILClassifier": _mil,
+    "estimators.HopfieldPrototypeClassifier": _prototypes,
     **{
         f"plots.{name}": _plot(name)
         for name in (
@@ -901,6 +931,7 @@ MODULES = (
     "theory.nonparametric",
     "bags",
     "datasets",
+    "data.repertoires",
     "optim",
     "layers",
     "structures",
@@ -917,8 +948,9 @@ LEFT_OUT = {
         "results",
     ),
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
-    **dict.fromkeys(("Analogues", "Suggestion", "SuggestionRow"), "results"),
-    **dict.fromkeys(("ImageSet", "Settings", "Trial"), "records; what they are given to is called"),
+    **dict.fromkeys(("Analogues", "PrototypeUsage", "Suggestion", "SuggestionRow"), "results"),
+    "load_airr": "reads several files; tests/data/test_repertoires.py damages them",
+    **dict.fromkeys(("ImageSet", "Repertoires", "Settings", "Trial"), "records; what they are given to is called"),
     **dict.fromkeys(("Playground",), "made by what is called"),
     **dict.fromkeys(("Structure", "Pairs"), "base classes"),
     **dict.fromkeys(("Engine",), "a protocol"),

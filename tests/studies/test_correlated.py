@@ -14,7 +14,14 @@ for module in ("matplotlib", "tqdm"):
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
 
-SMALL = {"weights": (0.0, 0.9), "betas": (0.1, 1.0, 2.0, 4.0, 20.0), "patterns": 12, "d": 8, "progress": False}
+SMALL = {
+    "cases": ("equal", "free", "free-euclidean"),
+    "weights": (0.0, 0.9),
+    "betas": (0.1, 1.0, 2.0, 4.0, 20.0),
+    "patterns": 12,
+    "d": 8,
+    "progress": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,7 @@ def drawn(case, w, seed=3, count=20, d=16):
 def test_what_is_drawn(case):
     zero, some = drawn(case, 0.0), drawn(case, 0.8)
     cosines = some.patterns @ some.patterns.T
-    if case == "equal":
+    if case in ("equal", "sparse", "positive"):
         np.testing.assert_allclose(np.diag(cosines), 1)
         np.testing.assert_allclose(cosines, 0.64 + 0.36 * zero.patterns @ zero.patterns.T)
     else:
@@ -198,5 +205,94 @@ def test_report_is_honest(found):
     ids=str,
 )
 def test_bad_options(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        study.run(tmp_path, **SMALL | change)
+
+
+# When sparsity pays
+
+
+def test_sparse_and_positive_features():
+    some = protocol.draw_memories("sparse", 0.6, 400, 40, 0.1, 1, density=0.2)
+    np.testing.assert_allclose(some.patterns[:, -1], 0.6)
+    assert np.mean(some.patterns[:, :-1] != 0) == pytest.approx(0.2, abs=0.01)
+    assert (some.patterns[:, :-1] < 0).any()
+    positive = protocol.draw_memories("positive", 0.6, 400, 40, 0.1, 1, density=0.2)
+    assert (positive.patterns >= 0).all()
+    away = np.linalg.norm(some.noisy - some.patterns, axis=1)
+    assert away.mean() == pytest.approx(0.8, rel=0.02)  # noise 1, in units of sqrt(1 - w^2)
+
+
+@pytest.mark.parametrize("case", study.CASES)
+def test_expected_scores_are_those_of_the_family(case):
+    w, d, count = 0.7, 60, 1500
+    some = protocol.draw_memories(case, w, count, d, 0.1, 2, density=0.4, noise=1.5)
+    scores = some.noisy @ some.patterns.T
+    if some.similarity == "euclidean":
+        scores -= (some.patterns**2).sum(axis=1) / 2
+    own = np.diag(scores).copy()
+    np.fill_diagonal(scores, np.nan)
+    scale = 1 - w * w
+    found = [np.nanstd(scores, axis=1), own - np.nanmean(scores, axis=1)]
+    expected = protocol.expected_scores(case, w, d, 0.4, 1.5)
+    assert np.sqrt(np.mean(found[0] ** 2)) / scale == pytest.approx(expected.spread, rel=0.06)
+    assert found[1].mean() / scale == pytest.approx(expected.lead, abs=0.03)
+    assert found[1].std() / scale == pytest.approx(expected.lead_spread, rel=0.08)
+
+
+def test_noisy_queries_against_the_reference(found):
+    chosen = study.Options(**SMALL)
+    row = next(r for r in found.rows if (r["case"], r["model"], r["w"]) == ("equal", "sparse", 0.9))
+    some = protocol.draw_memories("equal", 0.9, 12, 8, chosen.perturbation, row["seed"])
+    weights = reference.sparsemax(row["beta"] * some.noisy @ some.patterns.T)
+    error = np.linalg.norm(weights @ some.patterns - some.patterns, axis=1).mean() / math.sqrt(1 - 0.81)
+    values = {
+        r["metric"]: r["value"] for r in found.rows if all(r[k] == row[k] for k in ("case", "model", "w", "beta"))
+    }
+    assert values["noisy_error"] == pytest.approx(error)
+    assert values["noisy_support"] == np.count_nonzero(weights > 1e-12, axis=1).mean()
+    assert 1 <= values["expected_support"] <= 12
+
+
+def test_supports_are_as_expected():
+    """Of many patterns in many dimensions the mean support is the expected one."""
+    for case in ("equal", "sparse"):
+        some = protocol.draw_memories(case, 0.0, 300, 100, 0.1, 5, density=0.5)
+        scores = protocol.expected_scores(case, 0.0, 100, 0.5, 1.0)
+        for model in ("sparse", "entmax15"):
+            for beta in (0.5, 3.0, 12.0):
+                found = protocol.measure_noisy(some, model, 0.0, beta)["noisy_support"]
+                assert found == pytest.approx(protocol.predict_support(model, 300, scores, beta), rel=0.08)
+    assert protocol.predict_support("dense", 300, scores, 1.0) == 300
+
+
+def test_report_says_where_sparsity_pays(found):
+    text = " ".join(found.report.split())
+    assert "When sparsity pays: one step from queries with noise 1 times" in text
+    assert "equal: the mean support at noisy queries is" in text
+    rows = [dict(row) for row in found.rows]
+    for row in rows:
+        if row["metric"] == "noisy_error" and row["model"] == "sparse":
+            row["value"] = 9.0
+    text = " ".join(study.report_text(study.Summary(rows, study.Options(**SMALL))).split())
+    assert "more accurate with sparse than with dense for beta (1 - w^2): at no beta of the grid (all w)" in text
+
+
+def test_timed(tmp_path):
+    few = SMALL | {"cases": "equal", "weights": 0.0, "betas": (1.0, 1000.0), "timed": 40}
+    outcome = study.run(tmp_path, **few)
+    assert "One step of up to 1024 such queries with 40 patterns" in " ".join(outcome.report.split())
+    assert max(map(len, outcome.report.splitlines())) <= 120
+    lines = (tmp_path / "times.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 3 * 2
+    assert all(float(line.split(",")[-1]) >= 0 for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"density": 0.0}, "density: must be above 0"), ({"noise": -1.0}, "noise: must be a finite number")],
+    ids=str,
+)
+def test_bad_noise(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         study.run(tmp_path, **SMALL | change)

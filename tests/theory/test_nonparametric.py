@@ -8,7 +8,16 @@ from scipy import linalg
 from sklearn.svm import SVR, LinearSVR
 
 import sparsehopfield as sh
-from sparsehopfield.structures import BlockSparse, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
+from sparsehopfield.structures import (
+    BlockSparse,
+    DilatedBlocks,
+    LinearFeatures,
+    RandomFeatures,
+    RandomMask,
+    TopK,
+    Window,
+)
+from sparsehopfield.structures._features import log_kernel
 from sparsehopfield.theory.nonparametric import NonparametricHopfield
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -68,6 +77,39 @@ def test_scores_too_large_for_exp():
     assert model.fit_.is_closed_form
 
 
+def test_linear_features_too_small_for_float64():
+    memories = np.array([[-800.0, -900.0], [-810.0, -905.0]])
+    for others in (memories, np.array([[-790.0, -950.0], [1.0, -1000.0], [0.0, 0.0]])):
+        model = NonparametricHopfield("linear").fit(memories)
+        expected = sh.reference.update_linear(others, memories)
+        assert model.fit_.is_closed_form
+        assert np.allclose(model.update(others), expected, rtol=1e-11, atol=0)
+        assert np.allclose(model.closed_form(others), expected, rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine", "euclidean"])
+@pytest.mark.parametrize("features", [LinearFeatures(), LinearFeatures("relu"), RandomFeatures(9)], ids=str)
+def test_kernel_of_features(features, similarity):
+    if isinstance(features, LinearFeatures) and similarity == "euclidean":
+        return  # there is no such kernel
+    x, rows = np.random.default_rng(0).normal(size=(2, 5, 3))
+    a, b = (0.7**0.5 * t for t in (x, rows))
+    if isinstance(features, RandomFeatures):
+        of_length = 1.0 if similarity == "euclidean" else 0.5
+        phi = [np.exp(t @ features.projection(3).T - of_length * (t**2).sum(axis=1)[:, None]) / 3 for t in (a, b)]
+    elif features.kind == "relu":
+        phi = [np.maximum(t, 0) for t in (a, b)]
+    else:
+        phi = [np.where(t > 0, 1 + t, np.exp(t)) for t in (a, b)]
+    found = log_kernel(features, x, rows, 0.7, similarity)
+    assert np.allclose(np.exp(found), phi[0] @ phi[1].T, rtol=1e-12, atol=0)
+
+
+def test_queries_that_share_no_feature_get_zeros():
+    model = NonparametricHopfield(LinearFeatures("relu")).fit([[1.0, 0.0], [2.0, 0.0]])
+    assert model.update([[-1.0, 3.0], [4.0, -1.0]]).tolist() == [[0.0, 0.0], [5 / 3, 0.0]]
+
+
 # --- against libraries ----------------------------------------------------------------------------------------------
 
 
@@ -96,7 +138,8 @@ def test_libsvm_finds_the_same(pairs, C, epsilon):
         dual = np.zeros(2 * len(y))
         dual[svr.support_] = svr.dual_coef_[0]
         a = (dual[: len(y)] - dual[len(y) :]) / scale  # of K's own scale
-        assert np.allclose(weights @ (a / h), model.predict(others)[:, i], rtol=0, atol=2e-3)  # its kernel is float32
+        found, expected = weights @ (a / h), model.predict(others)[:, i]
+        assert np.allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())  # its kernel is float32
 
 
 def test_liblinear_finds_the_same(pairs):
@@ -222,6 +265,62 @@ def test_bad_pairs_are_named(pairs):
     with pytest.raises(ValueError, match="epsilon: "):
         model.fit(2 * memories)
     assert np.array_equal(model.update(others), kept)  # as it was
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_whatever_stops_a_fit_leaves_the_last_one(pairs, error, monkeypatch):
+    memories, queries, others = pairs
+    model = NonparametricHopfield().fit(memories, queries)
+    kept = model.update(others)
+
+    def stop(self, positions=None):
+        raise error
+
+    monkeypatch.setattr(NonparametricHopfield, "regression", stop)
+    with pytest.raises(error):
+        model.fit(2 * memories[:5])
+    assert np.array_equal(model.update(others), kept)
+    fresh = NonparametricHopfield()
+    with pytest.raises(error):
+        fresh.fit(memories)
+    assert not hasattr(fresh, "memories_")
+
+
+@pytest.mark.parametrize(
+    ("memories", "options", "needed"),
+    [
+        ([[0.5, 2.0], [1.0, 3.0]], {"epsilon": 0.5}, r"must be below 0\.5,"),
+        ([[0.0, 2.0], [0.5, 1.0]], {"epsilon": 0.5, "cost": "uniform"}, r"must be below 0\.5,"),
+        ([[0.0, 2.0], [0.5, 1.0]], {"cost": "uniform"}, "must be positive, as memories have entries that are 0"),
+        ([[1e-300], [1e100]], {}, "is below the smallest float64"),
+    ],
+    ids=str,
+)
+def test_what_a_closed_form_needs_of_epsilon(memories, options, needed):
+    with pytest.raises(ValueError, match=f"epsilon: .*{needed}"):
+        NonparametricHopfield(**options).fit(memories)
+
+
+def test_uniform_costs_and_zeros_with_a_margin():
+    model = NonparametricHopfield(cost="uniform", epsilon=0.1).fit([[0.0, 2.0], [0.5, 1.0]])
+    assert model.fit_.is_closed_form
+
+
+@pytest.mark.parametrize("structure", [Window(2), DilatedBlocks(3), BlockSparse(np.eye(3) > 0, (4, 4))], ids=str)
+def test_structures_have_places_for_so_many_queries(pairs, structure):
+    memories, queries, others = pairs
+    model = NonparametricHopfield(structure=structure).fit(memories, queries)
+    for ask in (model.update, model.predict, model.closed_form):
+        with pytest.raises(ValueError, match="queries: do not fit the structure"):
+            ask(others[:3])
+
+
+def test_places_of_queries_are_those_of_the_structure(pairs):
+    memories, queries, others = pairs
+    model = NonparametricHopfield(structure=Window(2, positions=[1, 7, 11])).fit(memories, queries)
+    assert np.allclose(model.update(others[:3]), model.closed_form(others[:3]), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="queries: do not fit the structure"):
+        model.update(others)
 
 
 def test_too_few_passes_warn(pairs):

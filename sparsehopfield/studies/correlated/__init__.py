@@ -2,7 +2,8 @@
 
 Patterns are w c + sqrt(1 - w^2) n: a common unit vector c, and noise n of each pattern's own. Case "equal": n uniform
 on the unit sphere orthogonal to c, so that all have length 1. "free" and "free-euclidean": n of independent features of
-variance 1/d, so that lengths differ, and with them what dot and euclidean similarity find. Each pattern, and a query
+variance 1/d, so that lengths differ, and with them what dot and euclidean similarity find. "sparse" and "positive": as
+"equal", but most features of n are 0, the others normal, or uniform from 0 to 1. Each pattern, and a query
 near it, is retrieved to its fixed point, over w and beta.
 
 Predictions, with D the distance of a pattern to the nearest other one and eps = TOLERANCE * D. Sparse maps
@@ -15,6 +16,10 @@ memories are one.
 In "equal" and "free-euclidean" scores at w and beta differ from those of the noise alone at beta (1 - w^2) only by
 what all patterns share, which no map sees: all of these betas grow as 1/(1 - w^2). Under dot similarity lengths are in
 the way: <c, n> differs between patterns, so that from some w on those that lie further along c outrank the others.
+
+When does sparsity pay? From queries with more noise one step is compared with that of softmax: its error, and the size
+of the support, beside its expectation in closed form (`theory.expected_support` of normal scores), from the family of
+the patterns alone. Where the support is small, products with values are saved.
 """
 
 from __future__ import annotations
@@ -40,7 +45,11 @@ from sparsehopfield.studies.correlated.protocol import (
     Options,
     compare,
     draw_memories,
+    expected_scores,
+    measure_noisy,
     predict,
+    predict_support,
+    time_step,
 )
 from sparsehopfield.studies.correlated.report import Summary, figure, report_text, shares_figure
 
@@ -64,6 +73,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield correlated
   python -m sparsehopfield correlated --models sparse --weights 0 0.9 --runs 5 --output results/runs
+  python -m sparsehopfield correlated --cases equal --weights 0 --d 64 --timed 4096 --threads 1
   python -m sparsehopfield correlated --cases equal --patterns 256 --d 128 --output results/larger
 """
 
@@ -77,8 +87,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     output : path
         Folder for the table, its settings and the figures; an interrupted table that is there is continued.
     **options
-        Those of `Options`: `cases`, `models`, `weights`, `betas`, `patterns`, `d`, `tolerance`, `perturbation`, `runs`,
-        `jobs`, `seed`, `restart`, `progress`.
+        Those of `Options`: `cases`, `models`, `weights`, `betas`, `patterns`, `d`, `tolerance`, `perturbation`,
+        `density`, `noise`, `timed`, `runs`, `jobs`, `seed`, `restart`, `progress`.
     """
     chosen = Options(**options)
     settings = [
@@ -97,13 +107,27 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         for beta in sorted(chosen.betas)
     ]
 
+    def is_timed(setting: Mapping[str, Any]) -> bool:
+        first = chosen.cases[0], chosen.weights[0], 0
+        return chosen.timed > 0 and (setting["case"], setting["w"], setting["run"]) == first
+
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         case, model, w, beta, _, seed = setting.values()
-        drawn = draw_memories(case, w, chosen.patterns, chosen.d, chosen.perturbation, seed)
-        return compare(drawn, predict(drawn, model, chosen.tolerance), model, beta, chosen.tolerance)
+        sparsity = chosen.density, chosen.noise
+        drawn = draw_memories(case, w, chosen.patterns, chosen.d, chosen.perturbation, seed, *sparsity)
+        scores = expected_scores(case, w, chosen.d, *sparsity)
+        timed = {"seconds": time_step(chosen, model, beta, seed)} if is_timed(setting) else {}
+        return {
+            **timed,
+            **compare(drawn, predict(drawn, model, chosen.tolerance), model, beta, chosen.tolerance),
+            **measure_noisy(drawn, model, w, beta),
+            "expected_support": predict_support(model, chosen.patterns, scores, beta * (1 - w * w)),
+        }
 
     rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
-    summary = Summary(rows, chosen)
+    timed = [setting for setting in settings if is_timed(setting)]
+    asked = [(str(setting["model"]), float(str(setting["beta"]))) for setting in timed]
+    summary = Summary(rows, chosen, dict(zip(asked, tables.times(output, timed), strict=True)))
     files = plotting.save(figure(summary), Path(output, NAME))
     files += plotting.save(shares_figure(summary), Path(output, f"{NAME}-shares"))
     return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))
@@ -123,5 +147,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     apart = "as a share of the distance to the nearest other pattern"
     add("tolerance", f"how far from a pattern a limit may be to count as it, {apart}", metavar="SHARE")
     add("perturbation", f"how far from the pattern queries begin, {apart}", metavar="SHARE")
+    add("density", "share of features that are not 0, of sparse and positive noise", metavar="SHARE")
+    add("noise", "noise of noisy queries, in units of the length of the patterns' own part", metavar="LENGTH")
+    add("timed", "patterns on which one step is timed, by processor time; 0 for none", metavar="M")
     add_jobs_option(parser)
     add_common_options(parser, f"results/{NAME}", default)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from time import process_time
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,12 +19,13 @@ from scipy.spatial.distance import cdist
 
 from sparsehopfield import theory
 from sparsehopfield.errors import RetrievalWarning
-from sparsehopfield.functional import retrieve, update
+from sparsehopfield.functional import retrieve, softmax, sparsemax, update
+from sparsehopfield.row_maps import entmax
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 
 Floats = NDArray[np.float64]
 #: The kinds of noise, and how they are compared.
-CASES = {"equal": "dot", "free": "dot", "free-euclidean": "euclidean"}
+CASES = {"equal": "dot", "free": "dot", "free-euclidean": "euclidean", "sparse": "dot", "positive": "dot"}
 #: The models: their alpha, and their maps.
 ALPHAS = {"sparse": 2.0, "entmax15": 1.5, "dense": 1.0}
 MAPS = {"sparse": "sparsemax", "entmax15": "entmax15", "dense": "softmax"}
@@ -32,6 +34,7 @@ SAME = 0.01
 METRICS = (
     *("stored", "recovered", "perturbed", "one_step", "limits", "support"),
     *("predicted", "promised", "broken", "unforeseen", "predicted_step", "broken_step", "one_below"),
+    *("noisy_error", "noisy_support", "expected_support"),
 )
 
 
@@ -55,6 +58,12 @@ class Options(StudyOptions):
         How far from a pattern a limit may be to count as it, as a share of the distance to the nearest other pattern.
     perturbation : float
         How far from the pattern queries begin, as a share of the same.
+    density : float
+        Share of the features that are not 0 in the cases "sparse" and "positive".
+    noise : float
+        Length of the noise of the noisy queries, in units of the length of the patterns' own part.
+    timed : int
+        Patterns of equal length of a memory on which one step is timed, at the first weight; 0 for none.
     runs : int
         Draws.
     jobs : int
@@ -69,9 +78,13 @@ class Options(StudyOptions):
     d: int = 32
     tolerance: float = 0.1
     perturbation: float = 0.1
+    density: float = 0.25
+    noise: float = 1.0
+    timed: int = 0
     runs: int = 1
     jobs: int = 1
 
+    _without_effect: ClassVar[Sequence[str]] = (*StudyOptions._without_effect, "timed")
     _sequences: ClassVar[Mapping[str, type]] = {"cases": str, "models": str, "weights": float, "betas": float}
 
     def __post_init__(self) -> None:
@@ -88,6 +101,11 @@ class Options(StudyOptions):
         for beta in self.betas:
             if not 0 < beta < math.inf:
                 raise ValueError(f"betas: must be positive and finite, got {beta:g}")
+        at_least("timed", self.timed, 0)
+        if not 0 < self.density <= 1:
+            raise ValueError(f"density: must be above 0 and at most 1, got {self.density:g}")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise: must be a finite number of at least 0, got {self.noise:g}")
         for name in ("tolerance", "perturbation"):
             if not 0 < getattr(self, name) < 0.5:
                 raise ValueError(f"{name}: must be above 0 and below 0.5, got {getattr(self, name):g}")
@@ -102,6 +120,8 @@ class Memories:
     similarity : str
         How scores are made.
     patterns, queries : ndarray of shape (M, d)
+    noisy : ndarray of shape (M, d)
+        Queries with more noise.
     leads : ndarray of shape (M, M)
         By how much the score of the row's pattern exceeds that of the column's, at the row's pattern; inf for itself.
     distances : ndarray of shape (M, M)
@@ -111,6 +131,7 @@ class Memories:
     similarity: str
     patterns: Floats
     queries: Floats
+    noisy: Floats
     leads: Floats
     distances: Floats
 
@@ -121,7 +142,16 @@ class Memories:
 
 
 @lru_cache(maxsize=4)
-def draw_memories(case: str, w: float, count: int, d: int, perturbation: float, seed: int) -> Memories:
+def draw_memories(
+    case: str,
+    w: float,
+    count: int,
+    d: int,
+    perturbation: float,
+    seed: int,
+    density: float = Options.density,
+    noise: float = Options.noise,
+) -> Memories:
     """Draw patterns with a common direction, and queries near them; for every w from the same noise.
 
     Parameters
@@ -135,15 +165,23 @@ def draw_memories(case: str, w: float, count: int, d: int, perturbation: float, 
     perturbation : float
         How far a query is from its pattern, as a share of the distance to the nearest other one.
     seed : int
+    density : float
+        Share of the features that are not 0, in the cases that have such.
+    noise : float
+        Length of the noise of the noisy queries, in units of sqrt(1 - w^2).
     """
     rng = np.random.default_rng(seed)
     common = rng.standard_normal(d)
     common /= np.linalg.norm(common)
-    noise = rng.standard_normal((count, d)) / d**0.5
+    own = rng.standard_normal((count, d)) / d**0.5
     if case == "equal":
-        noise -= (noise @ common)[:, None] * common
-        noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    patterns = w * common + math.sqrt(1 - w * w) * noise
+        own -= (own @ common)[:, None] * common
+    elif case in ("sparse", "positive"):  # the common direction is a feature of its own
+        common = np.eye(d)[-1]
+        own = _draw_sparse(rng, count, d, density, positive=case == "positive")
+    if case not in ("free", "free-euclidean"):
+        own /= np.linalg.norm(own, axis=1, keepdims=True)
+    patterns = w * common + math.sqrt(1 - w * w) * own
     distances = cdist(patterns, patterns)
     leads = distances**2 / 2
     if CASES[case] == "dot":  # from differences, so that close patterns lose no digits
@@ -152,7 +190,18 @@ def draw_memories(case: str, w: float, count: int, d: int, perturbation: float, 
     np.fill_diagonal(leads, np.inf)
     away = rng.standard_normal((count, d))
     away *= (perturbation * distances.min(axis=1) / np.linalg.norm(away, axis=1))[:, None]
-    return Memories(CASES[case], patterns, patterns + away, leads, distances)
+    noisy = patterns + noise * math.sqrt((1 - w * w) / d) * rng.standard_normal((count, d))
+    return Memories(CASES[case], patterns, patterns + away, noisy, leads, distances)
+
+
+def _draw_sparse(rng: np.random.Generator, count: int, d: int, density: float, *, positive: bool) -> Floats:
+    """Draw rows in which a share of the first d - 1 features is not 0, at least one: normal, or uniform from 0 to 1."""
+    chosen = rng.random((count, d - 1)) < density
+    empty = np.flatnonzero(~chosen.any(axis=1))
+    chosen[empty, rng.integers(d - 1, size=len(empty))] = True
+    rows = np.zeros((count, d))
+    rows[:, :-1] = chosen * (rng.random((count, d - 1)) if positive else rng.standard_normal((count, d - 1)))
+    return rows
 
 
 class Predicted(NamedTuple):
@@ -253,6 +302,94 @@ def typical_beta(count: int, d: int, w: float, alpha: float = 2.0) -> float:
     closer = -math.expm1(-math.log(2) / (count - 1))
     cosine = math.sqrt(1 - float(special.betaincinv((d - 2) / 2, 0.5, min(1.0, 2 * closer))))
     return 1 / ((alpha - 1) * (1 - w * w) * (1 - cosine))
+
+
+class Scores(NamedTuple):
+    """What is known of the scores of noisy queries, in units of 1 - w^2: those of the other patterns are normal with a
+    standard deviation, and that of the query's own is above their mean by a lead, which is normal, too. The variance of
+    the others grows with the lead, by `slope` times what that has above its mean, as longer queries have more of both.
+    """
+
+    spread: float
+    lead: float
+    lead_spread: float
+    slope: float
+
+
+def expected_scores(case: str, w: float, d: int, density: float, noise: float) -> Scores:
+    """Compute the scores of noisy queries, from the family of patterns alone.
+
+    Notes
+    -----
+    Let x = w c + sqrt(1 - w^2) (n_mu + nu e), e normal of length about 1, and v the variance of <u, n_nu> for a unit
+    vector u: 1/d for d free features. Equal lengths: scores of others are w^2 + (1 - w^2) <n_mu + nu e, n_nu> with
+    variance (1 - w^2)^2 (1 + nu^2 + 2 nu <e, n_mu>) v, and the own score is w^2 + (1 - w^2)(1 + nu <e, n_mu>). Patterns
+    of positive features share a second direction, with the weight q = E(f)^2/E(f^2) of a feature f, 3/4 of the density
+    for uniform ones: lead and variances are 1 - q times as large, and the lead varies with its part in that direction,
+    too. Free lengths add |n|^2 with variance 2/d to the own score and, under dot similarity, w <c, n>/sqrt(1 - w^2) to
+    all; euclidean similarity takes |n|^2/2 off all. So the support depends on w through beta (1 - w^2) alone, but for
+    dot similarity and free lengths; and pattern sparsity does not count, but through q.
+    """
+    own, nu2 = d - 1 if case in ("equal", "sparse", "positive") else d, noise**2
+    if case in ("equal", "sparse"):
+        return Scores(math.sqrt((1 + nu2) / own), 1.0, math.sqrt(nu2 / own), 2 / own)
+    if case == "positive":
+        q = 0.75 * density
+        return Scores(
+            math.sqrt((1 + nu2) * (1 - q) / own), 1 - q, math.sqrt((nu2 + q) * (1 - q) / own), 2 * (1 - q) / own
+        )
+    if case == "free-euclidean":
+        return Scores(math.sqrt((1.5 + nu2) / d), 1.0, math.sqrt((nu2 + 0.5) / d), 2 / d)
+    shared = w * w / (1 - w * w)
+    slope = (2 + 2 * nu2) / (2 + nu2 + shared) / d
+    return Scores(math.sqrt((1 + nu2 + shared) / d), 1.0, math.sqrt((nu2 + 2 + shared) / d), slope)
+
+
+@lru_cache(maxsize=4096)
+def _support_at(model: str, count: int, spread: float, lead: float) -> float:
+    """Return the expected support; many settings share it."""
+    return theory.expected_support(count, spread, lead, separation=MAPS[model])
+
+
+def predict_support(model: str, count: int, scores: Scores, beta: float) -> float:
+    """Compute the expected size of the support at a noisy query, at a beta in units of 1/(1 - w^2)."""
+    if model == "dense":
+        return float(count)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    sizes = []
+    for more in scores.lead_spread * nodes:
+        spread = math.sqrt(max(scores.spread**2 + scores.slope * more, scores.spread**2 / 10))
+        # rounded, so that equal settings are known to be so
+        lead = float(f"{beta * (scores.lead + more):.9g}")
+        sizes.append(_support_at(model, count, float(f"{beta * spread:.9g}"), lead))
+    return float(weights @ sizes / weights.sum())
+
+
+def measure_noisy(drawn: Memories, model: str, w: float, beta: float) -> dict[str, float]:
+    """Measure one step from the noisy queries: error, in units of sqrt(1 - w^2), and size of the support."""
+    scores = drawn.noisy @ drawn.patterns.T
+    if drawn.similarity == "euclidean":
+        scores -= (drawn.patterns**2).sum(axis=1) / 2
+    weights = {"sparse": sparsemax, "entmax15": entmax, "dense": softmax}[model](beta * scores)
+    error = np.linalg.norm(weights @ drawn.patterns - drawn.patterns, axis=1).mean() / math.sqrt(1 - w * w)
+    return {"noisy_error": error, "noisy_support": np.count_nonzero(weights, axis=1).mean()}
+
+
+def time_step(chosen: Options, model: str, beta: float, seed: int) -> float:
+    """Return the processor time of one step of up to 1024 noisy queries of equal length, the least of three, in s."""
+    w, d = chosen.weights[0], chosen.d
+    rng, scale = np.random.default_rng(seed), math.sqrt(1 - chosen.weights[0] ** 2)
+    own = _draw_sparse(rng, chosen.timed, d, 1.0, positive=False)
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    patterns = w * np.eye(d)[-1] + scale * own
+    queries = patterns[:1024]
+    queries = queries + chosen.noise * scale / d**0.5 * rng.standard_normal(queries.shape)
+    taken = []
+    for _ in range(3):
+        start = process_time()
+        update(queries, patterns, beta, separation=MAPS[model])
+        taken.append(process_time() - start)
+    return min(taken)
 
 
 def compare(drawn: Memories, predicted: Predicted, model: str, beta: float, tolerance: float) -> dict[str, float]:

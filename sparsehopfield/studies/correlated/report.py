@@ -13,7 +13,14 @@ from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
 from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
-from sparsehopfield.studies.correlated.protocol import ALPHAS, Options, median_beta, typical_beta
+from sparsehopfield.studies.correlated.protocol import (
+    ALPHAS,
+    Options,
+    expected_scores,
+    median_beta,
+    predict_support,
+    typical_beta,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,15 +30,23 @@ _TITLES = {
     "equal": "equal lengths, dot",
     "free": "unequal lengths, dot",
     "free-euclidean": "unequal lengths, euclidean",
+    "sparse": "sparse features, dot",
+    "positive": "sparse and positive, dot",
 }
 
 
 class Summary(Means):
     """The results by case, model, weight and beta."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        chosen: Options,
+        seconds: Mapping[tuple[str, float], float] | None = None,
+    ) -> None:
         super().__init__(rows, ("case", "model", "w", "beta"))
         self.chosen = chosen
+        self.seconds = seconds or {}
         self.groups = list(dict.fromkeys(key[:2] for key in self.keys))
 
     def curve(self, case: str, model: str, w: float, metric: str) -> tuple[list[float], list[float]]:
@@ -178,7 +193,14 @@ def report_text(summary: Summary) -> str:
             introduction,
             "Inverse temperatures (inf: beyond the grid, or never; -: before it, or there is none)",
             aligned(lines),
-            bullets("What came out", _findings(summary)),
+            wrap(
+                f"When sparsity pays: one step from queries with noise {chosen.noise:g} times as long as the patterns' "
+                f"own part (density of sparse features {chosen.density:g}). Mean support, found and expected, error in "
+                "units of sqrt(1 - w^2), and beta in units of 1/(1 - w^2), at the first weight"
+            )
+            + f"\n{aligned(_noisy_lines(summary))}",
+            *_timed(summary),
+            bullets("What came out", [*_findings(summary), *_noisy_findings(summary)]),
         ]
     )
 
@@ -286,3 +308,92 @@ def _cost_of_density(summary: Summary) -> list[str]:
         f"For half of the patterns within the tolerance dense needs {min(ratios):.3g} to {max(ratios):.3g} times the "
         "beta with which sparse stores them exactly."
     ]
+
+
+def _noisy_lines(summary: Summary) -> list[list[str]]:
+    """Return the table of noisy queries, at the first weight and every third beta."""
+    chosen, w = summary.chosen, summary.chosen.weights[0]
+    sparse = [model for model in chosen.models if model != "dense"]
+    lines = [["case", "beta"]]
+    for model in sparse:
+        lines[0] += [f"{model}: support", "expected"]
+    lines[0] += [f"error {model}" for model in chosen.models]
+    for case in chosen.cases:
+        for beta in sorted(chosen.betas)[::3]:
+            line = [case, f"{beta:g}"]
+            keys = {model: (case, model, w, beta / (1 - w * w)) for model in chosen.models}
+            for model in sparse:
+                line += [f"{summary.mean(keys[model], name):.2f}" for name in ("noisy_support", "expected_support")]
+            lines.append([*line, *(f"{summary.mean(keys[model], 'noisy_error'):.3f}" for model in chosen.models)])
+    return lines
+
+
+def _noisy_findings(summary: Summary) -> list[str]:
+    """Write how supports compare with what is expected, and where sparse is more accurate than dense."""
+    chosen, sentences = summary.chosen, []
+    for case in chosen.cases:
+        ratios = [
+            summary.mean(key, "noisy_support") / summary.mean(key, "expected_support")
+            for key in summary.keys
+            if key[0] == case and key[1] != "dense"
+        ]
+        if ratios:
+            sentences.append(
+                f"{case}: the mean support at noisy queries is {min(ratios):.2f} to {max(ratios):.2f} times the "
+                f"expected one, within a tenth in {sum(abs(r - 1) <= 0.1 for r in ratios)} of {len(ratios)} settings."
+            )
+    if not {"sparse", "dense"} <= {*chosen.models}:
+        return sentences
+    for case in chosen.cases:
+        places: dict[str, list[float]] = {}
+        for w in chosen.weights:
+            better = [beta for beta in sorted(chosen.betas) if _sparse_lead(summary, case, w, beta) > 0]
+            where = "at no beta of the grid"
+            if better:
+                holes = [b for b in sorted(chosen.betas) if better[0] < b < better[-1] and b not in better]
+                where = f"from {better[0]:g} to {better[-1]:g}{' but for ' + join_numbers(holes) if holes else ''}"
+            places.setdefault(where, []).append(w)
+        words = [
+            f"{where} {f'(w = {join_numbers(ws)})' if len(places) > 1 else '(all w)'}" for where, ws in places.items()
+        ]
+        most, least = (
+            pick((_sparse_lead(summary, case, w, beta), w, beta) for w in chosen.weights for beta in chosen.betas)
+            for pick in (max, min)
+        )
+        sentences.append(
+            f"{case}: one step from noisy queries is more accurate with sparse than with dense for beta (1 - w^2): "
+            f"{'; '.join(words)}. By at most {most[0]:.3f} (beta {most[2]:g}), and dense by at most "
+            f"{max(-least[0], 0):.3f} (beta {least[2]:g})."
+        )
+    return sentences
+
+
+def _sparse_lead(summary: Summary, case: str, w: float, beta: float) -> float:
+    """Return by how much the dense error at noisy queries exceeds the sparse one, at a beta in units of 1/(1 - w^2)."""
+    dense, sparse = (summary.mean((case, m, w, beta / (1 - w * w)), "noisy_error") for m in ("dense", "sparse"))
+    return dense - sparse
+
+
+def _timed(summary: Summary) -> list[str]:
+    """Return the table of times of one step, where there are any."""
+    chosen = summary.chosen
+    if not summary.seconds:
+        return []
+    w = chosen.weights[0]
+    scores = expected_scores("equal", w, chosen.d, chosen.density, chosen.noise)
+    sparse = [m for m in chosen.models if m != "dense"]
+    lines = [["beta", *(f"support {m}" for m in sparse), *(f"ms {m}" for m in chosen.models)]]
+    if "dense" in chosen.models:
+        lines[0] += [f"dense/{m}" for m in sparse]
+    for beta in sorted(chosen.betas):
+        taken = {m: summary.seconds.get((m, beta / (1 - w * w)), math.nan) for m in chosen.models}
+        line = [f"{beta:g}", *(f"{predict_support(m, chosen.timed, scores, beta):.1f}" for m in sparse)]
+        line += [f"{1000 * t:.1f}" for t in taken.values()]
+        if "dense" in taken:
+            line += [f"{taken['dense'] / taken[m]:.2f}" for m in sparse]
+        lines.append(line)
+    words = (
+        f"One step of up to 1024 such queries with {chosen.timed} patterns of equal length: expected supports, and "
+        "processor time"
+    )
+    return [wrap(words) + f"\n{aligned(lines)}"]

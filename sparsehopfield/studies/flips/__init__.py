@@ -48,7 +48,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield flips
   python -m sparsehopfield flips --models 1982 --dims 128 512 2048 --sizes 16 64 256 --rates 0 0.1
-  python -m sparsehopfield flips --dims 64 256 --sizes 32 1024 32768 --runs 5 --output results/larger
+  python -m sparsehopfield flips --dims 64 256 --sizes 32 1024 32768 --output results/larger
 """
 
 

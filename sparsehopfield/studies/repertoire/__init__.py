@@ -35,7 +35,6 @@ from sparsehopfield.studies.repertoire.protocol import (
     Source,
     evaluate,
     path_of,
-    task_of,
 )
 from sparsehopfield.studies.repertoire.report import Summary, figure, report_text
 
@@ -111,6 +110,7 @@ class Options(StudyOptions):
     jobs: int = 1
 
     _sequences: ClassVar[Mapping[str, type]] = {"sizes": int, "rates": float, "models": str}
+    _without_effect: ClassVar[Sequence[str]] = (*StudyOptions._without_effect, "file")  # what it holds has one
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,8 +174,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         for model in chosen.models
         if simulated or model != MOTIF
     ]
-    if not simulated:
-        task_of(source, "-", "-", settings[0]["seed"])  # bad files are told before any work
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         values, heaviest = evaluate(source, setting, chosen.epochs, chosen.anneal)
@@ -188,7 +186,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             return WHOLE
         return METRICS if simulated else (*WHOLE, "support")
 
-    rows = measure_table(output, NAME, chosen, settings, metrics, measure)
+    also = source.digest()  # bad files are told before any work
+    rows = measure_table(output, NAME, chosen, settings, metrics, measure, also=also)
     summary = Summary(rows, source, dict(zip(map(_key, settings), tables.times(output, settings), strict=True)))
     first = [s for s in settings if s["run"] == 0 and s["model"] in ALPHA]
     shown = {str(s["model"]): Path(output, SEQUENCES, sequences_name(s)) for s in reversed(first)}

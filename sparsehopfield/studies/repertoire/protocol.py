@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,12 +84,23 @@ class Source:
         if self.file is not None:
             return self._split(seed)
         first = simulate(2, 1, 1.0, motifs=self.motifs, seed=derive_seed(seed, 0))
-        recipe = {"motifs": first.motifs, "gap": self.gap, "deletion": self.deletion}
+        recipe: dict[str, Any] = {"motifs": first.motifs, "gap": self.gap, "deletion": self.deletion}
 
         def drawn(part: int, count: int) -> list[Repertoires]:
-            return [simulate(2, size, rate, seed=derive_seed(seed, part, i), **recipe) for i in range(count // 2)]
+            pairs = [simulate(2, size, rate, seed=derive_seed(seed, part, i), **recipe) for i in range(count // 2)]
+            return [replace(pair, names=(f"{2 * i:05}", f"{2 * i + 1:05}")) for i, pair in enumerate(pairs)]
 
         return drawn(1, self.bags), drawn(2, self.tested)
+
+    def digest(self) -> dict[str, str]:
+        """Return what identifies the repertoires of the file; nothing where they are simulated."""
+        if self.file is None:
+            return {}
+        everything = _loaded(self.file, self.label, self.positive)
+        digest = sha256("\n".join(everything.names).encode())
+        for numbers in (everything.sequences, everything.offsets, everything.labels, everything.counts):
+            digest.update(np.ascontiguousarray(numbers).tobytes())
+        return {"repertoires": digest.hexdigest()}
 
     def _split(self, seed: int) -> tuple[list[Repertoires], list[Repertoires]]:
         """Return the file's repertoires, split at random with as many positive ones in both parts as there may be."""

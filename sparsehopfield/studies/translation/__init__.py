@@ -37,6 +37,7 @@ from sparsehopfield.studies.translation.protocol import (
     evaluate_trial,
     maps_of,
     metrics,
+    name_of,
     trial_metrics,
 )
 from sparsehopfield.studies.translation.report import Summary, attention_figure, figures, report_text
@@ -91,7 +92,7 @@ class Options(StudyOptions):
     """
 
     data: str | os.PathLike[str] | None = None
-    maps: Sequence[str] = MAPS[:3]
+    maps: Sequence[str] = ("softmax", "entmax15")
     pairs: int = 1500
     sentences: int = 100
     vocabulary: int = 1000
@@ -113,8 +114,8 @@ class Options(StudyOptions):
         super().__post_init__()
         betas = as_tuple([f"{float(beta):g}" if _is_positive(beta) else beta for beta in self.betas], str)
         object.__setattr__(self, "betas", betas)
-        for name in self.maps:
-            maps_of(name)
+        names = [maps_of(name) for name in self.maps]
+        object.__setattr__(self, "maps", as_tuple([name_of(maps) for maps in names], str))
         for name in ("pairs", "sentences", "vocabulary", "epochs", "runs", "grid_epochs", "jobs"):
             at_least(name, getattr(self, name), 1)
         at_least("tokens", self.tokens, 64)
@@ -171,7 +172,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         os.fspath(checkpoints / f"vocabulary-{pieces}.model"),
     )
     vocabulary = learn_vocabulary(source, pieces)  # bad files are told before any work
-    also = {"vocabulary digest": vocabulary.digest, "texts": task_of(source).digest}
+    also = {"vocabulary digest": vocabulary.digest, "texts": task_of(source).digest("train", "validation", "test")}
     work = Work(source, os.fspath(checkpoints), chosen.tokens, chosen.seed, chosen.progress and chosen.jobs == 1)
     trials = _grid(Path(output, "grid"), chosen, work, also) if chosen.grid else []
     settings = [

@@ -15,7 +15,7 @@ from sparsehopfield.studies.translation.training import padded
 
 #: Hypotheses of a beam, sentences that are translated together, and by how many pieces a translation may be longer.
 BEAM, TOGETHER, LONGER = 4, 100, 30
-NEVER = [PAD, BEGIN, UNKNOWN]  # pieces that are no text
+NEVER = [PAD, BEGIN, UNKNOWN]  # pieces that have no text
 
 
 class Translation(NamedTuple):
@@ -56,33 +56,33 @@ def translate(network: Translator, sources: Sequence[Sequence[int]], beam: int =
     found: dict[int, Translation] = {}
     for first in range(0, len(order), TOGETHER):
         chosen = order[first : first + TOGETHER]
-        limit = max(len(sources[i]) for i in chosen) + LONGER
+        limits = [len(sources[i]) + LONGER for i in chosen]
         memory = network.encode(padded([sources[i] for i in chosen]))
-        made = _greedy(network, memory, limit) if beam == 1 else _beam(network, memory, limit, beam)
+        made = _greedy(network, memory, limits) if beam == 1 else _beam(network, memory, limits, beam)
         found |= dict(zip(chosen, made, strict=True))
     return [found[i] for i in range(len(sources))]
 
 
-def _chances(scores: Tensor, is_last: bool) -> Tensor:
-    """Return log-probabilities (B, V) without what is no text; at the longest length only the end is left."""
+def _chances(scores: Tensor, is_last: Tensor) -> Tensor:
+    """Return log-probabilities (B, V) without what has no text; rows of the longest length (B,) can only end."""
     scores[:, NEVER] = -torch.inf
-    if is_last:
-        end = scores[:, END].clone()
-        scores.fill_(-torch.inf)
-        scores[:, END] = end
+    if is_last.any():
+        end = scores[is_last, END]
+        scores[is_last] = -torch.inf
+        scores[is_last, END] = end
     return scores
 
 
-def _greedy(network: Translator, memory: Memory, limit: int) -> list[Translation]:
+def _greedy(network: Translator, memory: Memory, limits: Sequence[int]) -> list[Translation]:
     """Translate by the likeliest next piece; sentences that are finished are left out of what follows."""
-    alive = torch.arange(len(memory.keys[0]))
+    alive, longest = torch.arange(len(memory.keys[0])), torch.tensor(limits)
     pieces: list[list[int]] = [[] for _ in alive]
     total = torch.zeros(len(alive))
     made: dict[int, Translation] = {}
     last, past = torch.full((len(alive),), BEGIN), network.begin()
-    for length in range(1, limit + 1):
+    for length in range(1, max(limits) + 1):
         scores, past = network.step(memory, past, last)
-        best, last = _chances(scores, length == limit).max(-1)
+        best, last = _chances(scores, longest[alive] == length).max(-1)
         total = total + best
         for i, piece, score in zip(alive.tolist(), last.tolist(), total.tolist(), strict=True):
             if piece == END:
@@ -98,21 +98,21 @@ def _greedy(network: Translator, memory: Memory, limit: int) -> list[Translation
     return [made[i] for i in range(len(pieces))]
 
 
-def _beam(network: Translator, memory: Memory, limit: int, beam: int) -> list[Translation]:
+def _beam(network: Translator, memory: Memory, limits: Sequence[int], beam: int) -> list[Translation]:
     """Translate by beams: a sentence is finished when no hypothesis can become better than its best finished one, or
     when as many are finished as the beam has.
     """
     count = len(memory.keys[0])
-    alive = list(range(count))
+    alive, longest = list(range(count)), torch.tensor(limits)
     pieces: list[list[list[int]]] = [[[] for _ in range(beam)] for _ in alive]
     finished: list[list[Translation]] = [[] for _ in alive]
     total = torch.full((count, beam), -torch.inf)
     total[:, 0] = 0  # hypotheses begin alike: all but one are left out
     memory = memory.rows(torch.arange(count).repeat_interleave(beam))
     last, past = torch.full((count * beam,), BEGIN), network.begin()
-    for length in range(1, limit + 1):
+    for length in range(1, max(limits) + 1):
         scores, past = network.step(memory, past, last)
-        scores = _chances(scores, length == limit)
+        scores = _chances(scores, longest[alive].repeat_interleave(beam) == length)
         pieces_in_all = scores.shape[-1]
         joined = (total[:, :, None] + scores.view(len(alive), beam, -1)).flatten(1)
         best, at = joined.topk(2 * beam)
@@ -129,7 +129,7 @@ def _beam(network: Translator, memory: Memory, limit: int, beam: int) -> list[Tr
                     finished[i].append(Translation(pieces[i][before], value / penalty(length)))
             going = going[:beam]
             top = max((one.score for one in finished[i]), default=-np.inf)
-            if not going or len(finished[i]) >= beam or top >= going[0][0] / penalty(limit):
+            if not going or len(finished[i]) >= beam or top >= going[0][0] / penalty(limits[i]):
                 continue
             going += [(-np.inf, going[0][1], PAD)] * (beam - len(going))
             pieces[i] = [[*pieces[i][before], piece] for _, before, piece in going]

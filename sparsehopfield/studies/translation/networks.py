@@ -6,7 +6,7 @@ Letters: B sentences; N pieces of a target, M of a source; H heads of d features
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -145,7 +145,7 @@ class CrossPart(nn.Module):
 
     def projected(self, x: Tensor) -> Tensor:
         """Return queries (B, N, H, d)."""
-        return self.project(self.norm(x)).unflatten(-1, (self.heads, -1))  # type: ignore[no-any-return]
+        return self.project(self.norm(x)).unflatten(-1, (self.heads, -1))
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None) -> Tensor:
         """Return what is added to x."""
@@ -177,6 +177,11 @@ class Past(NamedTuple):
         return Past(tuple(k[chosen] for k in self.keys), tuple(v[chosen] for v in self.values))
 
 
+def _modules(modules: Iterable[nn.Module]) -> Any:
+    """Return modules as a list of which torch knows the parameters, and type checkers what it is of."""
+    return nn.ModuleList(modules)
+
+
 class Translator(nn.Module):
     """An encoder and a decoder with Hopfield associations, normalised before each part; one embedding for both
     languages, and for the scores of the next piece.
@@ -197,6 +202,11 @@ class Translator(nn.Module):
     """
 
     places: Tensor
+    encoder: Sequence[SelfPart]
+    encoder_forward: Sequence[FeedForward]
+    decoder: Sequence[SelfPart]
+    cross: Sequence[CrossPart]
+    decoder_forward: Sequence[FeedForward]
 
     def __init__(
         self,
@@ -217,27 +227,29 @@ class Translator(nn.Module):
             return Association(maps[place], betas[place], is_learned, shape.heads, size)
 
         self.embedding = nn.Embedding(pieces, shape.width, padding_idx=PAD)
-        self.encoder = nn.ModuleList(SelfPart(association(0), shape) for _ in range(shape.layers))
-        self.encoder_forward = nn.ModuleList(FeedForward(shape) for _ in range(shape.layers))
+        self.encoder = _modules(SelfPart(association(0), shape) for _ in range(shape.layers))
+        self.encoder_forward = _modules(FeedForward(shape) for _ in range(shape.layers))
         self.encoder_norm = nn.LayerNorm(shape.width)
         self.to_memory = nn.Linear(shape.width, shape.layers * 2 * shape.width)  # keys and values of all layers
-        self.decoder = nn.ModuleList(SelfPart(association(1), shape) for _ in range(shape.layers))
-        self.cross = nn.ModuleList(CrossPart(association(2), shape) for _ in range(shape.layers))
-        self.decoder_forward = nn.ModuleList(FeedForward(shape) for _ in range(shape.layers))
+        self.decoder = _modules(SelfPart(association(1), shape) for _ in range(shape.layers))
+        self.cross = _modules(CrossPart(association(2), shape) for _ in range(shape.layers))
+        self.decoder_forward = _modules(FeedForward(shape) for _ in range(shape.layers))
         self.decoder_norm = nn.LayerNorm(shape.width)
         self.dropout = nn.Dropout(shape.dropout)
         self.register_buffer("places", sinusoids(longest, shape.width), persistent=False)
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
-        """Draw the weights: each projection by its own size, also where one product makes several."""
+        """Draw the weights, matrices with more rows than features in square parts: each is drawn by its own size."""
         width = self.shape.width
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         with torch.no_grad():
             self.embedding.weight[PAD] = 0
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                for part in module.weight.split(width if module.weight.shape[0] % width == 0 else 10**9):
+                for part in torch.split(
+                    module.weight, width if len(module.weight) % width == 0 else len(module.weight)
+                ):
                     nn.init.xavier_uniform_(part)
                 nn.init.zeros_(module.bias)
 
@@ -257,7 +269,7 @@ class Translator(nn.Module):
         for part, forward in zip(self.encoder, self.encoder_forward, strict=True):
             x = x + self.dropout(part(x, padding, False))
             x = x + self.dropout(forward(x))
-        return self.encoder_norm(x)  # type: ignore[no-any-return]
+        return self.encoder_norm(x)
 
     def memory(self, encoded: Tensor, padding: Tensor) -> Memory:
         """Return the decoder's keys and values of all layers."""
@@ -276,7 +288,7 @@ class Translator(nn.Module):
             x = x + self.dropout(part(x, None, True))
             x = x + self.dropout(cross(x, keys, values, memory.padding))
             x = x + self.dropout(forward(x))
-        return self.decoder_norm(x)  # type: ignore[no-any-return]
+        return self.decoder_norm(x)
 
     def begin(self) -> Past:
         """Return an empty past."""
@@ -290,13 +302,13 @@ class Translator(nn.Module):
         for layer, (part, cross, forward) in enumerate(
             zip(self.decoder, self.cross, self.decoder_forward, strict=True)
         ):
-            queries, keys, values = part.projected(x)  # type: ignore[operator]
+            queries, keys, values = part.projected(x)
             if past.keys:
                 keys = torch.cat([past.keys[layer], keys], 1)
                 values = torch.cat([past.values[layer], values], 1)
             all_keys.append(keys)
             all_values.append(values)
-            x = x + part.out(part.association(queries, keys, values))  # type: ignore[operator]
+            x = x + part.out(part.association(queries, keys, values))
             x = x + cross(x, memory.keys[layer], memory.values[layer], memory.padding)
             x = x + forward(x)
         scores = F.linear(self.decoder_norm(x)[:, 0], self.embedding.weight)
@@ -313,8 +325,8 @@ class Translator(nn.Module):
         found: dict[str, list[Tensor]] = {place: [] for place in PLACES}
         x = self._embedded(sources)
         for part, forward in zip(self.encoder, self.encoder_forward, strict=True):
-            queries, keys, _ = part.projected(x)  # type: ignore[operator]
-            found["encoder"].append(part.association.weights(queries, keys, padding))  # type: ignore[union-attr, operator]
+            queries, keys, _ = part.projected(x)
+            found["encoder"].append(part.association.weights(queries, keys, padding))
             x = x + part(x, padding, False)
             x = x + forward(x)
         memory = self.memory(self.encoder_norm(x), padding)
@@ -345,11 +357,11 @@ class _Loss(torch.autograd.Function):
         scores = features @ weight.T
         rows = torch.arange(n)
         mean = features @ weight.mean(0)
-        told = scores[rows, targets]
+        wanted = scores[rows, targets]
+        largest, at = scores.max(-1)
         torch.softmax(scores, -1, out=scores)
-        chance = scores[rows, targets]
-        normaliser = told - chance.log()  # log sum exp
-        loss = (normaliser - (1 - smoothing) * told - smoothing * mean).mean()
+        normaliser = largest - scores[rows, at].log()  # log sum exp, by a probability that is at least 1 / V
+        loss = (normaliser - (1 - smoothing) * wanted - smoothing * mean).mean()
         scores[rows, targets] -= 1 - smoothing
         dfeatures = scores @ weight - (smoothing / v) * weight.sum(0)
         dweight = scores.T @ features - (smoothing / v) * features.sum(0)

@@ -20,9 +20,10 @@ from sparsehopfield.studies.translation.text import CONDITIONS, END, Source, dam
 
 #: The separation maps of associations, and the places where these are.
 MAPS, PLACES = ("softmax", "sparsemax", "entmax15", "normmax"), ("encoder", "decoder", "cross")
-#: beta of each map unless a grid chooses it, in units of 1 / sqrt(d): sparse maps with 1 keep one or two pieces, and
-#: pass no gradient to the others.
+#: beta of each map unless a grid chooses it, in units of 1 / sqrt(d): sparsemax with 1 begins with supports of two or
+#: three of 16 pieces, and passes no gradient to the others.
 BETAS = {"softmax": "1", "sparsemax": "0.25", "entmax15": "0.5", "normmax": "0.25"}
+OWN = "own"  # in place of beta, where sparse maps of one model have different ones
 LEARNED = "learned"  # in place of beta: one of each head, which begins with those above
 LEARNING_RATE = 3e-3
 #: How translations are made, and hypotheses of their beams.
@@ -71,14 +72,25 @@ def maps_of(name: str) -> tuple[str, str, str]:
     return maps[0], maps[1], maps[2]
 
 
+def name_of(maps: Sequence[str]) -> str:
+    """Return the name of a model by its maps, the same for the same maps.
+
+    Examples
+    --------
+    >>> name_of(("softmax",) * 3), name_of(("softmax", "softmax", "entmax15"))
+    ('softmax', 'softmax/softmax/entmax15')
+    """
+    return maps[0] if len({*maps}) == 1 else "/".join(maps)
+
+
 def betas_of(name: str, beta: str) -> tuple[float, float, float]:
     """Return the betas of encoder, decoder and cross-association.
 
-    Where maps differ, `beta` is that of the others than softmax, which keeps its own.
+    Where maps differ, `beta` is that of the others than softmax, which keeps its own; OWN and LEARNED: all do.
     """
     maps = maps_of(name)
     own = [float(BETAS[one]) for one in maps]
-    if beta == LEARNED:
+    if beta in (LEARNED, OWN):
         found = own
     else:
         found = [
@@ -89,8 +101,9 @@ def betas_of(name: str, beta: str) -> tuple[float, float, float]:
 
 
 def default_beta(name: str) -> str:
-    """Return the beta of a model unless a grid chooses it: that of its first map that is not softmax."""
-    return BETAS[next((one for one in maps_of(name) if one != "softmax"), "softmax")]
+    """Return the beta of a model unless a grid chooses it: that of its sparse map, or OWN of several."""
+    betas = {BETAS[one] for one in maps_of(name) if one != "softmax"} or {BETAS["softmax"]}
+    return betas.pop() if len(betas) == 1 else OWN
 
 
 def trial_metrics(setting: Mapping[str, Any]) -> list[str]:
@@ -149,19 +162,21 @@ def network_of(work: Work, setting: Mapping[str, Any]) -> tuple[Any, list[dict[s
     return trained(task_of(work.source), recipe_of(work, setting), folder_of(work, setting), tell)
 
 
-def _losses(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the losses on the validation part by the names of their metrics."""
+def _losses(work: Work, setting: Mapping[str, Any], losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the losses on the validation part by the names of their metrics, and how long training took."""
+    from sparsehopfield.studies.translation.training import seconds_of
+
     by_epoch = {f"loss {epoch}": loss["validation"] for epoch, loss in enumerate(losses, start=1)}
     return {
         "validation loss": min(by_epoch.values()),
         **by_epoch,
-        "seconds": sum(loss["seconds"] for loss in losses),
+        "seconds": sum(seconds_of(folder_of(work, setting))),
     }
 
 
 def evaluate_trial(work: Work, setting: Mapping[str, Any]) -> dict[str, float]:
     """Train one network of a grid; return its losses on the validation part."""
-    return _losses(network_of(work, setting)[1])
+    return _losses(work, setting, network_of(work, setting)[1])
 
 
 def evaluate(work: Work, setting: Mapping[str, Any]) -> dict[str, float]:
@@ -183,7 +198,7 @@ def evaluate(work: Work, setting: Mapping[str, Any]) -> dict[str, float]:
     network, losses = network_of(work, setting)
     counts = sentences_of(work, setting, network)
     bleu = {" ".join(key): corpus_bleu(some) for key, some in counts.items()}
-    return _losses(losses) | bleu | sparsity(work, network)
+    return _losses(work, setting, losses) | bleu | sparsity(work, network)
 
 
 def sentences_of(work: Work, setting: Mapping[str, Any], network: Any = None) -> dict[tuple[str, str], Counts]:
@@ -193,7 +208,7 @@ def sentences_of(work: Work, setting: Mapping[str, Any], network: Any = None) ->
     """
     task, folder = task_of(work.source), folder_of(work, setting)
     n = len(task.corpus.test)
-    path = folder / f"sentences-{n}.csv"
+    path = folder / f"sentences-{n}-{task.digest('test')[:8]}-{work.seed}.csv"
     if not path.exists():
         from sparsehopfield.studies.translation.decoding import translate
 

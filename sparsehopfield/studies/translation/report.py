@@ -161,22 +161,20 @@ def _bleu_figure(summary: Summary) -> Figure:
 
 
 def _support_figure(summary: Summary) -> Figure:
-    heads = range(1, HEADS + 1)
+    heads = [(layer, head) for layer in range(1, LAYERS + 1) for head in range(1, HEADS + 1)]
     panels = [
-        [
-            plotting.Panel(
-                f"{place}, layer {layer}",
-                [
-                    _line(summary, key, heads, [f"support {place} {layer} {head}" for head in heads])
-                    for key in summary.keys
-                ],
-                "pieces with weight",
-            )
-            for place in PLACES
-        ]
-        for layer in range(1, LAYERS + 1)
+        plotting.Panel(
+            place,
+            [
+                _line(summary, key, range(1, len(heads) + 1), [f"support {place} {at} {head}" for at, head in heads])
+                for key in summary.keys
+            ],
+            "pieces with weight",
+        )
+        for place in PLACES
     ]
-    return plotting.curves(panels, xlabel="head", title="Support of the associations, test part")
+    xlabel = f"head, {HEADS} in each of {LAYERS} layers"
+    return plotting.curves([panels], xlabel=xlabel, title="Support of the associations, test part")
 
 
 def _loss_figure(summary: Summary) -> Figure:
@@ -239,8 +237,10 @@ def report_text(summary: Summary) -> str:
     parts = [
         summary.heading,
         wrap(
-            f"BLEU ({signature()}); {summary.epochs} epochs, {seeds}. The weights are those of the epoch with the "
-            "least loss on the validation part. Damage is the same for all models."
+            f"BLEU ({signature()}) of lower-cased text tokenised before, not to be compared with that of text as it "
+            f"is printed; {summary.epochs} epochs, {seeds}. The weights are those of the epoch with the least loss on "
+            "the validation part. Damage is the same for all models; an unknown word is a piece that never occurs in "
+            "training."
         ),
         *(_bleu_table(summary, decoding) for decoding in DECODINGS),
         *([_difference_table(summary)] if summary.others else []),
@@ -312,7 +312,7 @@ def _findings(summary: Summary) -> Iterator[str]:
             yield f"{lead}, {WORDS[row['condition']]}: {_interval(row)} BLEU{_over_seeds(row)}."
         if len(apart) < len(rows):
             names = ", ".join(WORDS[row["condition"]] for row in rows if row not in apart)
-            yield f"{lead}, no difference that the choice of sentences could not make: {names}."
+            yield f"{lead}, the interval of the difference holds 0: {names}."
     for key in summary.keys:
         share = [summary.mean(key, f"zeros {place}") for place in PLACES]
         if max(share) > 0:

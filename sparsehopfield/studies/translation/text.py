@@ -14,12 +14,13 @@ import numpy as np
 from sparsehopfield._engine.atomic_files import atomic_write
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data._content import first_line, reading
-from sparsehopfield.data.sentences import SOURCE, Corpus, load
+from sparsehopfield.data.sentences import SOURCE, Corpus, Pairs, load
 from sparsehopfield.studies._core.options import derive_seed
 
-#: The numbers of the pieces that stand for no text.
+#: The numbers of the pieces that have no text: padding, an unknown word, beginning and end.
 PAD, UNKNOWN, BEGIN, END = range(4)
-#: The damage that is done to sentences before they are translated, each with the share of words that it hits.
+#: The damage that is done to sentences before they are translated, each with the share of words that it hits. The piece
+#: that stands for an unknown word never occurs in training. A word that is hit by a swap changes places with the next.
 CONDITIONS = {
     "clean": ("nothing", 0.0),
     "dropped 10": ("dropped", 0.1),
@@ -215,17 +216,16 @@ class Task:
     corpus: Corpus
     vocabulary: Vocabulary
 
-    @property
-    def digest(self) -> str:
-        """Return what tells the pairs of all parts from others, 16 hexadecimal digits."""
-        parts = self.corpus.train, self.corpus.validation, self.corpus.test
+    def digest(self, *names: str) -> str:
+        """Return what tells the pairs of these parts from others, 16 hexadecimal digits."""
+        parts: list[Pairs] = [getattr(self.corpus, name) for name in names]
         return sha256(
             "\n".join(line for part in parts for line in (*part.sources, *part.targets)).encode()
         ).hexdigest()[:16]
 
     def numbers(self, part: str) -> list[tuple[list[int], list[int]]]:
         """Return the pieces of the pairs of a part, with the end marked."""
-        pairs = {"train": self.corpus.train, "validation": self.corpus.validation, "test": self.corpus.test}[part]
+        pairs: Pairs = getattr(self.corpus, part)
         return [
             tuple([*self.vocabulary.encode(side.split()), END] for side in pair)  # type: ignore[misc]
             for pair in zip(pairs.sources, pairs.targets, strict=True)
@@ -248,7 +248,7 @@ def learn_vocabulary(source: Source, size: int) -> Vocabulary:
     elif (found := Vocabulary.read(path)).digest != wanted.digest:
         raise ValueError(
             f"vocabulary: {path} holds another one, {found.digest} of {len(found)} pieces, than these pairs give, "
-            f"{wanted.digest} of {len(wanted)}; choose another --output, or begin again with --restart"
+            f"{wanted.digest} of {len(wanted)}; choose another folder of --checkpoints, or remove it"
         )
     return wanted
 

@@ -1,7 +1,7 @@
 """Training of the networks of translation: one file with all that goes on from an epoch, so that it can be interrupted.
 
-Every epoch draws its order and its dropout from a seed of its own. So training that was stopped goes on from the last
-whole epoch to the same bits.
+Every epoch draws its order and its dropout from a seed of its own, and PyTorch has one thread. So training that was
+stopped goes on from the last whole epoch to the same bits.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def rate_at(update: int, total: int, height: float) -> float:
 
     Examples
     --------
-    >>> rate_at(0, 1000, 3.0) == 3.0 / WARM_UP, rate_at(1000, 1000, 3.0) == 3.0 * LAST
+    >>> rate_at(0, 9000, 3.0) == 3.0 / WARM_UP, rate_at(9000, 9000, 3.0) == 3.0 * LAST
     (True, True)
     """
     warm_up = min(WARM_UP, max(1, total // 4))
@@ -225,14 +226,19 @@ def _part(tensors: Mapping[str, Tensor], lead: str) -> dict[str, Tensor]:
 
 def _identity(recipe: Recipe, task: Task) -> str:
     """Return all that a file must agree with, as text."""
-    return json.dumps({**asdict(recipe), "vocabulary": task.vocabulary.digest, "pairs": len(task.corpus.train)})
+    about = {
+        "vocabulary": task.vocabulary.digest,
+        "pairs": task.digest("train"),
+        "validation": task.digest("validation"),
+    }
+    return json.dumps({**asdict(recipe), **about})
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], identity: str, losses: Sequence[Mapping[str, float]]) -> None:
     """Write tensors, with what they belong to."""
     content = save(
         {name: value.contiguous() for name, value in tensors.items()},
-        {"identity": identity, "losses": json.dumps(losses)},
+        {"about": json.dumps({"identity": json.loads(identity), "losses": losses})},  # of several, the order varies
     )
     with atomic_write(path) as file:
         file.write(content)
@@ -240,10 +246,10 @@ def _write(path: Path, tensors: Mapping[str, Tensor], identity: str, losses: Seq
 
 def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Return what `_write` wrote; ValueError if it belongs to something else."""
-    with reading(path, "safetensors file"), safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
-        about = file.metadata()
+    with reading(path, "safetensors file"), safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-        found, losses = json.loads(about["identity"]), json.loads(about["losses"])
+        found, losses = about["identity"], about["losses"]
     wanted = json.loads(identity)
     differ = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
     if differ:
@@ -274,7 +280,8 @@ def trained(
     network : Translator
         Of the epoch with the least loss on the validation part.
     losses : list of dict
-        Of each epoch: `train` (labels smoothed), `validation`, `seconds` of the processor.
+        Of each epoch: `train` (labels smoothed) and `validation`. The folder's `losses.csv` also has the seconds of the
+        processor that each took.
 
     Raises
     ------
@@ -294,25 +301,35 @@ def trained(
     if (folder / CHECKPOINT).exists():
         state.restore(*_read(folder / CHECKPOINT, identity))
     pairs, validation = task.numbers("train"), task.numbers("validation")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         for epoch in range(len(state.losses), recipe.epochs):
             if tell is not None:
                 tell(epoch, recipe.epochs)
             begin = time.process_time()
             train = _epoch(state, pairs, recipe, epoch)
             loss = validation_loss(network, validation, recipe.tokens)
-            seconds = time.process_time() - begin
-            state.losses.append({"train": train, "validation": loss, "seconds": seconds})
+            state.losses.append({"train": train, "validation": loss})
             if state.is_best:
                 state.best = {name: value.clone() for name, value in network.state_dict().items()}
             _write(folder / CHECKPOINT, state.tensors(), identity, state.losses)
-            _write_losses(folder / LOSSES, state.losses)
+            _write_losses(folder / LOSSES, state.losses, time.process_time() - begin)
     if tell is not None:
         tell(recipe.epochs, recipe.epochs)
     _write(folder / NETWORK, state.best, identity, state.losses)
     (folder / CHECKPOINT).unlink()
     network.load_state_dict(state.best)
     return network.eval(), state.losses
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch have one thread, on the number of which bits depend."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _epoch(state: State, pairs: Sequence[Pair], recipe: Recipe, epoch: int) -> float:
@@ -339,15 +356,27 @@ def _scheduled(pairs: Sequence[Pair], recipe: Recipe, epoch: int, seed: int) -> 
     """Yield the learning rate and the pairs of each update of an epoch."""
     lengths = lengths_of(pairs)
     batches = batches_of(lengths, recipe.tokens, seed)
-    # batches differ a little in number from epoch to epoch: an epoch's part of the schedule is the same
+    # the number of batches differs a little from epoch to epoch: each epoch has the same part of its own schedule
     for number, batch in enumerate(batches):
         done = (epoch + number / len(batches)) * len(batches)
         yield rate_at(int(done), recipe.epochs * len(batches), recipe.learning_rate), [pairs[i] for i in batch]
 
 
-def _write_losses(path: Path, losses: Sequence[Mapping[str, float]]) -> None:
-    """Write the losses of the epochs as a table, to be read while training goes on."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["epoch", *losses[0]])
-        writer.writerows([number, *loss.values()] for number, loss in enumerate(losses, start=1))
+def seconds_of(folder: Path) -> list[float]:
+    """Return the seconds of the processor that the epochs of a network took, as far as they are known."""
+    try:
+        with open(folder / LOSSES, encoding="utf-8", newline="") as file:
+            return [float(row["seconds"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError):  # times are no results: they are done without
+        return []
+
+
+def _write_losses(path: Path, losses: Sequence[Mapping[str, float]], seconds: float) -> None:
+    """Write the losses of the epochs as a table, to be read while training goes on, with the time of the last one."""
+    known = seconds_of(path.parent)[: len(losses) - 1]
+    times = [*known, *[math.nan] * (len(losses) - 1 - len(known)), seconds]
+    with atomic_write(path) as file:
+        lines = ["epoch,train,validation,seconds"]
+        for number, (loss, time_of_it) in enumerate(zip(losses, times, strict=True), start=1):
+            lines.append(f"{number},{loss['train']!r},{loss['validation']!r},{time_of_it:.3f}")
+        file.write("".join(f"{line}\n" for line in lines).encode())
