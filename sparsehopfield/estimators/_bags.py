@@ -119,8 +119,8 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
         return _from_ids(bags, bag_ids, dtype)
     if sparse.issparse(bags) and bags.ndim != 3:
         raise ValueError(
-            f"bags: must be a list of two-dimensional arrays, got a sparse array of shape {bags.shape}; instances of all "
-            "bags in one array need bag_ids"
+            f"bags: must be a list of two-dimensional arrays, got a sparse array of shape {bags.shape}; instances of "
+            "all bags in one array need bag_ids"
         )
     if isinstance(bags, np.ndarray) and bags.ndim == 3:
         rows = as_numbers("bags", bags.tolist() if bags.dtype == object else bags)

@@ -68,6 +68,15 @@ def checked_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
     return None if (weight == 1).all() else weight
 
 
+def refuse_signed_weights(separation: Any) -> None:
+    """Raise if a map's weights are no probabilities."""
+    if row_of(separation_code(separation)).signed_weights:
+        raise ValueError(
+            f"separation: the weights of {short(separation)} are no probabilities; "
+            f"must be {valid_separations(signed_weights=False)}"
+        )
+
+
 class MemoryEstimator(BaseEstimator):
     """Base of the estimators that store rows, in `memory_`."""
 
@@ -107,11 +116,7 @@ class MemoryEstimator(BaseEstimator):
 
     def _check_weights_of_map(self) -> None:
         """Raise if the map's weights are no probabilities."""
-        if row_of(separation_code(self.separation)).signed_weights:
-            raise ValueError(
-                f"separation: the weights of {short(self.separation)} are no probabilities; "
-                f"must be {valid_separations(signed_weights=False)}"
-            )
+        refuse_signed_weights(self.separation)
 
     # --- what is stored -----------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple, Self
@@ -308,6 +309,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
                 break
         assert best is not None
         self.weights_, self.history_, self.best_epoch_ = best.weights, best.history, best.epoch
+        self._parameters = self.get_params(deep=False)
         return self
 
     def _split(self, labels: Array, seed: int) -> tuple[Array, Array]:
@@ -386,13 +388,19 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
     def _fitted(self) -> Network:
         """Return the trained network, made anew for each call so that threads do not share one."""
-        check_is_fitted(self)
         network = self._make_network(0)
         network.load_state_dict(self.weights_)
         if self.anneal is not None:
             name, _, stop, _ = self.anneal
             Annealing(network.layer, name, stop, stop, epochs=1)
         return network
+
+    def _prepared(self, bags: Any, bag_ids: Any) -> tuple[Network, Bags]:
+        """Return the trained network and bags as it takes them: with the parameters of fit, whatever they are now."""
+        check_is_fitted(self)
+        as_fitted = copy.copy(self)
+        as_fitted.__dict__.update(getattr(self, "_parameters", {}))  # pickles from before have none
+        return as_fitted._fitted(), as_fitted._as_scaled_bags(bags, bag_ids)
 
     def _annealing(self, network: Network) -> list[Annealing]:
         """Return the schedules of beta or alpha: one, or none."""
@@ -421,7 +429,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         -------
         ndarray of shape (B,)
         """
-        network, prepared = self._fitted(), self._as_scaled_bags(bags, bag_ids)
+        network, prepared = self._prepared(bags, bag_ids)
         return _logits(network, prepared)
 
     @ignoring_float_errors()
@@ -470,7 +478,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
             Or a data frame, as `set_output` says. (One of pandas takes its index from `bags` if these are a data frame,
             which has one row a bag only without `bag_ids`.)
         """
-        network, prepared = self._fitted(), self._as_scaled_bags(bags, bag_ids)
+        network, prepared = self._prepared(bags, bag_ids)
         return np.concatenate([network.pooled(part) for part in prepared.parts(AT_ONCE)])
 
     def fit_transform(self, bags: Any, y: Any, bag_ids: Any = None, **fit_params: Any) -> Any:
@@ -512,7 +520,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         list of ndarray of shape (M_i,), or (num_heads, M_i)
             They sum to 1. With a sparse map, instances without weight have exactly 0.
         """
-        network, prepared = self._fitted(), self._as_scaled_bags(bags, bag_ids)
+        network, prepared = self._prepared(bags, bag_ids)
         weights = [w for part in prepared.parts(SQUARES_AT_ONCE) for w in network.weights(part)]
         return weights if per_head else [w.mean(axis=0) for w in weights]
 

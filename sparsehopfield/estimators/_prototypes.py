@@ -19,9 +19,9 @@ from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_flag, as_number, as_whole, ignoring_float_errors
 from sparsehopfield._engine.progress import progress_bar
 from sparsehopfield._engine.separations import as_choice
-from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.structure import Structure, as_structure, can_exclude
 from sparsehopfield._engine.text import short
-from sparsehopfield.estimators._base import checked_weights, restores, validated
+from sparsehopfield.estimators._base import checked_weights, refuse_signed_weights, restores, validated
 from sparsehopfield.estimators._classes import checked_classes, class_positions
 from sparsehopfield.functional import softmax
 from sparsehopfield.layers import HopfieldLayer, Module
@@ -34,6 +34,7 @@ NETWORK = ("n_prototypes", "beta", "learn_beta", "separation", "structure", "dty
 MOST = 2**20  # prototypes
 AT_ONCE = 4096  # rows in one forward pass that has no backward pass
 CERTAINTY = 3.0  # what the logit of a prototype's own class begins with
+LEAST = 1e-30  # of a sample weight, in the unit of the mean or the largest
 APART = 0.01  # by how much prototypes begin apart that begin at one row
 
 
@@ -181,7 +182,8 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
         The separation map. A prototype to which a sparse map gives no weight learns nothing from that row.
     structure : Structure, optional
-        As `TopK(k)`: the k nearest prototypes answer.
+        As `TopK(k)`: the k nearest prototypes answer. None of features, and none that goes by the places of rows, as
+        rows have none.
     init : {"k-means", "rows"}
         What the prototypes of a class begin as: centres of its rows (`sklearn.cluster.KMeans`), or some of its rows.
     epochs : int
@@ -191,7 +193,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     learning_rate_decay : float
         The learning rate's factor from epoch to epoch.
     weight_decay : float
-        Draws prototypes to the centre of all rows, and logits to 0.
+        Draws prototypes to the centre of all rows, and logits to 0; beta is left alone.
     max_norm : float, optional
         The gradient's norm is clipped at this.
     random_state : int, RandomState or None
@@ -247,7 +249,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     """
 
     history_: dict[str, Array]
-    _optimizer_state: dict[str, Array] | None
+    _optimizer_states: list[dict[str, Array]] | None
     _options: dict[str, Any]
 
     def __init__(
@@ -310,16 +312,17 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         """
         rows, index, weight, classes = self._examples(X, y, sample_weight, None, reset=True)
         rows = self._start(rows, index, weight, classes)
-        network, optimizer = self._training()
-        decay = ExponentialDecay(optimizer, self.learning_rate_decay)
+        network, optimizers = self._training()
+        decays = [ExponentialDecay(optimizer, self.learning_rate_decay) for optimizer in optimizers]
         with self._progress_bar() as bar:
             for epoch in range(1, self.epochs + 1):
-                self._train_epoch(network, optimizer, rows, index, weight, epoch)
-                decay.step()
+                self._train_epoch(network, optimizers, rows, index, weight, epoch)
+                for decay in decays:
+                    decay.step()
                 if bar is not None:
                     bar.set_postfix({n: f"{v[-1]:.3f}" for n, v in self.history_.items()}, refresh=False)
                     bar.update()
-        return self._finish(network, optimizer, rows, weight)
+        return self._finish(network, optimizers, rows, weight)
 
     @restores
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -328,7 +331,9 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`. Centre, scale and the prototypes' start are those of the rows of the first call.
+            As in `fit`. Centre, scale and the prototypes' start are those of the rows of the first call. A class that
+            has no rows in it gets no prototypes of its own: others come to stand for it, too, as its rows come. So the
+            first rows should be of all classes.
         classes : array_like of shape (n_classes,)
             All classes that will ever come. Needed in the first call, unless `fit` came before.
 
@@ -341,6 +346,12 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
+
+        Notes
+        -----
+        After `fit` training goes on, with the same running means of gradients, at `learning_rate` as it is set, which
+        does not decay. `n_prototypes`, `beta`, `learn_beta`, `separation`, `structure` and `dtype` stay those of the
+        first call.
         """
         begun = hasattr(self, "weights_")
         if not begun and classes is None:
@@ -354,9 +365,9 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
             known = self.classes_
         rows, index, weight, known = self._examples(X, y, sample_weight, known, reset=not begun)
         rows = self._scaled(rows) if begun else self._start(rows, index, weight, known)
-        network, optimizer = self._training()
-        self._train_epoch(network, optimizer, rows, index, weight, len(self.history_["loss"]) + 1)
-        return self._finish(network, optimizer, rows, weight)
+        network, optimizers = self._training()
+        self._train_epoch(network, optimizers, rows, index, weight, len(self.history_["loss"]) + 1)
+        return self._finish(network, optimizers, rows, weight)
 
     def _examples(
         self, X: Any, y: Any, sample_weight: Any, classes: Array | None, *, reset: bool
@@ -370,7 +381,9 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
             if not weight.any():
                 raise ValueError("sample_weight: at least one must be positive; all are zero")
             kept = np.flatnonzero(weight)
-            rows, labels, weight = rows[kept], labels[kept], weight[kept] / weight[kept].mean()
+            rows, labels = rows[kept], labels[kept]
+            alike = weight[kept].min() == weight.max()
+            weight = None if alike else np.maximum(weight[kept] / weight[kept].mean(), LEAST)
         classes = np.unique(labels) if classes is None else classes
         return rows, class_positions("y", labels, classes), weight, classes
 
@@ -405,11 +418,13 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         logits = CERTAINTY * np.repeat(np.eye(len(classes)), parts, axis=0)
         network = self._make_network()
         network.begin(np.concatenate(prototypes), logits)
-        self.weights_, self._optimizer_state = network.state_dict(), None
+        self.weights_, self._optimizer_states = network.state_dict(), None
         return scaled
 
     def _prototypes_of(self, rows: Array, weight: NDArray[np.float64] | None, count: int) -> Array:
         """Return `count` points of rows of one class to begin with; beside one another where these are too few."""
+        if weight is not None:
+            weight = np.maximum(weight / weight.max(), LEAST)  # KMeans takes them in float32
         if count == 1 and self.init == "k-means":
             return np.average(rows, axis=0, weights=weight)[None]
         fewer = min(count, len(rows))
@@ -418,25 +433,37 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
             with warnings.catch_warnings():  # of rows so near one another that centres coincide
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 points = made.fit(rows, sample_weight=weight).cluster_centers_
-        else:
+        elif weight is None:
             points = rows[self._random.permutation(len(rows))[:fewer]]
+        else:  # one after the other without replacement, each in proportion to its weight (Efraimidis & Spirakis 2006)
+            points = rows[np.argsort(self._random.standard_exponential(len(rows)) / weight)[:fewer]]
         points = np.unique(points, axis=0)
         more = points[self._random.integers(len(points), size=count - len(points))]
         return np.concatenate([points, more + APART * self._random.standard_normal(more.shape)])
 
-    def _training(self) -> tuple[PrototypeNetwork, AdamW]:
-        """Return the network and its optimiser, as they were left."""
+    def _training(self) -> tuple[PrototypeNetwork, list[AdamW]]:
+        """Return the network and its optimisers, as they were left, but at the learning rate that is set.
+
+        Beta has one of its own: to decay its logarithm would draw it to the number of features.
+        """
         network = self._fitted()
-        optimizer = AdamW(network, self.learning_rate, weight_decay=self.weight_decay)
-        if self._optimizer_state is not None:
-            optimizer.load_state_dict(self._optimizer_state)
-        return network, optimizer
+        parameters = network.parameters()
+        scaling = {name: p for name, p in parameters.items() if name.endswith("log_scaling")}
+        others = {name: p for name, p in parameters.items() if name not in scaling}
+        optimizers = [AdamW(others, self.learning_rate, weight_decay=self.weight_decay)]
+        if scaling:
+            optimizers.append(AdamW(scaling, self.learning_rate, weight_decay=0.0))
+        if self._optimizer_states is not None:
+            for optimizer, state in zip(optimizers, self._optimizer_states, strict=True):
+                optimizer.load_state_dict(state)
+                optimizer.learning_rate = float(self.learning_rate)
+        return network, optimizers
 
     @ignoring_float_errors()
     def _train_epoch(
         self,
         network: PrototypeNetwork,
-        optimizer: AdamW,
+        optimizers: list[AdamW],
         rows: Array,
         index: NDArray[np.int64],
         weight: NDArray[np.float64] | None,
@@ -456,28 +483,33 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
                     raise ValueError("the loss is not finite")
                 right[batch] = logits.argmax(axis=1) == true
                 network.backward((grad if weight is None else grad * weight[batch, None]) / len(batch))
+                if not all(np.isfinite(p.grad).all() for p in parameters.values() if p.grad is not None):
+                    raise ValueError("a gradient is not finite")
                 if self.max_norm is not None:
                     clip_gradients(parameters, self.max_norm)
-                optimizer.step()
+                for optimizer in optimizers:
+                    optimizer.step()
                 network.tie()
             except (ValueError, OverflowError) as error:
-                if not first and epoch == 1 and all(np.isfinite(p.value**2).all() for p in parameters.values()):
-                    raise  # nothing has been learned yet
+                if epoch == 1 and not first:  # nothing has been learned yet
+                    raise ValueError(f"beta: with {self.beta} training cannot begin: {error}") from error
                 raise ValueError(
-                    f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
+                    f"learning_rate, beta: with {self.learning_rate} and {self.beta} training failed in epoch "
+                    f"{epoch}: {error}"
                 ) from error
-            optimizer.zero_grad()
+            network.zero_grad()
         new = {"loss": np.average(losses, weights=weight), "accuracy": np.average(right, weights=weight)}
         self.history_ = {name: np.append(values, new[name]) for name, values in self.history_.items()}
 
     @ignoring_float_errors()
     def _finish(
-        self, network: PrototypeNetwork, optimizer: AdamW, rows: Array, weight: NDArray[np.float64] | None
+        self, network: PrototypeNetwork, optimizers: list[AdamW], rows: Array, weight: NDArray[np.float64] | None
     ) -> Self:
         """Set what the network is, and what the rows, which are scaled, make of it."""
         if not all(np.isfinite(p.value).all() for p in network.parameters().values()):
             raise ValueError(f"learning_rate: with {self.learning_rate} the network is not finite any more")
-        self.weights_, self._optimizer_state = network.state_dict(), optimizer.state_dict()
+        self.weights_ = network.state_dict()
+        self._optimizer_states = [optimizer.state_dict() for optimizer in optimizers]
         self.prototypes_ = network.prototypes * self.scale_ + self.mean_
         self.prototype_logits_ = network.logits.copy()
         self.prototype_classes_ = self.classes_[self.prototype_logits_.argmax(axis=1)]
@@ -577,6 +609,11 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         for first in range(0, len(rows), AT_ONCE):  # in float64, some at a time
             part = slice(first, first + AT_ONCE)
             out[part] = (rows[part] - self.mean_) / self.scale_
+            far = ~np.isfinite((out[part] ** 2).sum(axis=1))
+            if far.any():
+                raise ValueError(
+                    f"X: row {first + far.argmax()} is too far from the centre of the rows of fit for {out.dtype}"
+                )
         return out
 
     def _make_network(self) -> PrototypeNetwork:
@@ -603,6 +640,12 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         as_choice("dtype", self.dtype, ("float32", "float64"))
         as_choice("init", self.init, STARTS)
         as_flag("learn_beta", self.learn_beta)
+        refuse_signed_weights(self.separation)
+        if not can_exclude(as_structure(self.structure)):
+            raise ValueError(
+                "structure: must be None or TopK, as rows have no places among prototypes and their weights are asked "
+                f"for, got {short(self.structure)}"
+            )
         as_whole("n_prototypes", self.n_prototypes, 1, MOST)
         for name in ("epochs", "batch_size"):
             as_whole(name, getattr(self, name), 1)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield._engine.atomic_files import as_path, atomic_write
+from sparsehopfield._engine.checks import as_numbers
 from sparsehopfield._engine.optional import require
 from sparsehopfield._engine.text import short
 
@@ -88,15 +89,12 @@ MOST_TICKS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap.
-
-    `std` may be of shape (2, n): how far the band goes below and above.
-    """
+    """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap."""
 
     label: str
-    x: Sequence[float]
-    mean: ArrayLike
-    std: ArrayLike = 0.0
+    x: Sequence[float]  # n numbers
+    mean: ArrayLike  # (n,)
+    std: ArrayLike = 0.0  # a number, (n,), or (2, n): how far the band goes below and above
     style: Mapping[str, Any] | None = None  # for labels that STYLES does not know
 
 
@@ -177,18 +175,22 @@ def curves(
     -------
     matplotlib.figure.Figure
         The figure.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is nothing to draw, or the numbers of a line do not fit its `x`.
     """
     height, width = _grid_shape("panels", panels)
+    bands = [[[_band(line) for line in panel.lines] for panel in row] for row in panels]
     figure = empty_figure((max(4.6, 1.0 + 3.6 * width), 1.2 + 2.5 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey="row")
     handles: dict[str, Any] = {}
     positions = [line.x for row in panels for panel in row for line in panel.lines]  # the axes share them
-    for row, drawn in zip(axes, panels, strict=True):
-        for axis, panel in zip(row, drawn, strict=True):
-            for line in panel.lines:
+    for row, drawn, measured in zip(axes, panels, bands, strict=True):
+        for axis, panel, lines in zip(row, drawn, measured, strict=True):
+            for line, (mean, below, above) in zip(panel.lines, lines, strict=True):
                 style = line.style or STYLES.get(line.label, {})
-                mean, std = np.asarray(line.mean, float), np.nan_to_num(np.asarray(line.std, float))
-                below, above = std if std.ndim == 2 else (std, std)
                 options = {"label": line.label, "markersize": 4, "linewidth": 1.6, **style}
                 (handles[line.label],) = axis.plot(line.x, mean, **options)
                 axis.fill_between(
@@ -204,6 +206,15 @@ def curves(
                 axis.set_yscale("log")
         row[0].set_ylabel(drawn[0].ylabel)
     return _add_labels(figure, axes, xlabel, title, handles)
+
+
+def _band(line: Line) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of a line, and how far its band goes below and above."""
+    n = len(line.x)
+    mean = _as_shaped(f"panels: the mean of {line.label!r}", line.mean, (n,))
+    std = np.nan_to_num(_as_shaped(f"panels: the std of {line.label!r}", line.std, (), (n,), (2, n)))
+    below, above = std if std.ndim == 2 else (std, std)
+    return mean, below, above
 
 
 def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel: str, title: str = "") -> Figure:
@@ -276,6 +287,11 @@ def heat_map(
     """
     _check_not_empty("blocks", blocks, *blocks.values())
     _check_not_empty("columns", columns)
+    for rows in blocks.values():
+        for name, row in rows.items():
+            _as_shaped(f"blocks: {name!r}, one share for each of columns,", row, (len(columns),))
+            if name not in notes:
+                raise ValueError(f"notes: has none for the row {name!r}")
     colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#eeeeee")
     norm = require("matplotlib.colors", purpose="drawing figures").PowerNorm(0.5, 0, 1)  # so that 1 % can be seen
     heights = [len(rows) for rows in blocks.values()]
@@ -583,7 +599,7 @@ def matrices(
     ----------
     rows : mapping of str to mapping
         Of each row of axes, by its name: matrices of shape (len(down), len(across)) by their titles, as many in each
-        row.
+        row. Weights are from 0 to 1.
     across, down : sequence of str
         What the columns and the rows of each matrix are called.
     title : str
@@ -596,38 +612,40 @@ def matrices(
 
     Raises
     ------
-    ValueError
-        Naming `rows`, if a matrix is not of that shape, or rows of axes have different lengths.
+    ValueError, TypeError
+        If there is nothing to draw, a matrix does not fit the names of its columns and rows, or has other numbers.
 
     Examples
     --------
-    >>> figure = matrices({"sparse": {"head 1": np.eye(2)}}, across=["a", "dog"], down=["ein", "hund"])
-    >>> len(figure.axes)
-    1
+    >>> weights = {"head 1": np.array([[1.0, 0.0], [0.5, 0.5]]), "head 2": np.eye(2)}
+    >>> figure = matrices({"sparsemax": weights}, across=["a", "word"], down=["ein", "Wort"])
+    >>> [axis.get_title() for axis in figure.axes]
+    ['head 1', 'head 2']
     """
-    height, width = _grid_shape("rows", [list(named) for named in rows.values()])
-    for name, weights in ((name, weights) for named in rows.values() for name, weights in named.items()):
-        if np.shape(weights) != (len(down), len(across)):
-            raise ValueError(
-                f"rows: {name} must be of shape {(len(down), len(across))}, the names of down and across, got "
-                f"{np.shape(weights)}"
-            )
+    height, width = _grid_shape("rows", [list(matrices) for matrices in rows.values()])
+    _check_not_empty("across", across)
+    _check_not_empty("down", down)
+    cells = {
+        (name, heading): _as_shaped(f"rows: {name!r}, {heading!r}, (down, across),", given, (len(down), len(across)))
+        for name, named in rows.items()
+        for heading, given in named.items()
+    }
+    for (name, heading), given in cells.items():
+        if not ((given >= 0) & (given <= 1)).all():  # what is no number would look like a zero
+            raise ValueError(f"rows: {name!r}, {heading!r}, must be weights from 0 to 1")
     colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#CCCCCC")
     figure = empty_figure((1.6 + 0.17 * len(across) * width, 1.4 + 0.17 * len(down) * height))
     axes = figure.subplots(height, width, squeeze=False)
-    for row, (name, named) in enumerate(rows.items()):
-        for column, (heading, weights) in enumerate(named.items()):
-            axis = axes[row][column]
-            cells = np.ma.masked_equal(np.asarray(weights, np.float64), 0)
-            axis.imshow(cells, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-            below = across if row == height - 1 else [""] * len(across)
-            beside = [""] * len(down) if column else down
-            axis.set_xticks(range(len(across)), below, fontsize=6, rotation=90)
-            axis.set_yticks(range(len(down)), beside, fontsize=6)
+    for place, (line, (name, named)) in enumerate(zip(axes, rows.items(), strict=True)):
+        for axis, heading in zip(line, named, strict=True):
+            shown = np.ma.masked_equal(cells[name, heading], 0)
+            axis.imshow(shown, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+            axis.set_xticks(range(len(across)), across if place == height - 1 else [], fontsize=6, rotation=90)
+            axis.set_yticks(range(len(down)), down if axis is line[0] else [], fontsize=6)
             axis.tick_params(length=0)
-            if row == 0:
+            if place == 0:
                 axis.set_title(heading, fontsize=9)
-        axes[row][0].set_ylabel(name, fontsize=9)
+        line[0].set_ylabel(name, fontsize=9)
     return _add_labels(figure, axes, "", title, {})
 
 
@@ -705,6 +723,14 @@ def _check_not_empty(name: str, *parts: Sized) -> None:
     """Raise if one of the parts of an argument is empty."""
     if not all(map(len, parts)):
         raise ValueError(f"{name}: there is nothing to draw")
+
+
+def _as_shaped(name: str, given: ArrayLike, *shapes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return real numbers as float64; raise unless they have one of the shapes."""
+    numbers = as_numbers(name, given).astype(np.float64)
+    if numbers.shape not in shapes:
+        raise ValueError(f"{name}: must have shape {' or '.join(map(str, shapes))}, got {numbers.shape}")
+    return numbers
 
 
 def _grid_shape(name: str, rows: Sequence[Sequence[Any]]) -> tuple[int, int]:

@@ -152,9 +152,8 @@ def log_kernel(structure: Features, x: Floats, rows: Floats, beta: float, simila
 
     Under cosine similarity both are to have length 1. -inf where no feature is shared.
     """
-    of_map = structure._map(x.shape[1], beta, similarity)
+    own, other = np.split(log_features(structure, np.concatenate([x, rows]), beta, similarity), [len(x)])
     with ignoring_float_errors():
-        own, other = (_log_features(of_map, a) for a in (x, rows))
         out = np.empty((len(x), len(rows)))
         for i, one in enumerate(own):
             terms = other + one
@@ -164,8 +163,10 @@ def log_kernel(structure: Features, x: Floats, rows: Floats, beta: float, simila
         return out
 
 
-def _log_features(of_map: Map, a: Floats) -> Floats:
-    """Return log phi(a), (N, D), of rows in float64."""
+@ignoring_float_errors()
+def log_features(structure: Features, a: Floats, beta: float, similarity: str) -> Floats:
+    """Compute log phi(a), (N, D), of rows in float64."""
+    of_map = structure._map(a.shape[1], beta, similarity)
     if of_map.code == RANDOM:
         assert of_map.projection is not None
         lengths = (a**2).sum(axis=1)[:, None]

@@ -1,4 +1,4 @@
-"""Binary patterns: how many flipped entries one step surely undoes, and how often it does."""
+"""Binary patterns: how many flipped entries one step undoes, whichever they are, and how often if they are random."""
 
 from typing import Any
 

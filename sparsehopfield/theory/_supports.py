@@ -92,20 +92,24 @@ def _inside(excess: _Excess, z: Floats, count: int, taken: Floats, cells: int) -
     return np.asarray((sums * share).sum(axis=1), np.float64)
 
 
-def _where_capped_sum(excess: _Excess, others: int, level: float, low: float, high: float) -> float:
-    """Return the score z at which the sum of min(Y, 1) over the others has a given mean, by bisection; it falls."""
+def _where_capped_sum(excess: _Excess, others: int, least: float, most: float) -> list[float]:
+    """Return the scores z at which the sum of min(Y, 1) over the others has the means `LEVELS`, by bisection; it falls
+    with z.
+    """
+    low, high = np.full(len(LEVELS), least), np.full(len(LEVELS), most)
     for _ in range(60):
         middle = (low + high) / 2
-        above = excess.mean_above(np.array([middle]), np.arange(2.0))
-        low, high = (middle, high) if others * (above[0] - above[1]) > level else (low, middle)
-    return low
+        above = excess.mean_above(middle[:, None], np.arange(2.0))
+        more = others * (above[:, 0] - above[:, 1]) > LEVELS
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    return [float(z) for z in low]
 
 
 def _expected(excess: _Excess, count: int, lead: float | None, cells: int) -> float:
     """Compute the expected number of scores in the support with a grid of so many cells."""
     s, others = excess.spread, count - (1 if lead is None else 2)
     low, high = -10 * s, s * (math.sqrt(2 * math.log(max(count, 2))) + 6)
-    cuts = [_where_capped_sum(excess, others, level, low, high) for level in LEVELS] if others > 0 else [low]
+    cuts = _where_capped_sum(excess, others, low, high) if others > 0 else [low]
     low = cuts[0]
     cuts += [s * z for z in (-4.0, -2.0, -0.7, 0.7, 2.0, 4.0)]
     if lead is not None:  # where what it takes jumps and bends

@@ -10,18 +10,18 @@ With the kernel k(x, y) = <Phi(x), Phi(y)> and the normaliser h(x) = sum_mu k(q_
 
     f(x) = sum_mu b_mu k(q_mu, x) / sum_nu k(q_nu, x),   |b_mu^i| <= C c_mu^i / h(q_mu),
 
-of coefficients b_mu, the multipliers of the constraints. A memory's update averages the patterns xi_mu themselves. So
-the two are equal where the multipliers are the memories, and what follows here is when that is so.
+of coefficients b_mu, the multipliers of the constraints. A memory's update averages the patterns xi_mu themselves, so
+the two are equal where the multipliers are the memories. The table says when they are.
 
 | statement | verdict | here |
 |---|---|---|
-| all answers short by more than epsilon, c_mu^i = h(q_mu) abs(xi_mu^i): f = C T | holds | `is_closed_form` |
-| they are for every C up to some C* > 0 | holds if epsilon is below all memories' entries but 0 | `critical_C` |
-| the same with one cost for all pairs, c = 1 | fails | `cost="uniform"` |
-| of it: patterns of +-1 of equal h, up to a factor | holds | `cost="uniform"` |
-| with an intercept, as support vector regression usually has | fails: its multipliers sum to 0 | |
-| above C* | fails: f comes to answer every pair within epsilon | `C` |
-| the sparse model of sparsemax is a member | fails: its weights are no quotient of kernels | |
+| f = C T if every answer is short by more than epsilon and c_mu^i = h(q_mu) abs(xi_mu^i) | holds | `is_closed_form` |
+| every answer is, for all C up to some C* > 0 | holds if epsilon is below all abs(xi_mu^i) but 0 | `critical_C` |
+| f is a multiple of T at one cost for all pairs, c = 1 | fails | `cost="uniform"` |
+| it is so where all entries are +-1 and all h(q_mu) are equal | holds | `cost="uniform"` |
+| f is a multiple of T with an intercept | fails: the multipliers sum to 0 | |
+| f = C T above C* | fails: with C, f comes to answer every pair within epsilon | `C` |
+| the sparse model, with sparsemax, is such a regression | fails: its weights are no quotient of kernels | |
 
 Letters: M pairs, d features of queries, v of memories; T the update that averages the memories by the same kernel.
 """
@@ -74,11 +74,11 @@ class MarginFit:
     coefficients : ndarray of float64, shape (k, v)
         b: what the kernel averages.
     bounds : ndarray of float64, shape (k, v)
-        What they are at most, C c / h.
+        The largest that abs(b) may be, C c / h.
     C : float
         The cost of one unit beyond the margin.
     critical_C : float
-        C*: up to it every answer falls short of its memory by more than the margin, as costs are too low.
+        C*: below it errors cost so little that every answer falls short of its memory by more than the margin.
     violation : float
         The most by which a condition of optimality is not met (Karush, Kuhn and Tucker's), in the unit of the memories;
         0 in the closed form.
@@ -100,7 +100,7 @@ class MarginFit:
 
     @property
     def active(self) -> Bools:
-        """Return which coefficients are at a bound, (k, v): their pairs are off by more than the margin."""
+        """Return which coefficients are at a bound, (k, v): there the answer is off by the margin or more."""
         return np.abs(self.coefficients) >= self.bounds
 
 
@@ -148,9 +148,10 @@ class NonparametricHopfield:
     Notes
     -----
     The dual problem is solved by descent along one coefficient of all coordinates at a time (Ho & Lin 2012), with
-    conditions divided by h(q_mu), so that no exponential overflows whatever the scores. Libraries of support vectors
-    have an intercept, or want features, and LIBSVM keeps kernels in float32; tests hold the solution against theirs.
-    It takes O(M^2 v) a pass, and O(M^2) numbers of memory: this class explains memories, `HopfieldMemory` is one.
+    conditions divided by h(q_mu), so that no exponential overflows whatever the scores. Existing solvers do not fit:
+    LIBSVM has an intercept and keeps kernels in float32, LIBLINEAR takes features in place of kernels. Tests compare
+    the solution with theirs. A pass takes O(M^2 v), and the kernel O(M^2) numbers: this class is for studying memories;
+    to retrieve, use `HopfieldMemory`.
 
     References
     ----------
@@ -322,7 +323,7 @@ class NonparametricHopfield:
         return self._answer(queries, False)
 
     def update(self, queries: ArrayLike) -> Array:
-        """Make one step of retrieval: f / min(C, 1), as a cost below 1 shrinks all answers alike.
+        """Make one step of retrieval: f / min(C, 1), which undoes the factor C of the closed form.
 
         Parameters
         ----------

@@ -44,6 +44,7 @@ from sparsehopfield._engine.checks import (
 from sparsehopfield._engine.text import short
 from sparsehopfield.functional import update
 from sparsehopfield.structures import LinearFeatures, RandomFeatures
+from sparsehopfield.structures._features import log_features
 from sparsehopfield.theory._patterns import (
     Floats,
     as_single_beta,
@@ -693,10 +694,9 @@ def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: Array
     >>> linear_weight_bound(np.eye(4)).round(3)
     array([0.4, 0.4, 0.4, 0.4])
     """
-    with ignoring_float_errors():
-        rows = math.sqrt(as_single_beta(beta)) * prepare_patterns(patterns).rows
-        log_phi = np.minimum(rows, 0) + np.log1p(np.maximum(rows, 0))
-    m = len(rows)
+    b = as_single_beta(beta)
+    log_phi = log_features(LinearFeatures("elu+1"), prepare_patterns(patterns).rows, b, "dot")
+    m = len(log_phi)
     targets = np.arange(m) if index is None else np.atleast_1d(as_integers("index", index))
     if targets.ndim != 1:
         raise ValueError(f"index: must be one-dimensional, got shape {targets.shape}")

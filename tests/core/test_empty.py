@@ -217,12 +217,17 @@ def test_what_needs_something_says_so():
         ("intervals", {"a": {}}, {"xlabel": "", "styles": {}}),
         ("heat_map", {"a": {}}, {"columns": ["1"], "notes": {}, "label": ""}),
         ("heat_map", {"a": {"b": []}}, {"columns": [], "notes": {}, "label": ""}),
+        ("matrices", {}, {"across": ["a"], "down": ["b"]}),
+        ("matrices", {"a": {"b": z((1, 0))}}, {"across": [], "down": ["c"]}),
+        ("matrices", {"a": {"b": z((0, 1))}}, {"across": ["c"], "down": []}),
         ("image_grid", {}, {"shape": (2, 2)}),
         ("image_grid", {"none": z((0, 4))}, {"shape": (2, 2)}),
     ],
 )
 def test_figures_of_nothing(name, given, options):
-    with pytest.raises(ValueError, match=r"^(panels|blocks|columns|rows): (there is nothing|must be rows of one)"):
+    with pytest.raises(
+        ValueError, match=r"^(panels|blocks|columns|rows|across|down): (there is nothing|must be rows of one)"
+    ):
         getattr(plotting, name)(given, **options)
 
 

@@ -16,6 +16,7 @@ from sklearn.svm import SVC
 
 import sparsehopfield as sh
 from sparsehopfield.estimators import HopfieldClassifier, HopfieldMILClassifier, HopfieldRetriever, _bags, _mil
+from sparsehopfield.structures import RandomFeatures, TopK
 
 # --- HopfieldRetriever, HopfieldClassifier ---------------------------------------------------------
 
@@ -480,12 +481,32 @@ def test_bags_of_another_width_cannot_be_asked(fitted):
 # --- structures ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"separation": "softmax", "beta": 9.0, "structure": TopK(1)},
+        {"standardize": False},
+        {"embedding": (3, 3), "quantity": 4, "layer": "hopfield"},
+        {"dtype": "float64"},
+        {"anneal": ("beta", 1.0, 8.0, 0.5)},
+    ],
+    ids=str,
+)
+def test_bags_are_answered_with_the_parameters_of_fit(later):
+    rng = np.random.default_rng(0)
+    bags, labels = [3 + rng.normal(size=(n, 3)) for n in (4, 5, 6, 5)], [0, 1, 0, 1]
+    model = HopfieldMILClassifier(epochs=3, random_state=0, standardize=True).fit(bags, labels)
+    expected = model.decision_function(bags), model.transform(bags), *model.bag_weights(bags)
+    model.set_params(**later)
+    found = model.decision_function(bags), model.transform(bags), *model.bag_weights(bags)
+    assert [a.tobytes() for a in found] == [a.tobytes() for a in expected]
+    assert model.get_params().items() >= later.items()
+
+
 def test_structures_of_estimators():
     """The k best of a memory: a classifier of k neighbours; of bags: as large a k as the bags changes nothing."""
     from sklearn.base import clone
     from sklearn.datasets import load_iris
-
-    from sparsehopfield.structures import RandomFeatures, TopK
 
     X, y = load_iris(return_X_y=True)
     near = HopfieldClassifier(beta=2.0, separation="softmax", structure=TopK(5)).fit(X[::2], y[::2])

@@ -2,6 +2,7 @@
 
 import math
 
+import helpers
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from sparsehopfield.studies.correlated import protocol
 for module in ("matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
-pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
+pytestmark = pytest.mark.usefixtures("undrawn")  # `few` has its figures
 
 SMALL = {
     "cases": ("equal", "free", "free-euclidean"),
@@ -22,11 +23,19 @@ SMALL = {
     "d": 8,
     "progress": False,
 }
+FEW = {"cases": "equal", "models": ("sparse", "dense")}
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return study.run(tmp_path_factory.mktemp("correlated"), **SMALL)
+    with pytest.MonkeyPatch.context() as patch:  # `few` has fewer figures, which are drawn
+        patch.setattr("sparsehopfield.inspect.plotting.save", helpers.undrawn)
+        return study.run(tmp_path_factory.mktemp("correlated"), **SMALL)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return study.run(tmp_path_factory.mktemp("few"), **SMALL | FEW)
 
 
 def drawn(case, w, seed=3, count=20, d=16):
@@ -150,9 +159,15 @@ def test_the_same_table_again_and_for_any_number_of_jobs(found, tmp_path):
     assert found.table.read_bytes() == content
 
 
-def test_report_and_figures(found):
-    assert len(found.figures) == 4
-    assert all(path.exists() for path in found.figures)
+def test_figures(few):
+    assert len(few.figures) == 4
+    assert all(path.stat().st_size > 1000 for path in few.figures)
+    summary = study.Summary(few.rows, study.Options(**SMALL | FEW))
+    assert [len(axis.lines) for axis in study.figure(summary).axes] == [5]  # two models, predicted, and "all one"
+    assert [len(axis.lines) for axis in study.shares_figure(summary).axes] == [2, 2]
+
+
+def test_report(found):
     for words in (
         "in 60 of 60 settings exactly",
         "limit: broken in 0 of 30",

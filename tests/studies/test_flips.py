@@ -1,7 +1,9 @@
 """The study of flipped bits: the network of 1982, what is drawn and measured, what is certified, and what is said."""
 
 import math
+import re
 
+import helpers
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from sparsehopfield.studies.flips import protocol
 for module in ("matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
-pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
+pytestmark = pytest.mark.usefixtures("undrawn")  # `drawn` has its figures
 
 SMALL = {
     "dims": 24,
@@ -24,9 +26,19 @@ SMALL = {
 }
 
 
+FEW = SMALL | {"sizes": (3,), "rates": (0.1,), "betas": (10.0,)}
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return study.run(tmp_path_factory.mktemp("flips"), **SMALL)
+    with pytest.MonkeyPatch.context() as patch:  # `drawn` has few figures, which are drawn
+        patch.setattr("sparsehopfield.inspect.plotting.save", helpers.undrawn)
+        return study.run(tmp_path_factory.mktemp("flips"), **SMALL)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return study.run(tmp_path_factory.mktemp("drawn"), **FEW)
 
 
 def value(rows, metric, **setting):
@@ -144,10 +156,34 @@ def test_table_against_the_reference(found, model):
         assert value(found.rows, "in_ball", **setting) == ball.mean()
         sure = theory.exact_flips(patterns, 10 / 24, separation=study.MODELS[model])[drawn.index]
         assert value(found.rows, "certified", **setting) == (sure >= 7).mean()
-        assert value(found.rows, "sure_flips", **setting) in sure
+        assert value(found.rows, "certified_flips", **setting) == sorted(sure)[24]
         assert value(found.rows, "predicted", **setting) == theory.exact_recall(
             24, 12, 7, 10 / 24, separation=study.MODELS[model]
         )
+
+
+@pytest.mark.parametrize("model", ["sparse", "entmax15"])
+def test_last_flips(found, model):
+    """At the number found the share is at least the level, and at the next one below it."""
+    for patterns, beta in ((12, 10.0), (60, 60.0)):
+        setting = {"model": model, "patterns": patterns, "beta_hat": beta}
+        seed = next(row["seed"] for row in found.rows if row["patterns"] == patterns)
+        rows = protocol.draw_patterns(24, patterns, seed)
+        for metric, level in protocol.LEVELS.items():
+            last = int(value(found.rows, metric, **setting))
+            for flips in (last, last + 1):
+                drawn = protocol.draw_queries(24, patterns, seed, flips, 50)
+                states = reference.update(drawn.queries, rows, beta / 24, separation=study.MODELS[model])
+                share = (np.abs(states - drawn.targets) < 1e-12).all(axis=1).mean()
+                assert (share >= level) == (flips == last)
+            predicted = protocol.predicted_flips(model, 24, patterns, beta / 24, level)
+            assert abs(last - predicted) <= 2
+
+
+def test_last_flips_at_the_ends():
+    never = protocol._last_flips("sparse", 24, 12, 3, 1e-3, 50)
+    assert never == {"flips_99": -1, "flips_half": -1}
+    assert protocol._last_flips("sparse", 24, 1, 3, 1.0, 50) == {"flips_99": 24, "flips_half": 24}
 
 
 def test_certificates_are_kept(found):
@@ -170,10 +206,19 @@ def test_interrupted_and_continued(found, tmp_path):
 def test_report(found):
     assert max(map(len, found.report.splitlines())) <= 100
     text = " ".join(found.report.split())
-    assert all(path.exists() for path in found.figures)
     for words in ("Every query with a certificate is among these.", "1982, d = 24", "0.138 d", "After one step, of 18"):
         assert words in text
     assert "Retrieved at rest, in % (beta d = 60)" in text
+
+
+def test_figures(drawn):
+    assert [path.name for path in drawn.figures] == [
+        f"{name}.{kind}" for name in ("flips", "flips-certified") for kind in ("png", "svg")
+    ]
+    assert all(path.stat().st_size > 1000 for path in drawn.figures)
+    summary = study.Summary(drawn.rows, study.Options(**FEW))
+    assert [len(axis.lines) for axis in study.figure(summary).axes] == [4]
+    assert [len(axis.lines) for axis in study.flips_figure(summary).axes] == [4]
 
 
 def test_report_is_honest(found):
@@ -186,15 +231,40 @@ def test_report_is_honest(found):
             row["value"] = 0.0
     text = " ".join(study.report_text(study.Summary(rows, study.Options(**SMALL))).split())
     assert "50 queries with a certificate are NOT among these." in text
-    assert "standard errors in 0 of 36" not in text
+    off = re.search(r"standard errors in (\d+) of the (\d+) settings .* and in (\d+) of the (\d+) settings", text)
+    between, tested, near, easy = map(int, off.groups())
+    assert (between, tested + easy) == (0, 36)
+    assert near > 5  # of entmax15
+
+
+def test_leads_are_told_with_what_is_retrieved(found):
+    """Where dense is ahead, the report says what it retrieves; a lead of 1 % is not more than 1 %."""
+    for lead, words in ((0.2, "dense is ahead by more than 1 % in 18 (at most by 20.0 %"), (0.01, "1 % in 0.")):
+        rows = [dict(row) for row in found.rows]
+        for row in rows:
+            if row["metric"] == "rest" and row["model"] in ("sparse", "dense"):
+                row["value"] = 0.7 + lead * (row["model"] == "dense")
+        text = " ".join(study.report_text(study.Summary(rows, study.Options(**SMALL))).split())
+        assert words in text
+        assert ("it retrieves 90 to 90 %, in the median 90 % there" in text) == (lead == 0.2)
+
+
+def test_where_the_network_loses_its_patterns(found):
+    """Below 95 % of the bits: between the last number of patterns with as many and the next one."""
+    rows = [dict(row) for row in found.rows]
+    for row in rows:
+        if row["model"] == "1982" and row["metric"] in ("right_bits", "rest"):
+            row["value"] = {1: 1.0, 12: 0.96, 60: 0.94}[row["patterns"]]
+    text = " ".join(study.report_text(study.Summary(rows, study.Options(**SMALL))).split())
+    assert "the share of right bits at rest falls below 95 % between 0.5 d and 2.5 d" in text
+    assert "half of the patterns keep all bits at every number asked." in text
 
 
 def test_without_certificates_or_1982(tmp_path):
-    few = SMALL | {"sizes": (3,), "rates": (0.1,), "betas": (10.0,)}
-    text = study.run(tmp_path / "dense", **few | {"models": "dense"}).report
+    text = study.run(tmp_path / "dense", **FEW | {"models": "dense"}).report
     assert "certificate" not in text
     assert "1982" not in text
-    text = study.run(tmp_path / "old", **few | {"models": "1982", "updates": "synchronous"}).report
+    text = study.run(tmp_path / "old", **FEW | {"models": "1982", "updates": "synchronous"}).report
     assert "1982: coming to rest" in text
 
 

@@ -2,16 +2,28 @@
 
 import csv
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 from sklearn.feature_selection import f_classif
 
 from sparsehopfield.data.repertoires import AMINO_ACIDS, simulate
+from sparsehopfield.errors import FileFormatError
 from sparsehopfield.studies import repertoire
 from sparsehopfield.studies.repertoire import protocol
 
-SMALL = {"sizes": 150, "rates": 0.1, "bags": 20, "tested": 10, "epochs": 3, "features": 24, "gap": 0, "deletion": 0}
+SMALL = {
+    "k": 2,
+    "sizes": 150,
+    "rates": 0.1,
+    "bags": 20,
+    "tested": 10,
+    "epochs": 3,
+    "features": 24,
+    "gap": 0,
+    "deletion": 0,
+}
 
 
 def run(folder, **options):
@@ -68,7 +80,9 @@ def test_the_table_says_what_the_maps_do(whole):
 
 def test_repertoires_are_drawn_whatever_the_order():
     options = {
-        name: repertoire.Options(**SMALL).__getattribute__(name) for name in protocol.Source.__dataclass_fields__
+        name: getattr(repertoire.Options(**SMALL), name)
+        for name in protocol.Source.__dataclass_fields__
+        if name != "digest"
     }
     source = protocol.Source(**options)
     (train, test), (again, _) = (source.repertoires(150, 0.1, 7) for _ in range(2))
@@ -118,13 +132,53 @@ def test_what_has_weight_is_held_against_what_was_implanted():
     assert found["average precision"] == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
 
 
-@pytest.fixture
-def cohort(tmp_path):
-    folder = tmp_path / "cohort"
+def test_models_without_a_network_are_reported(tmp_path):
+    found = run(tmp_path / "motif", models="motif", gap=0.5)
+    assert {row["metric"] for row in found.rows} == {"auc", "accuracy"}
+    assert "largest area under the curve: motif" in found.report
+    assert "only whole motifs are counted" in " ".join(found.report.split())
+    for word in ("support", "precision", "k-mers"):
+        assert word not in found.report
+    found = run(tmp_path / "counts", models=("counts", "motif"))
+    assert "largest area under the curve: counts" in found.report
+
+
+def test_the_threshold_of_a_count_is_that_of_most_right_labels():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    for scores, threshold in (
+        ([3, 4, 2, 6, 9, 8], 5.0),  # as where a motif is in every repertoire by chance
+        ([0, 0, 0, 0, 2, 2], 1.0),
+        ([1, 1, 1, 1, 1, 1], 0.0),
+        ([2, 2, 2, 1, 1, 1], 0.0),
+    ):
+        assert protocol.best_threshold(labels, np.array(scores, float)) == threshold
+    made = simulate(2, 4, 0.5, motifs="WHMK", gap=0, deletion=0, seed=0)
+    words = np.array([b"CAWHMKF", b"CASWHMK", b"CAWHGMK", b"CASSF"] * 2, "S7")
+    one = protocol.replace(made, sequences=words)
+    assert protocol.motif_counts(protocol.Part([one], 3, False)).tolist() == [2, 2]
+
+
+def test_models_of_one_draw_are_measured_by_one_process(tmp_path, monkeypatch):
+    groups = []
+
+    def measured(output, study, chosen, settings, *arguments, together, **options):
+        groups.extend(list(some) for _, some in itertools.groupby(settings, together))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(repertoire, "measure_table", measured)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, runs=2, rates=(0.1, 0.2))
+    assert [len(group) for group in groups] == [len(protocol.MODELS)] * 4
+    assert all(len({setting["seed"] for setting in group}) == 1 for group in groups)
+
+
+def write_cohort(folder, numbers=range(18), seed=0):
     folder.mkdir()
-    made = simulate(18, 60, 0.4, motifs="WHMK", seed=0)
+    made = simulate(18, 60, 0.4, motifs="WHMK", seed=seed)
     lines = ["repertoire_id\tstatus"]
     for index, name in enumerate(made.names):
+        if index not in numbers:
+            continue
         one = made.part(index, index + 1)
         rows = [f"{word.decode()}\t{count}" for word, count in zip(one.sequences, one.counts, strict=True)]
         (folder / f"{name}.tsv").write_text("\n".join(["junction_aa\tduplicate_count", *rows]) + "\n")
@@ -133,27 +187,74 @@ def cohort(tmp_path):
     return folder / "labels.tsv"
 
 
-def test_files_are_split_by_run(tmp_path, cohort):
-    models = ("sparsemax", "counts", "motif")
-    options = {"file": cohort, "label": "status", "models": models, "counts": True, "runs": 2, "epochs": 2}
-    found = run(tmp_path / "out", **options)
-    assert {(row["size"], row["rate"], row["model"]) for row in found.rows} == {
-        ("-", "-", "sparsemax"),
-        ("-", "-", "counts"),
-    }
-    assert {row["metric"] for row in found.rows} == {"auc", "accuracy", "support"}
-    assert "Repertoires of labels.tsv, 2 runs" in found.report
-    assert found.figures == []
-    source = protocol.Source(str(cohort), "status", None, 0, 0, 1, 0, 0, 3, 24, True)
-    splits = [source.repertoires("-", "-", seed) for seed in range(2)]
-    for train, test in splits:
-        assert [one.labels[0] for one in test].count(1) == [one.labels[0] for one in test].count(0) == 3
-        assert len({one.names for one in (*train, *test)}) == 18
-    assert {one.names for one in splits[0][1]} != {one.names for one in splits[1][1]}
-    with pytest.raises(ValueError, match="column label"):
-        run(tmp_path / "other", file=cohort)
-    with pytest.raises(FileNotFoundError, match="repertoire_id"):
-        run(tmp_path / "third", file=tmp_path / "none.tsv")
+@pytest.fixture
+def cohort(tmp_path):
+    return write_cohort(tmp_path / "cohort")
+
+
+def test_a_table_belongs_to_what_its_file_holds(tmp_path, cohort):
+    options = {"label": "status", "models": "counts"}
+    first = run(tmp_path / "out", file=cohort, **options)
+    (tmp_path / "moved").mkdir()
+    moved = shutil.copytree(cohort.parent, tmp_path / "moved" / "here") / "cohort.tsv"
+    cohort.with_name("labels.tsv").replace(moved)
+    before = first.table.read_bytes()
+    assert run(tmp_path / "out", file=str(moved), **options).rows == first.rows
+    assert first.table.read_bytes() == before
+    source = protocol.Source(str(moved), "status", None, 0, 0, 1, 0, 0, 3, 24, False).pinned(["counts"])
+    source.repertoires("-", "-", 0)
+    changed = write_cohort(tmp_path / "changed", seed=1)
+    for file in changed.parent.glob("0*.tsv"):
+        file.replace(moved.parent / file.name)  # the same paths, in the same process
+    with pytest.raises(ValueError, match="repertoires"):
+        run(tmp_path / "out", file=moved, **options)
+    protocol._FILES.clear()  # as in another process
+    with pytest.raises(FileFormatError, match="changed while its repertoires"):
+        source.repertoires("-", "-", 0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "models", "message"),
+    [
+        (
+            (0, 1, 2, 3),
+            "counts",
+            r"needs at least 3 .* and 4 to .* has 2 positive and 2 negative, and 2 of",
+        ),
+        (
+            range(6),
+            "softmax",
+            "file: needs at least 3 .* and 6 to .* has 3 positive and 3 negative, and 4 of",
+        ),
+        ((0, 1, *range(2, 18, 2)), "softmax", "has 1 positive and 9 negative"),
+    ],
+)
+def test_too_few_repertoires_are_named_before_any_work(tmp_path, numbers, models, message):
+    cohort = write_cohort(tmp_path / "cohort", numbers)
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "out", file=cohort, label="status", models=models)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("numbers", "models"), [(range(6), "counts"), (range(8), "softmax")])
+def test_the_fewest_repertoires_suffice(tmp_path, numbers, models):
+    cohort = write_cohort(tmp_path / "cohort", numbers)
+    run(tmp_path / "out", file=cohort, label="status", models=models, epochs=1)
+
+
+def test_repertoires_that_nothing_distinguishes_are_refused(tmp_path, cohort):
+    for file in cohort.parent.glob("0*.tsv"):
+        file.write_text("junction_aa\nCASSLGF\n")
+    for models in ("counts", "softmax"):
+        with pytest.raises(ValueError, match="file: the repertoires to train with have each k-mer equally often"):
+            run(tmp_path / models, file=cohort, label="status", models=models)
+    (cohort.parent / "00001.tsv").write_text("junction_aa\nCASSIGF\n")  # in some folds all are the same then
+    source = protocol.Source(str(cohort), "status", None, 0, 0, 1, 0, 0, 3, 24, False)
+    seed = next(
+        seed for seed in range(9) if any(one.names == ("00001",) for one in source.repertoires("-", "-", seed)[0])
+    )
+    with pytest.raises(ValueError, match="models: counts cannot be fitted"):
+        protocol.by_counts(protocol.task_of(source, "-", "-", seed), 0)
 
 
 @pytest.mark.parametrize(

@@ -769,6 +769,57 @@ def test_image_grid(tmp_path, save):
     assert (tmp_path / "grid.v1.png").is_file()
 
 
+def test_matrices_show_exact_zeros_and_fit_their_names():
+    weights = np.array([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
+    rows = {name: {"one": weights, "two": weights.tolist()} for name in ("first", "last")}
+    figure = plotting.matrices(rows, across="abc", down="de", title="any")
+    assert [axis.get_title() for axis in figure.axes] == ["one", "two", "", ""]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["first", "", "last", ""]
+    across, down = (
+        [[t.get_text() for t in getattr(axis, f"get_{x}ticklabels")()] for axis in figure.axes] for x in "xy"
+    )
+    assert [list(filter(None, names)) for names in across] == [[], [], ["a", "b", "c"], ["a", "b", "c"]]
+    assert [list(filter(None, names)) for names in down] == [["d", "e"], [], ["d", "e"], []]
+    for axis in figure.axes:
+        drawn = axis.images[0].get_array()
+        assert np.array_equal(drawn.mask, weights == 0)
+        assert np.array_equal(drawn.filled(0), weights)
+    for bad, message in (
+        (weights.T, r"rows: 'map', 'one'.*shape \(2, 3\), got \(3, 2\)"),
+        (weights[0], r"rows: 'map', 'one'.*got \(3,\)"),
+        (weights * np.nan, "rows: 'map', 'one', must be weights from 0 to 1"),
+        (2 * weights, "rows: 'map', 'one', must be weights from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plotting.matrices({"map": {"one": bad}}, across="abc", down="de")
+
+
+def test_curves_have_bands_that_fit():
+    def drawn(mean, std):
+        panel = plotting.Panel("", [plotting.Line("sparse", [1, 2, 3], mean, std)])
+        corners = plotting.curves([[panel]], xlabel="").axes[0].collections[0].get_paths()[0].vertices
+        return corners[:, 1].min(), corners[:, 1].max()
+
+    assert drawn([1.0, 2.0, 3.0], [[0.5, 0.5, 0.5], [0.25, 0.25, 0.25]]) == (0.5, 3.25)
+    assert drawn([1, 2, 3], 1) == (0, 4)
+    assert drawn([1, 2, 3], [1, 0, 2]) == (0, 5)
+    for mean, std, message in (
+        ([1, 2], 0, r"panels: the mean of 'sparse': must have shape \(3,\), got \(2,\)"),
+        ([1, 2, 3], np.zeros((3, 3)), r"panels: the std of 'sparse': must have shape .* or \(2, 3\), got \(3, 3\)"),
+        ([1, 2, 3], [1], r"panels: the std of 'sparse'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            drawn(mean, std)
+
+
+def test_heat_maps_have_a_share_for_each_column():
+    options = {"columns": ["1", "2"], "notes": {"row": ("fine", "#000000")}, "label": "share"}
+    assert len(plotting.heat_map({"block": {"row": [0.0, 1.0]}}, **options).axes) == 2
+    for rows, message in (({"row": [0.0]}, r"blocks: 'row'.*got \(1,\)"), ({"other": [0.0, 1.0]}, "notes: .*'other'")):
+        with pytest.raises(ValueError, match=message):
+            plotting.heat_map({"block": rows}, **options)
+
+
 def test_plotting_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"matplotlib.*sparsehopfield\[studies\]"):

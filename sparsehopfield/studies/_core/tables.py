@@ -215,6 +215,12 @@ def write(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of the same columns, at least one, as a CSV file; its folder is made if it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, "".join(map(_line, [list(rows[0]), *(list(row.values()) for row in rows)])))
+
+
 def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
     """Write the settings, or check that the table which is there has the same ones."""
     path = folder / SETTINGS

@@ -3,9 +3,9 @@
 Stores M random patterns of d bits, 1 and -1, flips a share of the bits of some of them, and asks which model restores
 all bits, after one step and at rest. Models: memories with sparsemax, entmax15 and softmax, and Hopfield's network of
 1982 (Hebbian weights, one unit updated after another, or all at once), which holds about 0.138 d patterns. Beside the
-measured shares stand what theory says of a single step: how many flips of each pattern are surely undone
-(`theory.exact_flips`), how many of them stay within its exact ball (`theory.exact_radius`), and the probability that
-random flips are undone, in closed form (`theory.exact_recall`).
+measured shares stand what theory says of a single step: how many flips of each pattern are certified, that
+is, undone whichever bits they hit (`theory.exact_flips`), how many of them stay within its exact ball
+(`theory.exact_radius`), and the probability that random flips are undone, in closed form (`theory.exact_recall`).
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class HebbianNetwork:
             before = states[moving]
             now = self.step(before) if synchronous else before.copy()
             for i in () if synchronous else rng.permutation(states.shape[1]):
-                field = now @ self.weights[:, i]
+                field = now @ self.weights[i]  # a row lies closer together than the column, its equal
                 now[:, i] = np.where(field == 0, now[:, i], np.sign(field))
             states[moving] = now
             moving = moving[(now != before).any(axis=1)]

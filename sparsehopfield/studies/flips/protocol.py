@@ -26,9 +26,12 @@ LEADS = {"sparse": 1.0, "entmax15": 2.0, "dense": math.inf, "1982": math.inf}
 UPDATES = ("asynchronous", "synchronous")
 METRICS = (
     *("one_step", "rest", "right_bits", "exact", "predicted"),
-    *("in_ball", "certified", "broken", "ball_flips", "sure_flips", "steps"),
+    *("in_ball", "certified", "broken", "ball_flips", "certified_flips"),
+    *("flips_99", "flips_half", "steps"),
 )
 STEPS = 100  # at most, to rest
+#: Of the shares restored exactly whose last number of flips is measured.
+LEVELS = {"flips_99": 0.99, "flips_half": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +130,7 @@ def draw_queries(d: int, count: int, seed: int, flips: int, number: int) -> Quer
 
 @lru_cache(maxsize=8)
 def _certified_flips(model: str, d: int, count: int, seed: int, beta: float) -> tuple[NDArray[np.int64], Floats]:
-    """Return how many flips of each pattern are surely undone, and how many of them stay in its exact ball."""
+    """Return how many flips of each pattern are certified, and how many of them stay in its exact ball."""
     patterns = draw_patterns(d, count, seed)
     if math.isinf(LEADS[model]):
         return np.full(count, -1), np.full(count, -1.0)
@@ -135,6 +138,39 @@ def _certified_flips(model: str, d: int, count: int, seed: int, beta: float) -> 
     # f flips move a pattern by 2 sqrt(f)
     in_ball = np.where(radius < 0, -1.0, np.floor(np.minimum((radius / 2) ** 2 * (1 + 1e-12), d)))
     return theory.exact_flips(patterns, beta, separation=MODELS[model] or ""), in_ball
+
+
+@lru_cache(maxsize=8)
+def _last_flips(model: str, d: int, count: int, seed: int, beta: float, number: int) -> dict[str, float]:
+    """Measure up to how many flips one step restores at least a level of the queries exactly, for all levels.
+
+    Of the numbers of flips with at least the level, next to one with less, the nearest to the one that
+    `predicted_flips` gives: from there on neighbours are measured, one after another; -1 if there is none.
+    """
+    patterns, shares = draw_patterns(d, count, seed), {-1: 1.0, d + 1: 0.0}
+
+    def share(flips: int) -> float:
+        if flips not in shares:
+            drawn = draw_queries(d, count, seed, flips, number)
+            step = update(drawn.queries, patterns, beta, separation=MODELS[model] or "")
+            shares[flips] = (step == drawn.targets).all(axis=1).mean()
+        return shares[flips]
+
+    last = {}
+    for name, level in LEVELS.items():
+        flips = predicted_flips(model, d, count, beta, level)
+        while share(flips) < level:
+            flips -= 1
+        while share(flips + 1) >= level:
+            flips += 1
+        last[name] = float(flips)
+    return last
+
+
+def predicted_flips(model: str, d: int, count: int, beta: float, level: float) -> int:
+    """Return up to how many flips one step restores a pattern exactly with at least a probability, in closed form."""
+    recall = theory.exact_recall(d, count, np.arange(d + 1), beta, separation=MODELS[model] or "")
+    return int(np.count_nonzero(recall >= level)) - 1
 
 
 def flips_of(d: int, rate: float) -> int:
@@ -155,12 +191,15 @@ def measure(chosen: Options, setting: Mapping[str, Any]) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Shares of the queries, but for `steps`, the mean number of updates (sweeps) until rest, and for `ball_flips` and
-        `sure_flips`, of how many flips that holds of half of the queries' patterns. `one_step`, `rest`: all
-        bits of the state have the pattern's sign after one step, at rest; `right_bits`: the share of bits that have, at
-        rest; `exact`: one step ends on exactly the pattern; `predicted`: the probability of that in closed form (1982:
-        of all bits being right); `in_ball`, `certified`: the flips are so few that they stay in the pattern's exact
-        ball, that they are surely undone; `broken`: certified, and one step does not end on exactly the pattern.
+        Shares of the queries: `one_step`, `rest`: all bits of the state have the pattern's sign after one step, at
+        rest; `right_bits`: the share of bits that have, at rest; `exact`: one step ends on exactly the pattern;
+        `predicted`: the probability of that in closed form (1982: of all bits being right); `in_ball`, `certified`: the
+        flips are so few that they stay in the pattern's exact ball, that they are undone whichever bits they hit;
+        `broken`: certified, and one step does not end on exactly the pattern.
+        Numbers: `steps`, the mean number of updates (sweeps) until rest. And for all rates the same: `ball_flips`,
+        `certified_flips`, how many flips stay in the exact ball, are certified, the median over the queries' patterns;
+        `flips_99`, `flips_half`, up to how many random flips one step restores 99 %, half of the queries exactly,
+        measured at this number of flips and at the next.
     """
     model, d, count, beta_hat, rate, _, seed = setting.values()
     flips = flips_of(d, rate)
@@ -171,7 +210,7 @@ def measure(chosen: Options, setting: Mapping[str, Any]) -> dict[str, float]:
         step = network.step(x)
         rng = np.random.default_rng([seed, flips, 1])
         limits, steps = network.rest(x, rng, synchronous=chosen.updates == "synchronous", most=STEPS)
-        predicted = one_step_share(d, count, flips)
+        predicted, last = one_step_share(d, count, flips), dict.fromkeys(LEVELS, math.nan)
     else:
         how: dict[str, Any] = {"separation": MODELS[model]}
         step = update(x, patterns, beta, **how)
@@ -179,9 +218,12 @@ def measure(chosen: Options, setting: Mapping[str, Any]) -> dict[str, float]:
             warnings.simplefilter("ignore", RetrievalWarning)  # near a critical beta some queries take forever
             limits, info = retrieve(x, patterns, beta, max_steps=STEPS, tol=1e-6, return_info=True, **how)
         steps = info.steps
-        predicted = math.nan if model == "dense" else float(theory.exact_recall(d, count, flips, beta, **how))
-    sure_flips, ball_flips = (kind[drawn.index] for kind in _certified_flips(model, d, count, seed, beta))
-    certified = sure_flips >= flips
+        predicted, last = math.nan, dict.fromkeys(LEVELS, math.nan)
+        if math.isfinite(LEADS[model]):
+            predicted = float(theory.exact_recall(d, count, flips, beta, **how))
+            last = _last_flips(model, d, count, seed, beta, chosen.queries)
+    certified_flips, ball_flips = (kind[drawn.index] for kind in _certified_flips(model, d, count, seed, beta))
+    certified = certified_flips >= flips
     exact = (step == targets).all(axis=1)
     return {
         "one_step": np.mean((np.sign(step) == targets).all(axis=1)),
@@ -193,6 +235,7 @@ def measure(chosen: Options, setting: Mapping[str, Any]) -> dict[str, float]:
         "certified": certified.mean(),
         "broken": np.mean(certified & ~exact),
         "ball_flips": float(np.quantile(ball_flips, 0.5, method="inverted_cdf")),
-        "sure_flips": float(np.quantile(sure_flips, 0.5, method="inverted_cdf")),
+        "certified_flips": float(np.quantile(certified_flips, 0.5, method="inverted_cdf")),
+        **last,
         "steps": np.mean(steps),
     }

@@ -6,14 +6,12 @@ places, some with a gap or a deletion. Classifiers see labels of whole repertoir
 it, of those whose shares differ most between the classes; a Hopfield layer pools the sequences, by a sparse map or by
 softmax. Besides how many repertoires are told apart, the study measures whether the sequences that got weight are those
 with the motif. Beside the networks are a regression on how often k-mers are there, and the count of the motif itself,
-which no method knows. With --file it reads repertoires from AIRR tsv files.
+whole ones only, which no method knows. With --file it reads repertoires from AIRR tsv files.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +81,7 @@ class Options(StudyOptions):
     epochs : int
         Epochs to train.
     anneal : float
-        Share of them in which a sparse map comes about from softmax.
+        Share of them, the first, in which alpha grows from 1, softmax, to that of a sparse map.
     runs : int
         Draws of repertoires and initial weights; of a file, of its split.
     jobs : int
@@ -160,8 +158,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     chosen = Options(**options)
     source = Source(
         file=path_of(chosen.file),
-        **{name: getattr(chosen, name) for name in Source.__dataclass_fields__ if name != "file"},
-    )
+        **{name: getattr(chosen, name) for name in Source.__dataclass_fields__ if name not in ("file", "digest")},
+    ).pinned(chosen.models)  # bad files are found before any work
     simulated = source.file is None
     settings = [
         {"size": size, "rate": rate, "model": model, "run": number, "seed": derive_seed(chosen.seed, *key, number)}
@@ -178,7 +176,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         values, heaviest = evaluate(source, setting, chosen.epochs, chosen.anneal)
         if heaviest:
-            _keep(Path(output, SEQUENCES, sequences_name(setting)), heaviest)
+            tables.write_rows(Path(output, SEQUENCES, sequences_name(setting)), heaviest)
         return values
 
     def metrics(setting: Mapping[str, Any]) -> Sequence[str]:
@@ -186,8 +184,17 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             return WHOLE
         return METRICS if simulated else (*WHOLE, "support")
 
-    also = source.digest()  # bad files are told before any work
-    rows = measure_table(output, NAME, chosen, settings, metrics, measure, also=also)
+    also = {} if simulated else {"repertoires": source.digest}
+    rows = measure_table(
+        output,
+        NAME,
+        chosen,
+        settings,
+        metrics,
+        measure,
+        also=also,
+        together=lambda setting: (setting["size"], setting["rate"], setting["run"]),  # all models see the same draw
+    )
     summary = Summary(rows, source, dict(zip(map(_key, settings), tables.times(output, settings), strict=True)))
     first = [s for s in settings if s["run"] == 0 and s["model"] in ALPHA]
     shown = {str(s["model"]): Path(output, SEQUENCES, sequences_name(s)) for s in reversed(first)}
@@ -206,16 +213,6 @@ def sequences_name(setting: Mapping[str, Any]) -> str:
     return f"{where}{setting['model']}-{setting['run']}.csv"
 
 
-def _keep(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the heaviest sequences of a setting."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tables.write(path, text.getvalue())
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     add, default = parser.add_argument, Options()
@@ -226,7 +223,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "repertoire_id, a label, and where it is there filename (default: simulate them)",
     )
     add("--label", metavar="COLUMN", default=default.label, help="the column of labels in it (default: %(default)s)")
-    add("--positive", metavar="LABEL", help="the label there of a positive repertoire (default: 1, +, true or yes)")
+    add(
+        "--positive",
+        metavar="LABEL",
+        help="the label there of a positive one (default: 1, +, true or yes beside its opposite)",
+    )
     add("--counts", action="store_true", help="weigh a sequence that was seen c times by 1 + log(c)")
     add_option(parser, default, "sizes", "sequences of a repertoire", metavar="N")
     add_option(parser, default, "rates", "shares of a positive one's sequences with a motif", metavar="SHARE")
@@ -239,7 +240,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, default, "k", "letters of a k-mer", metavar="N")
     add_option(parser, default, "features", "k-mers that networks see", metavar="N")
     add_option(parser, default, "epochs", "epochs to train", metavar="N")
-    add_option(parser, default, "anneal", "share of them in which sparse maps come from softmax", metavar="SHARE")
+    add_option(parser, default, "anneal", "share of them in which alpha grows from softmax's", metavar="SHARE")
     add_option(parser, default, "runs", "draws of repertoires, or splits of a file", metavar="N")
     add_jobs_option(parser)
     add_common_options(parser, f"results/{NAME}", default)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield._engine.optional import require
+from sparsehopfield.data._content import first_line
 from sparsehopfield.data.repertoires import Repertoires, kmers, load_airr, simulate
+from sparsehopfield.errors import FileFormatError
 from sparsehopfield.studies._core.options import derive_seed
 
 if TYPE_CHECKING:
@@ -78,6 +83,7 @@ class Source:
     k: int
     features: int
     counts: bool
+    digest: str = ""  # of what the file held when the study began, see `pinned`
 
     def repertoires(self, size: Any, rate: Any, seed: int) -> tuple[list[Repertoires], list[Repertoires]]:
         """Return the repertoires of one run, to train and to test with, in parts."""
@@ -92,34 +98,77 @@ class Source:
 
         return drawn(1, self.bags), drawn(2, self.tested)
 
-    def digest(self) -> dict[str, str]:
-        """Return what identifies the repertoires of the file; nothing where they are simulated."""
+    def pinned(self, models: Sequence[str]) -> Source:
+        """Read the file, and return a source of just what it holds now; of simulated repertoires this source itself.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            If the file cannot be read, or has too few repertoires for some of the models.
+        """
         if self.file is None:
-            return {}
-        everything = _loaded(self.file, self.label, self.positive)
-        digest = sha256("\n".join(everything.names).encode())
-        for numbers in (everything.sequences, everything.offsets, everything.labels, everything.counts):
-            digest.update(np.ascontiguousarray(numbers).tobytes())
-        return {"repertoires": digest.hexdigest()}
+            return self
+        everything = load_airr(self.file, label=self.label, positive=self.positive)
+        _check_enough(self.file, everything.labels, models)
+        _FILES.clear()
+        found = replace(self, digest=_digest(everything))
+        _FILES[found] = everything
+        return found
+
+    def _loaded(self) -> Repertoires:
+        """Return the file's repertoires, which each process reads once; raise if they are not those of the digest."""
+        if self in _FILES:
+            return _FILES[self]
+        assert self.file is not None
+        everything = load_airr(self.file, label=self.label, positive=self.positive)
+        if self.digest:
+            if _digest(everything) != self.digest:
+                raise FileFormatError(f"{self.file}: changed while its repertoires were measured; run it again")
+            _FILES.clear()
+            _FILES[self] = everything
+        return everything
 
     def _split(self, seed: int) -> tuple[list[Repertoires], list[Repertoires]]:
         """Return the file's repertoires, split at random with as many positive ones in both parts as there may be."""
-        assert self.file is not None
-        everything = _loaded(self.file, self.label, self.positive)
+        everything = self._loaded()
         random = np.random.default_rng(seed)
         train, test = [], []
         for value in (0, 1):
             some = random.permutation(np.flatnonzero(everything.labels == value))
-            tested = round(len(some) * TESTED)
+            tested = tested_of(len(some))
             train += some[tested:].tolist()
             test += some[:tested].tolist()
         return tuple([everything.part(i, i + 1) for i in sorted(part)] for part in (train, test))  # type: ignore[return-value]
 
 
-@lru_cache(maxsize=1)
-def _loaded(file: str, label: str, positive: str | None) -> Repertoires:
-    """Load the repertoires of a file of labels, once in each process."""
-    return load_airr(file, label=label, positive=positive)
+#: What this process has read of the last file, by its source, which has a digest of the content: a path is not enough.
+_FILES: dict[Source, Repertoires] = {}
+
+
+def _digest(everything: Repertoires) -> str:
+    """Return what identifies repertoires."""
+    digest = sha256("\n".join(everything.names).encode())
+    for numbers in (everything.sequences, everything.offsets, everything.labels, everything.counts):
+        digest.update(np.ascontiguousarray(numbers).tobytes())
+    return digest.hexdigest()
+
+
+def tested_of(count: int) -> int:
+    """Return how many of so many repertoires of one label are tested with."""
+    return round(count * TESTED)
+
+
+def _check_enough(file: str, labels: NDArray[np.int64], models: Sequence[str]) -> None:
+    """Raise unless both labels have repertoires to test with, two to train with, and networks an inner split."""
+    counts = np.bincount(labels, minlength=2).tolist()
+    trained = [count - tested_of(count) for count in counts]
+    needed = 6 if set(models) & set(ALPHA) else 4  # networks choose the epoch by a fifth of them, one of each label
+    if min(counts) < 3 or sum(trained) < needed:
+        raise ValueError(
+            f"file: needs at least 3 repertoires of each label and {needed} to train with, as a third is tested with; "
+            f"{Path(file).name} has {counts[1]} positive and {counts[0]} negative, and {sum(trained)} of them to train "
+            "with"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,11 +261,24 @@ def task_of(source: Source, size: Any, rate: Any, seed: int) -> Task:
     return Task(train, test, differing(train.shares, train.labels, source.features))
 
 
+@contextmanager
+def _choosing_quietly() -> Iterator[None]:
+    """Choose k-mers without scikit-learn's warnings where few repertoires have few k-mers, or some separate them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"sklearn\.feature_selection")
+        yield
+
+
 def differing(shares: Floats, labels: NDArray[np.int64], features: int) -> NDArray[np.int64]:
     """Return the columns whose means differ most between two classes, in units of their deviations, the first most."""
     selection = require("sklearn.feature_selection", purpose="the choice of k-mers")
     varying = np.flatnonzero(np.ptp(shares, axis=0) > 0)
-    values, _ = selection.f_classif(shares[:, varying], labels)
+    if not len(varying):
+        raise ValueError(
+            "file: the repertoires to train with have each k-mer equally often, so that nothing distinguishes them"
+        )
+    with _choosing_quietly():
+        values, _ = selection.f_classif(shares[:, varying], labels)
     order: NDArray[np.int64] = varying[np.argsort(-np.nan_to_num(values), kind="stable")[:features]]
     return order
 
@@ -233,7 +295,8 @@ def trained(task: Task, model: str, seed: int, epochs: int, anneal: float) -> Ho
         Of the initial weights, the order of the bags and the inner split.
     epochs : int
     anneal : float
-        Share of the epochs in which a sparse map comes about from softmax; 0: it is there from the first step on.
+        Share of the epochs, the first, in which alpha grows from 1, softmax, to that of a sparse map; at 0 the map is
+        sparse from the first step on.
     """
     from sparsehopfield.estimators import HopfieldMILClassifier  # here: only those who train need scikit-learn
 
@@ -266,18 +329,19 @@ def evaluate(
     values : dict
         `auc` and `accuracy` over the repertoires to test with. Of a network, the mean over the positive ones (of a
         file, over all) of `support`: how many sequences have weight. Where it is known which sequences were implanted,
-        the means over the positive ones of `found`: whether the heaviest is one; `key weight`: what all of them have;
-        `precision`: the share of them among those with weight, `recall`: the share with weight among them; the same
-        `above 1/n`: among those with more weight than if all n had the same;
-        `average precision`: the mean precision when the heaviest so many are taken, for all numbers that end with one
-        of them. `seconds`: the processor time of training.
+        the means over the positive ones of `found`: whether the heaviest was implanted; `key weight`: the weight of all
+        implanted sequences together; `precision`: the share of implanted ones among those with weight; `recall`: the
+        share of those with weight among the implanted; both `above 1/n`: of those with more weight than if all n had
+        the same; `average precision`: the mean over the implanted sequences of the share of implanted ones among all
+        that are at least as heavy. `seconds`: the processor time of training.
     heaviest : list of dict
         The heaviest sequences of some repertoires; of a network only.
     """
     task = task_of(source, setting["size"], setting["rate"], setting["seed"])
     model, seed = setting["model"], derive_seed(setting["seed"], 3)
     if model == MOTIF:
-        return whole(task.test.labels, motif_counts(task), 0.5), []
+        scores = motif_counts(task.test)
+        return whole(task.test.labels, scores, best_threshold(task.train.labels, motif_counts(task.train))), []
     if model == COUNTS:
         return by_counts(task, seed), []
     bags = task.train_bags  # made before time is taken
@@ -299,10 +363,24 @@ def whole(labels: NDArray[np.int64], scores: Floats, threshold: float) -> dict[s
     }
 
 
-def motif_counts(task: Task) -> Floats:
-    """Return how many sequences of each repertoire to test with have an implanted motif, whole and in one piece."""
+def best_threshold(labels: NDArray[np.int64], scores: Floats) -> float:
+    """Return the threshold of scores by which most labels are right, halfway between two scores; of equals the lowest.
+
+    Examples
+    --------
+    >>> best_threshold(np.array([0, 0, 1, 1]), np.array([0.0, 2.0, 3.0, 9.0]))
+    2.5
+    """
+    levels = np.unique(scores)
+    thresholds = np.concatenate([[levels[0] - 1], (levels[:-1] + levels[1:]) / 2, [levels[-1] + 1]])
+    right = [np.mean((scores > threshold) == labels) for threshold in thresholds]
+    return float(thresholds[np.argmax(right)])
+
+
+def motif_counts(part: Part) -> Floats:
+    """Return how many sequences of each repertoire have an implanted motif whole, with neither a gap nor a deletion."""
     found = []
-    for one in task.test.repertoires:
+    for one in part.repertoires:
         has = np.zeros(len(one.sequences), bool)
         for motif in one.motifs:
             has |= np.char.find(one.sequences, motif.encode()) >= 0
@@ -327,7 +405,11 @@ def by_counts(task: Task, seed: int) -> dict[str, float]:
     }
     folds = StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed % 2**31)
     search = GridSearchCV(make_pipeline(*steps), grid, scoring="neg_log_loss", cv=folds, error_score="raise")
-    search.fit(task.train.shares, task.train.labels)
+    try:
+        with _choosing_quietly():
+            search.fit(task.train.shares, task.train.labels)
+    except ValueError as error:  # as of a fold whose repertoires are all the same
+        raise ValueError(f"models: {COUNTS} cannot be fitted ({first_line(error)}); leave it out") from error
     return whole(task.test.labels, search.predict_proba(task.test.shares)[:, 1], 0.5)
 
 

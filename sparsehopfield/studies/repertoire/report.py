@@ -38,8 +38,8 @@ COLUMNS = {
     "key weight": "key weight",
     "precision": "precision",
     "recall": "recall",
-    "precision above 1/n": "> 1/n",
-    "recall above 1/n": "recall",
+    "precision above 1/n": "precision > 1/n",
+    "recall above 1/n": "recall > 1/n",
     "average precision": "average",
 }
 #: Sequences of a repertoire that the report names.
@@ -64,7 +64,6 @@ class Summary(Means):
         self.source, self._seconds = source, seconds
         self.runs = len({row["run"] for row in rows})
         self.sizes, self.rates, self.models = (self.levels(name) for name in self.columns)
-        self._metrics = {(*key, metric) for key, metric in self._values}
 
     @property
     def heading(self) -> str:
@@ -74,10 +73,6 @@ class Summary(Means):
             return f"Repertoires of {Path(self.source.file).name}, {runs}"
         motifs = f"{self.source.motifs} motif{'s' * (self.source.motifs > 1)}"
         return f"Simulated repertoires: {self.source.bags} to train, {self.source.tested} to test, {motifs}, {runs}"
-
-    def knows(self, key: Key, metric: str) -> bool:
-        """Return whether a metric was measured of a setting."""
-        return (*key, metric) in self._metrics
 
     def cell(self, key: Key, metric: str, scale: float = 100, digits: int = 1) -> str:
         """Format a value, empty where it was not measured."""
@@ -108,8 +103,8 @@ def figure(summary: Summary) -> Figure:
         title = f"{size:,} sequences" if metric == "auc" else ""
         return plotting.Panel(title, lines, PANELS[metric], None if metric == "auc" else (-0.05, 1.05))
 
-    measured = {key[-1] for key in summary._metrics}
-    grid = [[panel(size, metric) for size in summary.sizes] for metric in PANELS if metric in measured]
+    measured = [metric for metric in PANELS if any(summary.knows(key, metric) for key in summary.keys)]
+    grid = [[panel(size, metric) for size in summary.sizes] for metric in measured]
     return plotting.curves(grid, xlabel="witness rate, per cent", title=summary.heading, log=True)
 
 
@@ -122,20 +117,9 @@ def report_text(summary: Summary, sequences: Mapping[str, Path]) -> str:
     sequences : mapping of str to Path
         By model: the file with the heaviest sequences of the first setting.
     """
-    simulated = summary.source.file is None
-    known = (
-        " found: the heaviest sequence of a positive repertoire has a motif; key weight: what all with a motif have; "
-        "precision: how many of the sequences with weight have one; recall: how many with one have weight; > 1/n: the "
-        "same of sequences with more weight than if all had the same; average: the average precision of the order by "
-        "weight. counts: logistic regression on the shares of k-mers in whole repertoires; motif: how many sequences "
-        "have the motif itself, which no method knows."
-    )
     parts = [
         summary.heading,
-        wrap(
-            "In per cent, mean ± standard deviation over runs, on repertoires that were not trained on. support: "
-            f"sequences with weight; seconds: processor time of training.{known * simulated}"
-        ),
+        wrap(" ".join(_notes(summary))),
         *(_table(summary, size, rate) for size in summary.sizes for rate in summary.rates),
         *_named(sequences),
         bullets("What came out", _findings(summary)),
@@ -143,24 +127,46 @@ def report_text(summary: Summary, sequences: Mapping[str, Path]) -> str:
     return "\n\n".join(parts)
 
 
-def _table(summary: Summary, size: Any, rate: Any) -> str:
+def _notes(summary: Summary) -> Iterator[str]:
+    """Write what the columns and the models are."""
     simulated = summary.source.file is None
-    more = list(COLUMNS) * simulated
-    lines = [["model", "auc", "accuracy", *(COLUMNS[name] for name in more), "support", "seconds"]]
+    yield "In per cent, mean ± standard deviation over runs, on repertoires that were not trained on."
+    if not ALPHA.keys().isdisjoint(summary.models):
+        yield "support: sequences with weight; seconds: processor time of training."
+        yield (
+            f"Networks see the {summary.source.features} k-mers whose shares differ most between the classes of all "
+            "repertoires trained on, also of those among them by which the epoch is chosen."
+        )
+        if simulated:
+            yield (
+                "found: the heaviest sequence of a positive repertoire has a motif; key weight: the weight of all "
+                "with a motif together; precision: how many of the sequences with weight have one; recall: how many "
+                "with one have weight; > 1/n: the same of sequences with more weight than if all had the same; "
+                "average: the average precision of the order by weight."
+            )
+    if COUNTS in summary.models:
+        yield f"{COUNTS}: logistic regression on the shares of k-mers in whole repertoires."
+    if MOTIF in summary.models:
+        yield (
+            f"{MOTIF}: how many sequences have the motif itself, which no method knows; only whole motifs are counted, "
+            "none with a gap or a deletion. Its threshold for the accuracy is chosen on the repertoires trained on."
+        )
+
+
+def _table(summary: Summary, size: Any, rate: Any) -> str:
+    trained = any(model in ALPHA for model in summary.models)
+    more = [name for name in COLUMNS if any(summary.knows(key, name) for key in summary.keys)]
+    lines = [["model", "auc", "accuracy", *(COLUMNS[name] for name in more), *(["support", "seconds"] * trained)]]
     for model in summary.models:
         key = (size, rate, model)
         if not summary.has(key):
             continue
-        seconds = summary.seconds(size, model)
-        lines.append(
-            [
-                model,
-                *(summary.cell(key, metric) for metric in ("auc", "accuracy", *more)),
-                summary.cell(key, "support", 1),
-                "" if np.isnan(seconds) else f"{seconds:.1f}",
-            ]
-        )
-    title = f"{size:,} sequences, {100 * rate:g} % of them with a motif\n" if simulated else ""
+        line = [model, *(summary.cell(key, metric) for metric in ("auc", "accuracy", *more))]
+        if trained:
+            seconds = summary.seconds(size, model)
+            line += [summary.cell(key, "support", 1), "" if np.isnan(seconds) else f"{seconds:.1f}"]
+        lines.append(line)
+    title = "" if summary.source.file is not None else f"{size:,} sequences, {100 * rate:g} % of them with a motif\n"
     return f"{title}{aligned(lines)}"
 
 
@@ -184,7 +190,7 @@ def _findings(summary: Summary) -> Iterator[str]:
         for rate in summary.rates:
             keys = [(size, rate, model) for model in summary.models if summary.has((size, rate, model))]
             where = "" if size == "-" else f"{size:,} sequences, {100 * rate:g} %: "
-            fair = [key for key in keys if key[2] != MOTIF]
+            fair = [key for key in keys if key[2] != MOTIF] or keys
             best = max(fair, key=lambda key: summary.mean(key, "auc"))
             yield f"{where}largest area under the curve: {best[2]}, {summary.text(best, 'auc', digits=1)}."
             dense = (size, rate, "softmax")
