@@ -22,6 +22,7 @@ from sparsehopfield._engine.checks import (
     Array,
     as_array,
     as_chosen,
+    as_exclude,
     as_flag,
     as_flat,
     as_ids,
@@ -849,7 +850,7 @@ class HopfieldMemory:
         k : int, from 1 to 2**31 - 1
             How many. It may be more than there are.
         exclude : array_like of int, shape (...), optional
-            As in `update`.
+            As in `update`; here it may be the only pattern.
 
         Returns
         -------
@@ -857,7 +858,8 @@ class HopfieldMemory:
             From the best score down, ties by position; -1 where there are fewer patterns.
         scores : ndarray of float64, shape (..., k)
             As `similarity` says, without beta; -inf there. Under euclidean similarity the distance is
-            `sqrt(-2 * scores)`.
+            `sqrt(-2 * scores)`. Under cosine similarity only patterns are scaled to length 1: cosines are scores over
+            the queries' lengths.
 
         Raises
         ------
@@ -889,7 +891,14 @@ class HopfieldMemory:
 
             best = TopK(number)
         model = sys.float_info.min, separation_code("softmax"), best
-        return Call.prepare(snapshot.pattern_set, queries, *model, exclude, self._pattern_shape).nearest(number)
+        sees_none = exclude is not None and len(snapshot.pattern_set) == 1  # where it excludes that one
+        excluded = None if sees_none else exclude
+        call = Call.prepare(snapshot.pattern_set, queries, *model, excluded, self._pattern_shape)
+        positions, scores = call.nearest(number)
+        if sees_none and exclude is not None:
+            without = as_exclude(exclude, call.leading, 1, may_leave_none=True).reshape(call.leading) == 0
+            positions[without], scores[without] = -1, -np.inf
+        return positions, scores
 
     def candidates(self, queries: ArrayLike, *, offset: int = 0) -> Candidates:
         """Return the partial result of these patterns, for all pairs only; see `sparsehopfield.candidates`.

@@ -218,8 +218,12 @@ class Call:
         if k <= MOST_NEAREST:
             position, score = executor.nearest(self.rows, k)
             return position.reshape(shape), score.reshape(shape)
-        positions = np.full((len(self.rows), k), -1, np.int64)
-        scores = np.full((len(self.rows), k), -np.inf)
+        try:
+            positions = np.full((len(self.rows), k), -1, np.int64)
+            scores = np.full((len(self.rows), k), -np.inf)
+        except (MemoryError, ValueError):  # the latter where memory has no addresses for so many
+            numbers = f"{k} positions and scores of each of {len(self.rows)} queries"
+            raise MemoryError(f"k: there is no memory for {numbers}; ask for fewer") from None
         most = min(k, len(self.pattern_set))
         for chunk in chunks(len(self.rows), most * 32):  # bytes of an entry of the lists and of their order
             part = replace(executor, exclude=None if executor.exclude is None else executor.exclude[chunk])

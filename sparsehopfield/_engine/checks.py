@@ -474,12 +474,17 @@ def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
         raise ValueError(f"beta: shape {b.shape} does not broadcast to the queries' leading axes {leading}") from None
 
 
-def as_exclude(exclude: ArrayLike, leading: tuple[int, ...], n: int) -> NDArray[np.int64]:
-    """Return the position of one of n patterns for each query, or -1 for none, (N,); a copy."""
+def as_exclude(
+    exclude: ArrayLike, leading: tuple[int, ...], n: int, *, may_leave_none: bool = False
+) -> NDArray[np.int64]:
+    """Return the position of one of n patterns for each query, or -1 for none, (N,); a copy.
+
+    A query that would see no pattern is refused, unless it may.
+    """
     e = as_integers("exclude", exclude)
     if (outside := (e < -1) | (e >= n)).any():
         raise ValueError(f"exclude: must be -1 or a position of {n} patterns, got {e[outside].flat[0]}")
-    if n == 1 and (e == 0).any():
+    if n == 1 and not may_leave_none and (e == 0).any():
         raise ValueError("exclude: excludes the only pattern, so that the query would see none")
     try:
         return np.array(np.broadcast_to(e, leading), order="C").reshape(-1)

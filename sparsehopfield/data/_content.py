@@ -13,7 +13,7 @@ from sparsehopfield._engine import atomic_files
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
 
-__all__ = ["MAX_UNPACKED", "as_path", "first_line", "open_unpacked", "reading", "unpacked_content"]
+__all__ = ["MAX_UNPACKED", "as_path", "first_line", "open_unpacked", "reading", "text_lines", "unpacked_content"]
 
 #: Bytes that a packed file may have unpacked: a few kilobytes can stand for more than any memory holds.
 MAX_UNPACKED = 2**31
@@ -94,3 +94,14 @@ def unpacked_content(path: Path) -> bytes:
     """Return all bytes of a file, unpacked; raises as `open_unpacked` does."""
     with open_unpacked(path) as file:
         return file.read()
+
+
+def text_lines(path: Path) -> list[str]:
+    """Return the lines of a file of UTF-8 text, packed or not, without their ends.
+
+    Line feeds, carriage returns, or both together end a line, and nothing else: form feeds are white space.
+    """
+    content = unpacked_content(path)
+    with reading(path, "text file"):
+        text = content.decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")

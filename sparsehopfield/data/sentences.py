@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsehopfield._engine.text import short
-from sparsehopfield.data._content import as_path, reading, unpacked_content
+from sparsehopfield.data._content import as_path, text_lines
 from sparsehopfield.errors import FileFormatError
 
 __all__ = ["Corpus", "Pairs", "load", "load_files"]
@@ -102,6 +102,13 @@ def load(root: str | os.PathLike[str], *, languages: Sequence[str] = ("en", "de"
     return Corpus("Multi30k", (languages[0], languages[1]), **parts)
 
 
+def paths_of(root: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of a folder that `load` may read, in all languages."""
+    folder = as_path("root", root)
+    names = [f"{name}.lc.norm.tok.*" for name in FILES.values()]
+    return sorted(path for sub in ("", "multi30k") for name in names for path in (folder / sub).glob(name))
+
+
 def _find(folder: Path, name: str) -> Path:
     """Return the path of a file, packed or not, or raise a FileNotFoundError that says where to get it."""
     for sub in ("", "multi30k"):
@@ -150,8 +157,7 @@ def load_files(sources: str | os.PathLike[str], targets: str | os.PathLike[str])
 
 def _lines(path: Path) -> tuple[str, ...]:
     """Return the lines of a file, with single blanks between words."""
-    with reading(path, "text file"):
-        lines = unpacked_content(path).decode("utf-8-sig").removesuffix("\n").split("\n")
+    lines = text_lines(path)
     for number, line in enumerate(lines, start=1):
         if not line.split():
             raise FileFormatError(f"{path}, line {number}: is empty; every line must be a sentence")

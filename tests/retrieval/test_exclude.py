@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import sparsehopfield as sh
 from sparsehopfield import _core, reference
 from sparsehopfield._engine import chunked
+from sparsehopfield._engine.executor import MOST_NEAREST
 from sparsehopfield.structures import (
     BlockSparse,
     DilatedBlocks,
@@ -401,6 +402,39 @@ def test_the_nearest_of_others(way):
     position, score = _core.nearest(two, np.eye(2), np.ones(1), 0, 2.0, 2, np.array([0, 1]))
     assert position.tolist() == [[1, -1], [0, -1]]
     assert (score[:, 1] == -np.inf).all()
+
+
+def test_the_nearest_where_the_only_pattern_is_excluded():
+    memory = sh.HopfieldMemory([[3.0, 4.0]])
+    for k in (1, 2, 40):
+        positions, scores = memory.nearest([[1.0, 0.0], [0.0, 1.0]], k, exclude=[0, -1])
+        assert positions.tolist() == [[-1] * k, [0] + [-1] * (k - 1)]
+        assert scores.tolist() == [[-np.inf] * k, [4.0] + [-np.inf] * (k - 1)]
+    assert memory.nearest([1.0, 0.0], exclude=0)[0].tolist() == [-1]
+    with pytest.raises(ValueError, match="exclude: must be -1 or a position of 1 patterns, got 1"):
+        memory.nearest([[1.0, 0.0]], exclude=[1])
+    with pytest.raises(ValueError, match="exclude: shape"):
+        memory.nearest([[1.0, 0.0]], exclude=[0, 0])
+
+
+def test_more_neighbours_than_memory_holds_are_named():
+    memory, queries = sh.HopfieldMemory(np.eye(3)), np.ones((100_000, 3))
+    with pytest.raises(MemoryError, match="k: there is no memory for 2147483647 positions and scores of each of 100"):
+        memory.nearest(queries, 2**31 - 1)
+    with pytest.raises(ValueError, match="k: must be at most 2147483647"):
+        memory.nearest(queries, 2**62)
+
+
+def test_the_core_finds_as_many_neighbours_as_python_takes_it_to():
+    core = sh.HopfieldMemory(np.eye(40))._snapshot.pattern_set.core(np.dtype(float))
+    assert _core.nearest(core, np.eye(40), np.ones(1), 0, 2.0, MOST_NEAREST)[0].shape == (40, MOST_NEAREST)
+    with pytest.raises(ValueError, match=f"count: must be from 1 to {MOST_NEAREST}, got {MOST_NEAREST + 1}"):
+        _core.nearest(core, np.eye(40), np.ones(1), 0, 2.0, MOST_NEAREST + 1)
+
+
+def test_scores_under_cosine_similarity_are_cosines_times_the_length_of_the_query():
+    _, scores = sh.HopfieldMemory([[3.0, 4.0]], similarity="cosine").nearest([[0.0, 5.0]])
+    assert scores == pytest.approx(np.array([[4.0]]))
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)

@@ -1,12 +1,18 @@
 """The study of citations: its numbers against NumPy, its table, resumed and not, and what it refuses."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sparsehopfield import HopfieldMemory, reference
+from sparsehopfield.__main__ import main
 from sparsehopfield.studies import citations
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.sources import digest
 from sparsehopfield.studies.citations import protocol
+from sparsehopfield.studies.citations.report import percent
 from sparsehopfield.studies.citations.task import Source, Space, task_of, translated, unit_rows
 
 for module in ("sklearn", "matplotlib", "tqdm"):
@@ -35,6 +41,12 @@ def data(tmp_path_factory):
         (folder / f"{part}.lc.norm.tok.en").write_text(lines)
         (folder / f"{part}.lc.norm.tok.de").write_text(lines.replace("w", "v"))
     return folder
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Draw none, which takes longer than all else."""
+    monkeypatch.setattr(citations.plotting, "save", lambda figure, path: [])
 
 
 def run(folder, **options):
@@ -122,8 +134,127 @@ def test_beta_is_that_of_the_least_squared_distance(file):
     queries, at = (np.concatenate(part) for part in zip(*asked, strict=True))
     target = np.eye(len(task.vectors))[at]
     scores = queries.astype(float) @ task.vectors.T.astype(float)
-    far = {b: ((reference.sparsemax(b * scores) - target) ** 2).sum() for b in protocol.BETAS["sparsemax"]}
+    betas = 2.0 ** np.arange(-2, 11)
+    far = {b: ((reference.sparsemax(b * scores) - target) ** 2).sum() for b in betas}
     assert protocol.beta_of(source, "sparsemax", kinds, 5) == min(far, key=far.get)
+    assert not set(at.tolist()) & set(task.ask("without 0.3", 500, 5, part=1)[1].tolist())
+
+
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize(("common", "end"), [(3.0, False), (20.0, True)])
+def test_beta_is_searched_beyond_the_first_ones_and_an_end_is_named(tmp_path, common, end):
+    rng = np.random.default_rng(0)
+    near = np.eye(12) + 1e-4 * rng.standard_normal((12, 12)) + common  # cosines of 1 - 1/115, or 1 - 1/4,841
+    np.save(tmp_path / "passages.npy", near)
+    options = {"embeddings": tmp_path / "passages.npy", "without": 0, "betas": 4, "maps": "sparsemax"}
+    outcome = citations.run(tmp_path / "out", progress=False, questions=10, **options)
+    beta = values_of(outcome)["noise 0", "-", "sparsemax", "chosen", "beta used"]
+    assert (beta in protocol.LIMITS["sparsemax"]) == end
+    assert ("is at an end of those that were tried" in outcome.report) == end
+    assert end or beta > max(protocol.BETAS["sparsemax"])
+
+
+def test_no_passage_is_tested_with_that_beta_was_chosen_by(data, file):
+    for source in (
+        Source(str(data), (), "lines", None, None, 20, None),
+        Source(None, (str(file),), "lines", None, None, 20, None),
+    ):
+        task = source.load()
+        asked = [
+            {at for kind in task.kinds((0.3, 0.6)) for at in task.ask(kind, 1000, seed, part=part)[1].tolist()}
+            for part, seed in ((0, 1), (1, 2))
+        ]
+        assert all(asked)
+        assert not asked[0] & asked[1]
+        assert not asked[0] & set(task.vague((3, 1), 1000, 5)[1].tolist())
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_share_has_the_error_of_as_many_as_it_is_of(tmp_path, file):
+    outcome = run(tmp_path / "out", file=file)
+    values = values_of(outcome)
+    assert values["without 0.3", "-", "sparsemax", "chosen", "asked"] == 30
+    assert "30 questions without 0.3 of their words" in outcome.report
+    assert percent(0.5, 100) == "50.0 ± 5.0 %"
+    assert percent(1.0, 3) == "100.0 ± 12.5 %"
+    assert percent(float("nan"), 0) == ""
+    many = run(tmp_path / "many", file=file, questions=500, maps="sparsemax")
+    assert values_of(many)["without 0.3", "-", "sparsemax", "chosen", "asked"] == 113  # three quarters of 150
+    assert "113 questions without 0.3" in many.report
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_table_is_continued_with_the_same_questions_only(tmp_path, data, file):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((20, 4))
+    for name in ("passages", "queries"):
+        np.save(tmp_path / f"{name}.npy", vectors)
+    given = {"embeddings": tmp_path / "passages.npy", "queries": tmp_path / "queries.npy"}
+    run(tmp_path / "given", **given)
+    np.save(tmp_path / "queries.npy", vectors + 0.1)  # as long as before
+    with pytest.raises(ValueError, match="other settings"):
+        run(tmp_path / "given", **given)
+    with pytest.raises(ValueError, match="other settings"):
+        run(tmp_path / "given", embeddings=given["embeddings"])
+    folder = tmp_path / "pairs"
+    shutil.copytree(data, folder)
+    run(tmp_path / "pairs-out", data=folder, without=0.3, words=0)
+    changed = folder / "test_2016_flickr.lc.norm.tok.de"
+    changed.write_text(changed.read_text().replace("v7", "v8"))
+    with pytest.raises(ValueError, match="other settings"):
+        run(tmp_path / "pairs-out", data=folder, without=0.3, words=0)
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    path = tmp_path / "made.txt"
+    path.write_text("\n".join(made_passages(60)))
+    source = Source(None, (str(path),), "lines", None, None, 8, None)
+    assert task_of(source) is task_of(Source(None, (str(path),), "lines", None, None, 8, None))
+    path.write_text("\n".join(made_passages(61, 1)))
+    again = Source(None, (str(path),), "lines", None, None, 8, None)
+    assert len(task_of(again).texts) == 61
+    assert len(protocol.memory_of(again, "sparsemax", 4.0)) == 61
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_vectors_do_not_depend_on_the_threads_of_linear_algebra(threads):
+    threadpoolctl, inside = pytest.importorskip("threadpoolctl"), []
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    fit = decomposition.TruncatedSVD.fit
+
+    def listening(self, weighted):
+        pools = threadpoolctl.ThreadpoolController().select(user_api="blas").info()
+        inside.extend(pool["num_threads"] for pool in pools)
+        return fit(self, weighted)
+
+    with pytest.MonkeyPatch.context() as patch, threadpoolctl.threadpool_limits(threads, "blas"):
+        patch.setattr(decomposition.TruncatedSVD, "fit", listening)
+        Space(made_passages(30), 5)
+    assert set(inside) == {1}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, without_figures):
+    """A folder with the files that examples of the help name."""
+    (tmp_path / "notes").mkdir()
+    for i, part in enumerate(("a.txt", "b.md")):
+        (tmp_path / "notes" / part).write_text("\n\n".join(made_passages(60, i)))
+    vectors = np.random.default_rng(0).standard_normal((40, 8))
+    np.save(tmp_path / "passages.npy", vectors)
+    np.save(tmp_path / "questions.npy", vectors[:20] + 0.1)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("example", "folder"),
+    [(example, "citations-notes") for example in citations.EXAMPLES.splitlines() if "--file" in example]
+    + [(example, "citations") for example in citations.EXAMPLES.splitlines() if "--embeddings" in example]
+    + [("python -m sparsehopfield citations --file notes/a.txt notes/b.md --dims 8", "citations-a-and-1-more")],
+)
+def test_examples_of_the_help_run(here, example, folder):
+    assert main([*example.split()[3:], "--quiet"]) == 0
+    assert (here / "results" / folder / "table.csv").exists()
 
 
 def test_vague_questions_lose_word_by_word(file):
@@ -153,6 +284,7 @@ def test_a_space_has_no_vector_for_what_it_does_not_know():
         Space(made_passages(30), 30)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_embeddings_from_elsewhere(tmp_path, file):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((150, 16))
@@ -194,13 +326,23 @@ def test_embeddings_that_do_not_fit_are_refused(tmp_path, file, name, array, mes
         ({"passages": 3}, "passages: "),
         ({"split": "pages"}, "split: unknown"),
         ({"betas": -1}, "betas: "),
-        ({"words": 13}, "words: fewer than 2 passages have 13 words"),
+        ({"words": 13}, "words: fewer than 2 of the passages to test with have 13 words"),
         ({"queries": "q.npy"}, "queries: are rows for"),
+        ({"file": 5}, "file: must be a path or a sequence of paths, got int"),
+        ({"file": [5]}, "file: must be a string or a path, got int"),
+        ({"data": 5}, "data: must be a string or a path, got int"),
+        ({"embeddings": 5}, "embeddings: must be a string or a path, got int"),
     ],
 )
 def test_bad_options_are_named(tmp_path, file, options, message):
-    with pytest.raises(ValueError, match=message):
-        run(tmp_path, file=str(file), **options)
+    with pytest.raises((ValueError, TypeError), match=message):
+        run(tmp_path, **{"file": str(file)} | options)
+
+
+def test_one_path_or_several_are_the_same_files(file):
+    one = citations.Options(file=Path(file))
+    assert one == citations.Options(file=str(file)) == citations.Options(file=[file, str(file)])
+    assert one.file == (str(file),)
 
 
 def test_missing_files_say_where_to_get_them(tmp_path, file):
@@ -219,3 +361,19 @@ def test_missing_files_say_where_to_get_them(tmp_path, file):
     few.write_text("one\ntwo\n")
     with pytest.raises(ValueError, match="file: must have at least 10 passages, got 2"):
         run(tmp_path / "out", file=str(few))
+
+
+def test_a_digest_is_of_every_text_in_its_part():
+    kept = {
+        digest(["ab", "c"]),
+        digest(["a", "bc"]),
+        digest(["ab"], ["c"]),
+        digest(["c", "ab"]),
+        digest(np.arange(4)),
+        digest(np.arange(4).reshape(2, 2)),
+        digest(np.arange(4.0)),
+        digest(np.arange(2), np.arange(2, 4)),
+    }
+    assert len(kept) == 8
+    assert digest(["ab", "c"]) == digest(("ab", "c"))
+    assert digest(np.arange(8)[::2]) == digest(np.array([0, 2, 4, 6]))

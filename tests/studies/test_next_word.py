@@ -1,18 +1,24 @@
 """The study of the next word: n-grams and memories against plain code, the table, and what is refused."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sparsehopfield import HopfieldMemory
+from sparsehopfield.__main__ import main
 from sparsehopfield.studies import next_word
 from sparsehopfield.studies.next_word import protocol
-from sparsehopfield.studies.next_word.protocol import Model
+from sparsehopfield.studies.next_word.protocol import Model, Plan
+from sparsehopfield.studies.next_word.report import Summary, report_text
 from sparsehopfield.studies.next_word.task import CONTEXT, START, UNKNOWN, KneserNey, Source, Text, text_of
 
 for module in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
+
+
+KEPT = ("nearest_of", "n_grams", "validated", "chosen", "mixture_of")
 
 
 def made_sentences(n, seed=0):
@@ -52,12 +58,13 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "parts", file)
     monkeypatch.undo()
-    for cached in (text_of, protocol.nearest_of, protocol.n_grams, protocol.validated, protocol.chosen):
+    for cached in (text_of, *(getattr(protocol, name) for name in KEPT)):
         cached.cache_clear()
     parts = run(tmp_path / "parts", file)
     assert parts.table.read_bytes() == whole.table.read_bytes()
     assert len(whole.figures) == 2
     values = {(row["sentences"], row["order"], row["map"], row["metric"]): row["value"] for row in whole.rows}
+    best = min((2, 3), key=lambda order: values[240, order, "-", "validation"])
     for order in (2, 3):
         assert values[240, order, "-", "perplexity"] < values[60, order, "-", "perplexity"] < 22
         for separation in ("softmax", "sparsemax", "entmax15"):
@@ -66,8 +73,21 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
             assert values[*key, "least"] <= change <= values[*key, "most"]
             assert 0 < values[*key, "seen"] <= 1
             assert values[*key, "support"] <= 40
-    assert "the best n-grams alone are those of" in whole.report
-    assert "240 sentences, 2-grams: sparsemax against softmax" in whole.report or "3-grams: sparsemax" in whole.report
+            by_best = values[*key, "perplexity"] / values[240, best, "-", "perplexity"] - 1
+            assert values[*key, "best least"] <= by_best <= values[*key, "best most"]
+            assert values[*key, "searched"] == 40
+            if separation != "softmax":
+                by_softmax = values[*key, "perplexity"] / values[240, order, "softmax", "perplexity"] - 1
+                assert values[*key, "softmax least"] <= by_softmax <= values[*key, "softmax most"]
+    assert f"240 sentences: by validation the best n-grams alone are those of {best} words" in whole.report
+    chosen = min((key for key in values if key[0] == 240 and key[3] == "validation" and key[2] != "-"), key=values.get)
+    assert f"240 sentences, {chosen[1]}-grams: sparsemax against softmax of 40" in whole.report
+    named = "softmax of 40" if chosen[2] == "softmax" else chosen[2]
+    assert f"is of {chosen[1]}-grams and {named}," in " ".join(whole.report.split())
+    words, unknown = values[60, 2, "-", "words"], values[60, 2, "-", "unknown"]
+    assert 150 <= words < 165
+    assert 0 <= unknown < 0.05
+    assert f"The vocabulary has {values[60, 2, '-', 'vocabulary']:.0f} words" in whole.report
 
 
 def test_text_is_numbered_with_its_contexts():
@@ -136,12 +156,77 @@ def test_the_memory_weighs_words_as_its_associations_do(file, separation):
 def test_share_and_beta_are_those_of_least_perplexity(file):
     source, model = Source(None, (str(file),), "en", 60), Model(8, 40)
     plain, found = protocol.n_grams(source, 240, 2)[0], protocol.nearest_of(source, 240, model)[0]
+    betas = 2.0 ** np.arange(-12, 9)
     best = min(
         (-np.log((1 - share) * plain + share * protocol.by_memory(found, "sparsemax", beta)[0]).sum(), share, beta)
-        for beta in protocol.BETAS["sparsemax"]
+        for beta in betas
         for share in protocol.SHARES
     )
     assert protocol.chosen(source, 240, 2, "sparsemax", model) == best[1:]
+
+
+def test_perplexity_without_unknown_words_and_the_models_that_it_is_held_against(tmp_path):
+    path = tmp_path / "made.txt"
+    lines = made_sentences(300)
+    path.write_text("\n".join([*lines[:270], *(f"{line} unheard" for line in lines[270:])]))
+    source, model = Source(None, (str(path),), "en", None), Model(8, 40)
+    setting = {"sentences": 100, "order": 2, "map": "-"}
+    found = protocol.evaluate(source, setting, model, Plan((2,), ()))
+    test = text_of(source, 100).test
+    p = protocol.n_grams(source, 100, 2)[1]
+    assert found["unknown"] == pytest.approx(30 / len(p))
+    assert found["known"] == pytest.approx(protocol.perplexity(p[test.following != UNKNOWN]))
+    assert found["known"] < found["perplexity"]
+    mixed = protocol.evaluate(source, {**setting, "map": "sparsemax"}, model, Plan((1, 2), ("sparsemax",)))
+    best = min((1, 2), key=lambda order: protocol.perplexity(protocol.n_grams(source, 100, order)[0]))
+    gain = np.log(protocol.n_grams(source, 100, best)[1])
+    gain -= np.log(protocol.mixture_of(source, 100, 2, "sparsemax", model).test)
+    assert (mixed["best least"], mixed["best most"]) == protocol.interval(gain, test.sentence)
+    assert np.isnan(mixed["softmax least"])
+
+
+def test_a_memory_helps_only_if_it_does_against_the_best_n_grams():
+    rows = []
+    for order, separation, perplexity, validation, most, best_most in (
+        (1, "-", 40.0, 41.0, np.nan, np.nan),
+        (2, "-", 30.0, 31.0, np.nan, np.nan),
+        (1, "softmax", 29.0, 33.0, -0.2, 0.01),  # best of the words to test with, and not by validation
+        (2, "softmax", 29.5, 30.5, -0.01, 0.02),
+    ):
+        value = dict.fromkeys(protocol.METRICS, 0.5) | {"perplexity": perplexity, "validation": validation}
+        value |= {"most": most, "least": -0.3, "best least": -0.1, "best most": best_most, "searched": 9, "share": 0.99}
+        value |= {"beta used": protocol.LIMITS["softmax"][1]}
+        setting = {"sentences": 50, "order": order, "map": separation}
+        rows += [{**setting, "metric": name, "value": number} for name, number in value.items()]
+    said = " ".join(report_text(Summary(rows)).split())
+    assert "the best n-grams alone are those of 2 words, with a perplexity of 30.00" in said
+    assert "a memory has no effect that these words can show: by validation the best mixture is of 2-grams" in said
+    assert "-1.7 % [-10.0, +2.0] against the best n-grams" in said
+    assert "2-grams and softmax of 9: beta 4.1e+03 is at an end of those that were tried" in said
+    assert "the share 0.99 is the largest that was tried" in said
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    path = tmp_path / "made.txt"
+    path.write_text("\n".join(made_sentences(50)))
+    first = text_of(Source(None, (str(path),), "en", None), 30)
+    assert text_of(Source(None, (str(path),), "en", None), 30) is first
+    path.write_text("\n".join(made_sentences(50, 1)))
+    assert text_of(Source(None, (str(path),), "en", None), 30).digest != first.digest
+    run(tmp_path / "out", path, sentences=30, order=2, maps="sparsemax")
+    path.write_text("\n".join(reversed(made_sentences(50, 1))))
+    with pytest.raises(ValueError, match="other settings"):
+        run(tmp_path / "out", path, sentences=30, order=2, maps="sparsemax")
+
+
+@pytest.mark.parametrize("example", [line for line in next_word.EXAMPLES.splitlines() if "--file" in line])
+def test_examples_of_the_help_run(tmp_path, monkeypatch, example):
+    words = np.random.default_rng(0).integers(60, size=2600)
+    (tmp_path / "book.txt").write_text("\n".join(f"w{a}" for a in words))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(next_word.plotting, "save", lambda figure, path: [])  # which takes longer than all else
+    assert main([*example.split()[3:], "--quiet"]) == 0
+    assert (tmp_path / "results" / "next-word-book" / "table.csv").exists()
 
 
 def test_the_interval_covers_a_known_change():
@@ -166,11 +251,18 @@ def test_the_interval_covers_a_known_change():
         ({"nearest": 0}, "nearest: "),
         ({"words": 0}, "words: "),
         ({"language": "fr"}, "language: unknown"),
+        ({"data": 5}, "data: must be a string or a path, got int"),
     ],
 )
 def test_bad_options_are_named(tmp_path, file, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         run(tmp_path, file, **options)
+
+
+def test_one_path_or_several_are_the_same_files(file):
+    assert next_word.Options(file=Path(file)) == next_word.Options(file=[str(file)])
+    with pytest.raises(TypeError, match="file: must be a path or a sequence of paths"):
+        next_word.Options(file=5)
 
 
 def test_missing_files_say_where_to_get_them(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,13 @@ def _steps(text: str) -> int:
     return 0 if text == "fixed-point" else int(text)
 
 
+def _name_of(files: str | Sequence[str]) -> str:
+    """Return the name of the folder for results of these files: that of the first without its ending, and how many."""
+    first, more = (files, 0) if isinstance(files, str) else (files[0], len(files) - 1)
+    name = Path(first).expanduser().resolve().name.partition(".")[0]
+    return name if not more else f"{name}-and-{more}-more"
+
+
 def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespace) -> int:
     """Run a study as its command line says, and print its report.
 
@@ -189,9 +196,9 @@ def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespa
     if threads is not None:
         set_num_threads(threads)
     named = options.get("dataset")  # one data set is part of the folder's name; some studies have several, or none
-    if options.get("file"):
-        named = Path(options["file"]).name.partition(".")[0]
-    output = Path(folder or f"results/{study}{f'-{named}' if isinstance(named, str) else ''}")
+    if files := options.get("file"):
+        named = _name_of(files)
+    output = Path(folder or f"results/{study}{f'-{named}' if named and isinstance(named, str) else ''}")
     try:
         outcome = run(output, progress=not quiet, **options)
     except KeyboardInterrupt as interrupt:

@@ -13,7 +13,6 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +21,8 @@ from sparsehopfield.data.passages import SPLITS
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_option
-from sparsehopfield.studies._core.options import Outcome, StudyOptions, as_tuple, at_least, check_names, derive_seed
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
+from sparsehopfield.studies._core.sources import as_path_or_none, as_paths
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.citations.protocol import MAPS, METRICS, Plan, evaluate
 from sparsehopfield.studies.citations.report import Summary, figure, report_text, vague_figure
@@ -67,14 +67,14 @@ class Options(StudyOptions):
     maps : str or sequence of str
         Of "softmax", "sparsemax", "entmax15".
     questions : int
-        How many of a kind to test with.
+        How many of a kind to test with, or as many as there are.
     """
 
-    data: str | os.PathLike[str] | None = None
+    data: str | None = None
     file: Sequence[str] = ()
     split: str = "lines"
-    embeddings: str | os.PathLike[str] | None = None
-    queries: str | os.PathLike[str] | None = None
+    embeddings: str | None = None
+    queries: str | None = None
     dims: int = 256
     passages: int | None = None
     without: Sequence[float] = (0.25, 0.5, 0.75)
@@ -88,7 +88,9 @@ class Options(StudyOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "file", tuple(map(os.fspath, as_tuple(self.file, str) if self.file else ())))
+        object.__setattr__(self, "file", as_paths("file", self.file))
+        for name in ("data", "embeddings", "queries"):
+            object.__setattr__(self, name, as_path_or_none(name, getattr(self, name)))
         check_names("split", (self.split,), SPLITS)
         check_names("maps", self.maps, MAPS)
         for name, least in (("dims", 1), ("questions", 2), ("words", 0)):
@@ -126,11 +128,16 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         Naming the option at fault, or the file and where to get it.
     """
     chosen = Options(**options)
-    data, embeddings, queries = (
-        None if path is None else os.fspath(path) for path in (chosen.data, chosen.embeddings, chosen.queries)
+    source = Source(
+        chosen.data,
+        tuple(chosen.file),
+        chosen.split,
+        chosen.embeddings,
+        chosen.queries,
+        chosen.dims,
+        chosen.passages,
     )
-    source = Source(data, tuple(chosen.file), chosen.split, embeddings, queries, chosen.dims, chosen.passages)
-    task = task_of(source)  # bad files are told before any work
+    task = task_of(source)  # bad files are refused before any work
     kinds = task.kinds(chosen.without)
     left = tuple(range(chosen.words, 0, -1)) if task.space is not None else ()
     if left:
@@ -145,9 +152,9 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     settings += [setting("vague", len(kinds), separation, words) for words in left for separation in chosen.maps]
     if "sparsemax" in chosen.maps:
         settings += [setting(kind, i, "sparsemax", beta=beta) for i, kind in enumerate(kinds) for beta in chosen.betas]
-    also = {"numbers": sha256(task.vectors.tobytes()).hexdigest()}
+    also = {"content": task.digest}
     rows = measure_table(output, NAME, chosen, settings, METRICS, lambda setting: evaluate(source, setting, plan), also)
-    summary = Summary(rows, len(task.vectors), task.vectors.shape[1], chosen.questions)
+    summary = Summary(rows)
     drawn = {NAME: figure(summary)} if "sparsemax" in chosen.maps else {}
     if left:
         drawn[f"{NAME}-vague"] = vague_figure(summary)
@@ -174,4 +181,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, default, "betas", "where certificates of sparsemax are counted", metavar="BETA")
     add_option(parser, default, "maps", "separation maps of the memory", choices=MAPS)
     add_option(parser, default, "questions", "how many of a kind to test with", metavar="N")
-    add_common_options(parser, f"results/{NAME}", default)
+    add_common_options(parser, f"results/{NAME}, or results/{NAME}-FILE", default)

@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.search import best_beta
 from sparsehopfield.studies.citations.task import Floats, Positions, Source, task_of
 
 MAPS = ("softmax", "sparsemax", "entmax15")
-#: Betas of which validation chooses.
+#: Betas of which validation chooses, and of others between the limits while an end of them is the best.
 BETAS = {
     "softmax": (8.0, 16.0, 32.0, 64.0, 128.0),
     "sparsemax": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
     "entmax15": (2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
 }
+LIMITS = {"softmax": (1.0, 4096.0), "sparsemax": (0.25, 1024.0), "entmax15": (0.5, 2048.0)}
 #: Passages that are counted as found.
 DEPTHS = (1, 5, 10)
 METRICS = (
@@ -34,6 +36,9 @@ METRICS = (
     "others right",
     "unknown",
     "beta used",
+    "asked",
+    "stored",
+    "features",
 )
 #: Questions of a kind that a beta is chosen by.
 VALIDATED = 200
@@ -69,17 +74,18 @@ def weights_on(memory: HopfieldMemory, asked: Floats, at: Positions) -> tuple[ND
 def beta_of(source: Source, separation: str, kinds: tuple[str, ...], seed: int) -> float:
     """Return the beta whose weights are closest to all weight on the source, by the squared distance (Brier 1950).
 
-    Mean over the kinds of questions of other passages than those to test with.
+    Mean over all kinds of questions, of passages that are not tested with.
     """
     task = task_of(source)
     asked = [task.ask(kind, VALIDATED, derive_seed(seed, 1, i), part=0) for i, kind in enumerate(kinds)]
     queries, at = (np.concatenate(part) for part in zip(*asked, strict=True))
     known = queries.any(axis=1)
-    found = []
-    for beta in BETAS[separation]:
+
+    def distance(beta: float) -> float:
         on_source, squares, _ = weights_on(memory_of(source, separation, beta), queries[known], at[known])
-        found.append((float(np.mean(squares - 2 * on_source)), beta))
-    return min(found)[1]
+        return float(np.mean(squares - 2 * on_source))
+
+    return best_beta(distance, BETAS[separation], LIMITS[separation])
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,8 @@ def evaluate(source: Source, setting: Mapping[str, Any], plan: Plan) -> dict[str
         The metrics, in the order of `METRICS`: shares of questions whose source is among the best 1, 5 and 10 and
         among those with weight; its mean weight; the mean number with weight; the mean gap between the best two
         scores; the share of certified answers, how many of these are the source, and of the best of all others; the
-        share of questions without a known word, which count as not found; and beta. Nan where there is nothing to
-        average.
+        share of questions without a known word, which count as not found; beta; and the numbers of questions, of
+        passages and of their features. Nan where there is nothing to average.
     """
     task, separation = task_of(source), setting["map"]
     if setting["left"] == "-":
@@ -128,6 +134,7 @@ def measured(memory: HopfieldMemory, queries: Floats, at: Positions) -> dict[str
     known = queries.any(axis=1)
     found: dict[str, float] = dict.fromkeys(METRICS, float("nan"))
     found |= {"unknown": 1 - float(known.mean()), "beta used": float(np.asarray(memory.beta))}
+    found |= {"asked": float(len(at)), "stored": float(len(memory)), "features": float(queries.shape[1])}
     asked, sources = queries[known], at[known]
     best, scores = memory.nearest(asked, max(DEPTHS))
     for k in DEPTHS:

@@ -11,6 +11,7 @@ from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Key, Means
 from sparsehopfield.studies._core.words import bullets, wrap
+from sparsehopfield.studies.citations.protocol import LIMITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,15 +24,11 @@ class Summary(Means):
     ----------
     rows : sequence of dict
         The study's table.
-    stored, dims : int
-        Passages, and features of their vectors.
-    questions : int
-        Of a kind.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], stored: int, dims: int, questions: int) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(rows, ("questions", "left", "map", "beta"))
-        self.stored, self.dims, self.questions = stored, dims, questions
+        self.stored, self.features = (int(self.mean(self.keys[0], name)) for name in ("stored", "features"))
         self.kinds = self.levels("questions", left="-")
         self.maps = self.levels("map", beta="chosen")
         self.left = [words for words in self.levels("left") if words != "-"]
@@ -40,11 +37,29 @@ class Summary(Means):
     @property
     def heading(self) -> str:
         """Write one line about the settings."""
-        return f"{self.stored} passages, {self.dims} features"
+        return f"{self.stored} passages, {self.features} features"
 
     def value(self, kind: str, separation: str, metric: str, left: Any = "-", beta: Any = "chosen") -> float:
         """Return one value."""
         return self.mean((kind, left, separation, beta), metric)
+
+    def share(self, kind: str, separation: str, metric: str, left: Any = "-", beta: Any = "chosen") -> str:
+        """Return a share in per cent with its standard error, which depends on how many it is of."""
+        share, asked, certified, unknown = (
+            self.value(kind, separation, name, left, beta) for name in (metric, "asked", "certified", "unknown")
+        )
+        of = {"right": asked * certified, "others right": asked * (1 - unknown - certified)}.get(metric, asked)
+        return percent(share, round(of) if of == of else 0)
+
+
+def percent(share: float, n: int) -> str:
+    """Return a share of n in per cent, with half the width of Wilson's interval of one standard error; "" for nan.
+
+    It is no 0 where all or none of a few are counted.
+    """
+    if np.isnan(share):
+        return ""
+    return f"{100 * share:.1f} ± {100 * ((share * (1 - share) * n + 0.25) ** 0.5 / (n + 1)):.1f} %"
 
 
 def figure(summary: Summary) -> Figure:
@@ -107,14 +122,13 @@ def vague_figure(summary: Summary) -> Figure:
 
 def report_text(summary: Summary) -> str:
     """Write the results, in tables and in words."""
-    error = 100 * 0.5 / summary.questions**0.5
     parts = [
         summary.heading,
         wrap(
-            f"{summary.questions} questions of each kind; shares have standard errors of at most {error:.1f} %. "
-            "found in k: the source is among the k best scores, which no map changes. cited: it has weight; weight: "
-            "how much, on average; support: passages with weight. Beta of each map is that of least squared distance "
-            "from all weight on the source, for other questions."
+            "Shares have their standard errors, by Wilson's interval. found in k: the source is among the k best "
+            "scores, which no map changes. cited: it has weight; weight: how much, on average; support: passages with "
+            "weight; certified: answers that rest on one passage, provably. Beta of each map is that of least squared "
+            "distance from all weight on the source, for questions about other passages, which are not tested with."
         ),
         *(_table(summary, kind) for kind in summary.kinds),
     ]
@@ -131,32 +145,27 @@ def _label(kind: str) -> str:
     return {"without": f"without {share} of their words", "noise": f"with a share {share} of noise"}.get(name, kind)
 
 
-def _percent(value: float) -> str:
-    return "" if np.isnan(value) else f"{100 * value:.1f} %"
-
-
 def _count(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
 
 
 def _table(summary: Summary, kind: str) -> str:
     first = summary.maps[0]
-    found = ", ".join(f"{_percent(summary.value(kind, first, f'recall@{k}'))} in {k}" for k in (1, 5, 10))
+    found = ", ".join(f"{summary.share(kind, first, f'recall@{k}')} in {k}" for k in (1, 5, 10))
     lines = [["map", "beta", "cited", "weight", "support", "certified", "of these right"]]
     for separation in summary.maps:
-        values = {
-            metric: summary.value(kind, separation, metric) for metric in ("cited", "weight", "certified", "right")
-        }
         lines.append(
             [
                 separation,
                 f"{summary.value(kind, separation, 'beta used'):g}",
-                *(_percent(values[metric]) for metric in ("cited", "weight")),
+                summary.share(kind, separation, "cited"),
+                f"{summary.value(kind, separation, 'weight'):.3f}",
                 _count(summary.value(kind, separation, "support")),
-                *(_percent(values[metric]) for metric in ("certified", "right")),
+                *(summary.share(kind, separation, metric) for metric in ("certified", "right")),
             ]
         )
-    return f"Questions {_label(kind)}: found {found}\n{aligned(lines)}"
+    asked = summary.value(kind, first, "asked")
+    return f"{asked:.0f} questions {_label(kind)}: found {found}\n{aligned(lines)}"
 
 
 def _vague_table(summary: Summary) -> str:
@@ -165,26 +174,26 @@ def _vague_table(summary: Summary) -> str:
         ["words left", "found in 1", "gap", *(f"support, {name}" for name in maps), *(f"cited, {n}" for n in maps)]
     ]
     for left in summary.left:
-        of_all = [summary.value("vague", summary.maps[0], metric, left) for metric in ("recall@1", "gap")]
         lines.append(
             [
                 str(left),
-                _percent(of_all[0]),
-                f"{of_all[1]:.3f}",
+                summary.share("vague", summary.maps[0], "recall@1", left),
+                f"{summary.value('vague', summary.maps[0], 'gap', left):.3f}",
                 *(_count(summary.value("vague", separation, "support", left)) for separation in maps),
-                *(_percent(summary.value("vague", separation, "cited", left)) for separation in maps),
+                *(summary.share("vague", separation, "cited", left) for separation in maps),
             ]
         )
-    return f"Vague questions: the same passages with fewer and fewer of their words\n{aligned(lines)}"
+    asked = summary.value("vague", summary.maps[0], "asked", summary.left[0])
+    return f"{asked:.0f} vague questions, with fewer and fewer of a passage's words\n{aligned(lines)}"
 
 
 def _certificates(summary: Summary) -> str:
     lines = [["questions", "beta", "certified", "of these right", "of others right"]]
     for kind in summary.kinds:
         for beta in summary.betas:
-            values = (summary.value(kind, "sparsemax", m, beta=beta) for m in ("certified", "right", "others right"))
+            values = (summary.share(kind, "sparsemax", m, beta=beta) for m in ("certified", "right", "others right"))
             name = _label(kind) if beta == summary.betas[0] else ""
-            lines.append([name, f"{beta:g}", *(_percent(value) for value in values)])
+            lines.append([name, f"{beta:g}", *values])
     return f"Certified answers of sparsemax: the best score leads by 1/beta\n{aligned(lines)}"
 
 
@@ -193,11 +202,10 @@ def _findings(summary: Summary) -> Iterator[str]:
     sparse = [separation for separation in summary.maps if separation != "softmax"]
     for kind in summary.kinds:
         for separation in sparse:
-            value = {m: summary.value(kind, separation, m) for m in ("cited", "support", "recall@1")}
             yield (
-                f"Questions {_label(kind)}: {separation} cites {_count(value['support'])} of {summary.stored} "
-                f"passages, the source among them for {_percent(value['cited'])}; the best score is the source's for "
-                f"{_percent(value['recall@1'])}."
+                f"Questions {_label(kind)}: {separation} cites {_count(summary.value(kind, separation, 'support'))} of "
+                f"{summary.stored} passages, the source among them for {summary.share(kind, separation, 'cited')}; the "
+                f"best score is the source's for {summary.share(kind, separation, 'recall@1')}."
             )
     if summary.left and sparse:
         ends = [summary.left[0], summary.left[-1]]
@@ -209,18 +217,24 @@ def _findings(summary: Summary) -> Iterator[str]:
             )
     for key in summary.keys:
         yield from _certified(summary, key)
+    for separation in summary.maps:
+        beta = summary.value(summary.kinds[0], separation, "beta used")
+        if beta in LIMITS[separation]:
+            yield f"{separation}: beta {beta:g} is at an end of those that were tried; others may be better."
     unknown = max(summary.mean(key, "unknown") for key in summary.keys)
     if unknown:
-        yield f"Questions without a known word, which get no answer: up to {_percent(unknown)} of a kind."
+        yield f"Questions without a known word, which get no answer: up to {100 * unknown:.1f} % of a kind."
 
 
 def _certified(summary: Summary, key: Key) -> Iterator[str]:
     """Write what certificates of the chosen sparsemax are worth."""
     kind, left, separation, beta = key
     if separation == "sparsemax" and left == "-" and beta == "chosen":
-        share, right, others = (summary.mean(key, metric) for metric in ("certified", "right", "others right"))
-        if share > 0:
+        certified, right, others = (
+            summary.share(kind, separation, metric) for metric in ("certified", "right", "others right")
+        )
+        if summary.mean(key, "certified") > 0:
             yield (
-                f"Questions {_label(kind)}: {_percent(share)} of sparsemax's answers are certified, and "
-                f"{_percent(right)} of these are right; the best passage of the others is for {_percent(others)}."
+                f"Questions {_label(kind)}: {certified} of sparsemax's answers are certified, and {right} of these are "
+                f"right; of the others the best passage is right for {others or 'none, as there are none'}."
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import passages, sentences
 from sparsehopfield.data._content import as_path, reading
+from sparsehopfield.studies._core.sources import Stamps, digest, one_blas_thread, stamps_of
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -58,7 +60,8 @@ class Space:
                 f"dims: must be at most {most} for {weighted.shape[0]} passages of {weighted.shape[1]} words in all, "
                 f"got {dims}"
             )
-        self._projection = decomposition.TruncatedSVD(dims, random_state=SEED).fit(weighted)
+        with one_blas_thread():
+            self._projection = decomposition.TruncatedSVD(dims, random_state=SEED).fit(weighted)
 
     def vectors(self, texts: Sequence[Sequence[str]]) -> Floats:
         """Return unit vectors of texts that are lists of words, (n, dims); zeros where no word is known."""
@@ -66,7 +69,7 @@ class Space:
 
 
 def translated(text: str) -> list[str]:
-    """Return the words of a translation, which are told from words of the same letters in the passages."""
+    """Return the words of a translation, which are distinguished from words of the same letters in the passages."""
     return [f"translation:{word}" for word in passages.words(text)]
 
 
@@ -81,6 +84,16 @@ class Source:
     queries: str | None
     dims: int
     passages: int | None
+    #: Of the files as they are now: what a process keeps of them is of these, and not of those written afterwards.
+    stamps: Stamps = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        paths = [Path(path) for path in (self.embeddings, self.queries) if path is not None]
+        if self.files:
+            paths += passages.paths_of(self.files)
+        elif self.data is not None and self.embeddings is None:
+            paths += sentences.paths_of(self.data)
+        object.__setattr__(self, "stamps", stamps_of(paths))
 
     def load(self) -> Task:
         """Load the passages, and make their vectors."""
@@ -90,7 +103,7 @@ class Source:
             texts = passages.load(self.files, split=self.split)[: self.passages]
             if len(texts) < 10:
                 raise ValueError(f"file: must have at least 10 passages, got {len(texts)}")
-            return Task(Space(texts, self.dims), texts)
+            return Task(Space(texts, self.dims), texts, content=(texts,))
         if self.data is None:
             raise ValueError(
                 "data: Multi30k's captions are read from a folder; give --data, or set SPARSEHOPFIELD_DATA; get them "
@@ -106,7 +119,8 @@ class Source:
             (space.vectors([translated(one) for one in part.targets]), first + np.arange(len(part)))
             for part, first in zip(held, firsts, strict=True)
         ]
-        return Task(space, texts, asked={"translated": (asked[0], asked[1])})
+        translations = fitted.targets + held[0].targets + held[1].targets
+        return Task(space, texts, asked={"translated": (asked[0], asked[1])}, content=(texts, translations))
 
     def _embedded(self) -> Task:
         """Return the task of embeddings from elsewhere."""
@@ -118,7 +132,8 @@ class Source:
                 raise ValueError(
                     f"embeddings: must have one row for each of the {len(texts)} passages, got {len(vectors)} rows"
                 )
-        task = Task(None, texts, unit_rows(vectors))
+        asked: dict[str, Any] = {}
+        content: list[Sequence[str] | NDArray[Any]] = [vectors, texts or ()]
         if self.queries is not None:
             queries = _array("queries", self.queries)[: self.passages]
             if queries.shape[1] != vectors.shape[1] or len(queries) > len(vectors):
@@ -127,8 +142,9 @@ class Source:
                     f"{len(vectors)} rows, of which row i is asked for, got {queries.shape}"
                 )
             at, rows = np.arange(len(queries)), unit_rows(queries)
-            task.asked["given"] = ((rows[::2], at[::2]), (rows[1::2], at[1::2]))
-        return task
+            asked["given"] = ((rows[::2], at[::2]), (rows[1::2], at[1::2]))
+            content.append(queries)
+        return Task(None, texts, unit_rows(vectors), asked, content)
 
 
 def _array(name: str, path: Any) -> NDArray[Any]:
@@ -159,6 +175,15 @@ class Task:
         Theirs; by default those of `space`.
     asked : dict, optional
         Questions of other origin by name: for validation and test, vectors and the positions of their sources.
+    content : sequence, optional
+        All texts and arrays that passages and questions are made of, for the digest.
+
+    Attributes
+    ----------
+    positions : tuple of 2 ndarray of int64
+        The passages to validate with, a quarter or those of questions of other origin, and those to test with: none is
+        in both.
+    digest : str
     """
 
     def __init__(
@@ -167,6 +192,7 @@ class Task:
         texts: tuple[str, ...] | None,
         vectors: Floats | None = None,
         asked: dict[str, Any] | None = None,
+        content: Sequence[Sequence[str] | NDArray[Any]] = (),
     ) -> None:
         self.space, self.texts = space, texts
         if vectors is None:
@@ -175,6 +201,12 @@ class Task:
             vectors = space.vectors([passages.words(text) for text in texts])
         self.vectors = vectors
         self.asked = asked or {}
+        self.digest = digest(*content)
+        validates = np.zeros(len(vectors), bool)
+        validates[np.random.default_rng(SEED).permutation(len(vectors))[: max(2, len(vectors) // 4)]] = True
+        for (_, first), (_, second) in self.asked.values():
+            validates[first], validates[second] = True, False
+        self.positions: tuple[Positions, Positions] = np.flatnonzero(validates), np.flatnonzero(~validates)
 
     def kinds(self, shares: Sequence[float]) -> list[str]:
         """Return the kinds of questions: passages without a share of their words, or with noise, and other origins."""
@@ -187,7 +219,7 @@ class Task:
             return vectors[:count], at[:count]
         rng = np.random.default_rng((seed, part))
         share = float(kind.split()[1])
-        at = rng.choice(len(self.vectors), size=min(count, len(self.vectors)), replace=False)
+        at = rng.choice(self.positions[part], size=min(count, len(self.positions[part])), replace=False)
         if self.space is None:
             noise = unit_rows(rng.standard_normal((len(at), self.vectors.shape[1])))
             return unit_rows((1 - share) * self.vectors[at] + share * noise), at
@@ -199,12 +231,12 @@ class Task:
         return passages.words(self.texts[position])
 
     def vague(self, left: Sequence[int], count: int, seed: int) -> tuple[dict[int, Floats], Positions]:
-        """Return questions about the same passages that have fewer and fewer of their words, by how many are left."""
+        """Return questions with fewer and fewer words of passages to test with, by how many words are left."""
         assert self.space is not None
         rng = np.random.default_rng(seed)
-        long = [i for i in rng.permutation(len(self.vectors)).tolist() if len(self.words(i)) >= max(left)][:count]
+        long = [i for i in rng.permutation(self.positions[1]).tolist() if len(self.words(i)) >= max(left)][:count]
         if len(long) < 2:
-            raise ValueError(f"words: fewer than 2 passages have {max(left)} words; ask for fewer")
+            raise ValueError(f"words: fewer than 2 of the passages to test with have {max(left)} words; ask for fewer")
         asked: dict[int, list[list[str]]] = {n: [] for n in left}
         for i in long:
             order, text = rng.permutation(len(self.words(i))), self.words(i)

@@ -2,7 +2,7 @@
 
 Predicts the words of captions (Multi30k), or of a text file, by n-grams with Kneser and Ney's smoothing, and by a
 memory that stores what came before every word to train with, and which word followed. Both are mixed; the memory's
-share and beta are those of least perplexity on other sentences. Longer n-grams stand beside it, and more sentences to
+share and beta are those of least perplexity of other sentences. Longer n-grams stand beside it, and more sentences to
 train with.
 """
 
@@ -12,7 +12,6 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,9 +19,10 @@ from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option, add_option
-from sparsehopfield.studies._core.options import Outcome, StudyOptions, as_tuple, at_least, check_names
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names
+from sparsehopfield.studies._core.sources import as_path_or_none, as_paths
 from sparsehopfield.studies._core.tables import measure_table
-from sparsehopfield.studies.next_word.protocol import MAPS, METRICS, Model, evaluate
+from sparsehopfield.studies.next_word.protocol import ALONE, MAPS, METRICS, Model, Plan, evaluate
 from sparsehopfield.studies.next_word.report import Summary, figure, report_text
 from sparsehopfield.studies.next_word.task import CONTEXT, Source, text_of
 
@@ -52,7 +52,8 @@ class Options(StudyOptions):
     sentences : int or sequence of int
         How many to train with, the first ones.
     words : int, optional
-        Validate and test with so many words each, ends of sentences among them; all by default.
+        Validate and test with the first sentences that have so many words each, ends of sentences among them; all for
+        None.
     order : int or sequence of int
         The words of the longest n-grams.
     maps : str or sequence of str
@@ -65,7 +66,7 @@ class Options(StudyOptions):
         Number of settings to measure at the same time.
     """
 
-    data: str | os.PathLike[str] | None = None
+    data: str | None = None
     file: Sequence[str] = ()
     language: str = "en"
     sentences: Sequence[int] = (2000, 10000)
@@ -81,7 +82,8 @@ class Options(StudyOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "file", tuple(map(os.fspath, as_tuple(self.file, str) if self.file else ())))
+        object.__setattr__(self, "file", as_paths("file", self.file))
+        object.__setattr__(self, "data", as_path_or_none("data", self.data))
         check_names("language", (self.language,), LANGUAGES)
         check_names("maps", self.maps, MAPS)
         at_least("sentences", min(self.sentences), 10)
@@ -115,9 +117,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         Naming the option at fault, or the file and where to get it.
     """
     chosen = Options(**options)
-    data = None if chosen.data is None else os.fspath(chosen.data)
-    source = Source(data, tuple(chosen.file), chosen.language, chosen.words)
-    largest = text_of(source, max(chosen.sentences))  # bad files are told before any work
+    source = Source(chosen.data, tuple(chosen.file), chosen.language, chosen.words)
+    largest = text_of(source, max(chosen.sentences))  # bad files are refused before any work
     if chosen.dims >= (most := len(largest.vocabulary)):
         raise ValueError(f"dims: must be below the {most} words of the text, got {chosen.dims}")
     model = Model(chosen.dims, chosen.nearest)
@@ -125,14 +126,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         {"sentences": count, "order": order, "map": separation}
         for count in chosen.sentences
         for order in chosen.order
-        for separation in ("-", *chosen.maps)
+        for separation in (ALONE, *chosen.maps)
     ]
-    parts = (largest.train, largest.validation, largest.test)
-    numbers = sha256(b"".join(part.following.tobytes() for part in parts)).hexdigest()
+    plan, also = Plan(tuple(chosen.order), tuple(chosen.maps)), {"text": largest.digest}
     rows = measure_table(
-        output, NAME, chosen, settings, METRICS, lambda setting: evaluate(source, setting, model), {"numbers": numbers}
+        output, NAME, chosen, settings, METRICS, lambda setting: evaluate(source, setting, model, plan), also
     )
-    summary = Summary(rows, len(largest.test.following))
+    summary = Summary(rows)
     drawn = plotting.save(figure(summary), Path(output, NAME))
     return Outcome(rows, Path(output, tables.TABLE), drawn, report_text(summary))
 
@@ -149,11 +149,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         default=default.words,
-        help="validate and test with so many words (default: %(default)s)",
+        help="validate and test with about so many words (default: %(default)s)",
     )
     add_option(parser, default, "order", "the words of the longest n-grams", metavar="N")
     add_option(parser, default, "maps", "separation maps of the memory", choices=MAPS)
     add_option(parser, default, "dims", "features for each of the last four words of a context", metavar="N")
     add_option(parser, default, "nearest", "a mixture is of so many contexts at most", metavar="N")
     add_jobs_option(parser)
-    add_common_options(parser, f"results/{NAME}", default)
+    add_common_options(parser, f"results/{NAME}, or results/{NAME}-FILE", default)

@@ -12,7 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import row_maps
 from sparsehopfield.memory import HopfieldMemory
-from sparsehopfield.studies.next_word.task import ContextVectors, Floats, KneserNey, Source, Text, Words, text_of
+from sparsehopfield.studies._core.search import best_beta
+from sparsehopfield.studies.next_word.task import (
+    UNKNOWN,
+    ContextVectors,
+    Floats,
+    KneserNey,
+    Source,
+    Text,
+    Words,
+    text_of,
+)
 
 #: The maps, as functions of rows of scores.
 MAPS: dict[str, Callable[[ArrayLike], NDArray[Any]]] = {
@@ -20,15 +30,38 @@ MAPS: dict[str, Callable[[ArrayLike], NDArray[Any]]] = {
     "sparsemax": row_maps.sparsemax,
     "entmax15": partial(row_maps.entmax, alpha=1.5),
 }
-METRICS = ("perplexity", "least", "most", "share", "beta used", "support", "cut", "seen")
+#: In place of a map: n-grams alone.
+ALONE = "-"
+METRICS = (
+    "perplexity",
+    "validation",
+    "known",
+    "least",
+    "most",
+    "best least",
+    "best most",
+    "softmax least",
+    "softmax most",
+    "share",
+    "beta used",
+    "support",
+    "cut",
+    "seen",
+    "words",
+    "unknown",
+    "vocabulary",
+    "searched",
+)
 
-#: What is chosen by validation: the memory's share of the mixture, and beta.
-SHARES = tuple(np.linspace(0, 0.95, 20).round(2).tolist())
+#: What is chosen by validation: the memory's share of the mixture, and beta. As many betas are tried first for each
+#: map, and more while an end of them is the best.
+SHARES = (*np.linspace(0, 0.95, 20).round(2).tolist(), 0.98, 0.99)
 BETAS = {
-    "softmax": (2.0, 4.0, 8.0, 16.0, 32.0),
-    "sparsemax": (0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0),
-    "entmax15": (0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 4.0),
+    "softmax": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+    "sparsemax": tuple(2.0**i for i in range(-8, -2)),
+    "entmax15": tuple(2.0**i for i in range(-5, 1)),
 }
+LIMITS = {"softmax": (2.0**-4, 2.0**12), "sparsemax": (2.0**-12, 2.0**8), "entmax15": (2.0**-10, 2.0**10)}
 #: Weights of the distances of words in a context.
 WEIGHTS = (1.0, 0.8, 0.65, 0.5)
 #: Draws of the bootstrap, of sentences.
@@ -41,6 +74,14 @@ class Model:
 
     dims: int
     nearest: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What results are held against: n-grams of these orders, and maps, softmax perhaps among them."""
+
+    orders: tuple[int, ...]
+    maps: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +123,8 @@ def nearest_of(source: Source, count: int, model: Model) -> tuple[Found, Found]:
 def by_memory(found: Found, separation: str, beta: float) -> tuple[Floats, NDArray[np.int64]]:
     """Return the weight on contexts that the right word followed, and how many contexts have weight, (n,) each.
 
-    For a map with a cutoff the nearest contexts are all that can have weight, unless all of them have.
+    Weights are of the nearest contexts alone, over which they sum to one. For a map with a cutoff no others can have
+    weight, unless all of these have; softmax is cut off behind them.
     """
     p, support = np.empty(len(found.hits)), np.empty(len(found.hits), np.int64)
     for first in range(0, len(p), 512):
@@ -102,12 +144,52 @@ def validated(source: Source, count: int, separation: str, beta: float, model: M
 @lru_cache(maxsize=16)
 def chosen(source: Source, count: int, order: int, separation: str, model: Model) -> tuple[float, float]:
     """Return the share and beta of the memory with the least perplexity of the words to validate with."""
-    plain, tried = n_grams(source, count, order)[0], []
-    for beta in BETAS[separation]:
+    plain = n_grams(source, count, order)[0]
+
+    def best(beta: float) -> tuple[float, float]:
         near = validated(source, count, separation, beta, model)
-        tried += [(perplexity((1 - share) * plain + share * near), share, beta) for share in SHARES]
-    _, share, beta = min(tried)
-    return share, beta
+        return min((perplexity((1 - share) * plain + share * near), share) for share in SHARES)
+
+    beta = best_beta(lambda beta: best(beta)[0], BETAS[separation], LIMITS[separation])
+    return best(beta)[1], beta
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """N-grams mixed with a memory: its share and beta, and what it gives the words to validate and to test with.
+
+    Attributes
+    ----------
+    share, beta : float
+        No share and nan for n-grams alone.
+    validation, test : ndarray of float64
+        Probabilities of the words.
+    near : ndarray of float64
+        What the memory alone gives the words to test with.
+    support : ndarray of int64
+        How many contexts have weight for each of these.
+    """
+
+    share: float
+    beta: float
+    validation: Floats
+    test: Floats
+    near: Floats
+    support: NDArray[np.int64]
+
+
+@lru_cache(maxsize=8)
+def mixture_of(source: Source, count: int, order: int, separation: str, model: Model) -> Mixture:
+    """Return the mixture of a setting; kept, as those of one order are held against softmax's."""
+    validation, test = n_grams(source, count, order)
+    if separation == ALONE:
+        return Mixture(0.0, float("nan"), validation, test, np.zeros(len(test)), np.zeros(len(test), np.int64))
+    share, beta = chosen(source, count, order, separation, model)
+    near, support = by_memory(nearest_of(source, count, model)[1], separation, beta)
+    of_validation = validated(source, count, separation, beta, model)
+    return Mixture(
+        share, beta, (1 - share) * validation + share * of_validation, (1 - share) * test + share * near, near, support
+    )
 
 
 def perplexity(p: Floats) -> float:
@@ -115,7 +197,7 @@ def perplexity(p: Floats) -> float:
     return float(np.exp(-np.mean(np.log(p))))
 
 
-def evaluate(source: Source, setting: Mapping[str, Any], model: Model) -> dict[str, float]:
+def evaluate(source: Source, setting: Mapping[str, Any], model: Model, plan: Plan) -> dict[str, float]:
     """Measure one setting.
 
     Parameters
@@ -125,33 +207,52 @@ def evaluate(source: Source, setting: Mapping[str, Any], model: Model) -> dict[s
     setting : mapping
         `sentences`, `order` and `map`, "-" for n-grams alone.
     model : Model
+    plan : Plan
 
     Returns
     -------
     dict
-        `perplexity` of the words to test with; `least` and `most`, the 2.5 and 97.5 % quantiles of its ratio to that of
-        n-grams alone, less 1, over draws of sentences; the memory's `share` and `beta used`; `support`, the mean number
-        of contexts with weight; `cut`, for how many words all that were found have weight, so that more might; `seen`,
-        for how many the right word followed one with weight.
+        `perplexity` of the words to test with, of those to validate with (`validation`), and of the words to test with
+        that are in the vocabulary (`known`). `least` and `most`, the 2.5 and 97.5 % quantiles of its ratio to that of
+        the same n-grams alone, less 1, over draws of sentences; the same against the best n-grams by validation
+        (`best least`, `best most`) and against softmax and the same n-grams (`softmax least`, `softmax most`). The
+        memory's `share` and `beta used`; `support`, the mean number of contexts with weight; `cut`, for how many words
+        all that were searched for have weight, so that more might; `seen`, for how many a context with weight was
+        followed by the right word; how many were `searched` for. The `words` to test with, the share of these that is
+        `unknown`, and the `vocabulary`. Nan where there is nothing to measure.
     """
     count, order, separation = setting["sentences"], setting["order"], setting["map"]
-    text, plain = text_of(source, count), n_grams(source, count, order)[1]
-    if separation == "-":
-        return dict.fromkeys(METRICS, float("nan")) | {"perplexity": perplexity(plain), "share": 0.0}
-    share, beta = chosen(source, count, order, separation, model)
-    found = nearest_of(source, count, model)[1]
-    near, support = by_memory(found, separation, beta)
-    mixed = (1 - share) * plain + share * near
-    least, most = interval(np.log(plain) - np.log(mixed), text.test.sentence)
-    return {
-        "perplexity": perplexity(mixed),
-        "least": least,
-        "most": most,
-        "share": share,
-        "beta used": beta,
-        "support": float(support.mean()),
-        "cut": float((support == found.hits.shape[1]).mean()),
-        "seen": float((near > 0).mean()),
+    text, mixture = text_of(source, count), mixture_of(source, count, order, separation, model)
+    words = text.test
+    known = words.following != UNKNOWN
+    found = dict.fromkeys(METRICS, float("nan")) | {
+        "perplexity": perplexity(mixture.test),
+        "validation": perplexity(mixture.validation),
+        "known": perplexity(mixture.test[known]) if known.any() else float("nan"),
+        "share": mixture.share,
+        "words": float(len(known)),
+        "unknown": float(np.mean(~known)),
+        "vocabulary": float(len(text.vocabulary)),
+    }
+    if separation == ALONE:
+        return found
+
+    def against(name: str, other: Mixture) -> dict[str, float]:
+        least, most = interval(np.log(other.test) - np.log(mixture.test), words.sentence)
+        return {f"{name}least": least, f"{name}most": most}
+
+    best = min(plan.orders, key=lambda order: perplexity(n_grams(source, count, order)[0]))
+    found |= against("", mixture_of(source, count, order, ALONE, model))
+    found |= against("best ", mixture_of(source, count, best, ALONE, model))
+    if "softmax" in plan.maps and separation != "softmax":
+        found |= against("softmax ", mixture_of(source, count, order, "softmax", model))
+    searched = nearest_of(source, count, model)[1].hits.shape[1]
+    return found | {
+        "beta used": mixture.beta,
+        "support": float(mixture.support.mean()),
+        "cut": float((mixture.support == searched).mean()),
+        "seen": float((mixture.near > 0).mean()),
+        "searched": float(searched),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import passages, sentences
+from sparsehopfield.studies._core.sources import Stamps, digest, one_blas_thread, stamps_of
 
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -53,12 +54,21 @@ class Text:
     ----------
     vocabulary : tuple of str
     train, validation, test : Words
+    sentences : int
+        Of the first part, whose words are the vocabulary.
     """
 
     vocabulary: tuple[str, ...]
     train: Words
     validation: Words
     test: Words
+    sentences: int
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of all words."""
+        parts = (self.train, self.validation, self.test)
+        return digest(self.vocabulary, *(numbers for part in parts for numbers in (part.following, part.sentence)))
 
     @classmethod
     def of(cls, parts: Sequence[Sequence[str]], count: int | None = None) -> Text:
@@ -67,8 +77,10 @@ class Text:
         counts = Counter(word for sentence in split[0] for word in sentence)
         vocabulary = ("<s>", "</s>", "<unknown>", *(word for word, count in counts.items() if count > 1))
         number = {word: i for i, word in enumerate(vocabulary)}
+        sentences = len(split[0])
         split[0] = split[0][:count]
-        return cls(vocabulary, *(_numbered(part, number) for part in split))
+        train, validation, test = (_numbered(part, number) for part in split)
+        return cls(vocabulary, train, validation, test, sentences)
 
 
 def _numbered(part: Sequence[Sequence[str]], number: dict[str, int]) -> Words:
@@ -83,9 +95,10 @@ def _numbered(part: Sequence[Sequence[str]], number: dict[str, int]) -> Words:
 
 
 class KneserNey:
-    """Interpolated n-grams with Kneser and Ney's smoothing: one discount for each length, as counts of 1 and 2 tell it.
+    """Interpolated n-grams with Kneser and Ney's smoothing.
 
-    The longest n-grams are counted; of shorter ones it is how many different words come before them.
+    Each length has one discount, from the numbers of n-grams that occur once and twice. The longest n-grams are
+    counted; of shorter ones it is how many different words come before them.
 
     Parameters
     ----------
@@ -140,7 +153,7 @@ class KneserNey:
 
 
 class ContextVectors:
-    """Vectors of contexts: for each of the last words one that tells what follows so many words behind it.
+    """Vectors of contexts: for each of the last words one of what follows so many words behind it.
 
     Of each distance a table counts which words follow which; its positive pointwise mutual information (of the words
     that follow, to the power 0.75) is decomposed by singular values. Vectors are unit rows times a weight that falls
@@ -186,7 +199,8 @@ def _vectors_behind(words: Words, vocabulary: int, dims: int, distance: int) -> 
     ratio = pairs.data * columns.sum() / (rows[pairs.row] * columns[pairs.col])
     more = ratio > 1
     information = sparse.csr_array((np.log(ratio[more]), (pairs.row[more], pairs.col[more])), shape=shape)
-    left, singular, _ = extmath.randomized_svd(information, dims, random_state=SEED)
+    with one_blas_thread():
+        left, singular, _ = extmath.randomized_svd(information, dims, random_state=SEED)
     vectors = left * np.sqrt(singular)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, length, out=np.zeros(vectors.shape), where=length > 0)
@@ -200,6 +214,12 @@ class Source:
     files: tuple[str, ...]
     language: str
     words: int | None
+    #: Of the files as they are now: what a process keeps of a text is of these, and not of those written afterwards.
+    stamps: Stamps = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        paths = passages.paths_of(self.files) if self.files else sentences.paths_of(self.data) if self.data else ()
+        object.__setattr__(self, "stamps", stamps_of(paths))
 
     def load(self, count: int | None) -> Text:
         """Load the text; to train with, the first `count` sentences."""
