@@ -105,12 +105,17 @@ def load(name: str, root: str | os.PathLike[str]) -> Series:
     if name not in ("ETTh1", "ETTh2"):
         raise ValueError(f"name: must be 'ETTh1' or 'ETTh2', got {short(name)}; load_csv reads other files")
     folder = as_path("root", root)
-    for path in (folder / sub / f"{name}.csv" for sub in ("", "ett", "ETT-small")):
-        if path.exists():
-            return load_csv(path, parts=HOURS)
-    raise FileNotFoundError(
-        f"{folder}: has no {name}.csv, nor have its folders ett and ETT-small; get it from {SOURCE}"
-    )
+    path = found(name, folder)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder}: has no {name}.csv, nor have its folders ett and ETT-small; get it from {SOURCE}"
+        )
+    return load_csv(path, parts=HOURS)
+
+
+def found(name: str, folder: Path) -> Path | None:
+    """Return where `load` finds a series; None where it is in none of the folders."""
+    return next((path for sub in ("", "ett", "ETT-small") if (path := folder / sub / f"{name}.csv").exists()), None)
 
 
 def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[int, int, int] | None = None) -> Series:
