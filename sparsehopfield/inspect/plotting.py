@@ -89,7 +89,7 @@ MOST_TICKS = 10
 class Line:
     """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap.
 
-    `std` may be of shape (2, n): how far the band goes below and above.
+    `std` may be of shape (2, n): how far the band goes below and above; there is none where it is not finite.
     """
 
     label: str
@@ -186,7 +186,7 @@ def curves(
         for axis, panel in zip(row, drawn, strict=True):
             for line in panel.lines:
                 style = line.style or STYLES.get(line.label, {})
-                mean, std = np.asarray(line.mean, float), np.nan_to_num(np.asarray(line.std, float))
+                mean, std = np.asarray(line.mean, float), np.asarray(line.std, float)
                 below, above = std if std.ndim == 2 else (std, std)
                 options = {"label": line.label, "markersize": 4, "linewidth": 1.6, **style}
                 (handles[line.label],) = axis.plot(line.x, mean, **options)

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sparsehopfield.__main__ import main
+from sparsehopfield.inspect import plotting
 from sparsehopfield.studies import series
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.options import derive_seed
@@ -259,3 +260,11 @@ def test_a_missing_folder_says_where_to_get_the_series(tmp_path):
         series.run(tmp_path / "out", progress=False)
     with pytest.raises(FileNotFoundError, match="ETDataset"):
         series.run(tmp_path / "out", data=tmp_path, progress=False)
+
+
+def test_no_band_is_drawn_where_there_is_no_interval():
+    band = [[1.0, 2.0, np.nan, np.nan], [3.0, 4.0, np.nan, np.nan]]
+    figure = plotting.curves([[plotting.Panel("", [plotting.Line("ridge", [1, 2, 3, 4], [5.0] * 4, band)])]], xlabel="")
+    (drawn,) = [path.vertices for path in figure.axes[0].collections[0].get_paths()]
+    assert drawn[:, 0].max() == 2
+    assert set(map(tuple, drawn)) == {(1, 4), (1, 8), (2, 3), (2, 9)}
