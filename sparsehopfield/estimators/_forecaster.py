@@ -182,7 +182,10 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
             raise ValueError("floor: must be positive, got 0")
 
     def _as_fitted(self, y: Any) -> Array:
-        """Return a series with the columns of the fitted one as an array (T, c) of float64."""
+        """Return a series with the columns of the fitted one as an array (T, c) of float64; its index ascends, too."""
+        index = self._index_of(y)
+        if index is not None:
+            self._check_index(index)
         names, fitted = _names_of(y), self._frame_names
         if names is not None and fitted is not None and names != fitted:
             raise ValueError(f"y: its columns must be those of fit, in this order: {short(fitted)}, got {short(names)}")

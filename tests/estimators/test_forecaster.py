@@ -272,6 +272,17 @@ def test_columns_of_frames_are_those_of_fit(series):
         clone(model).fit(frame["load"]).predict_at(frame["oil"], [90])
 
 
+def test_an_index_ascends_wherever_a_series_is_given(series):
+    frame = pd.DataFrame(series, pd.date_range("2020-01-01", periods=120, freq="h"))
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(frame[:90])
+    calls = (model.update, model.score, model.analogues, lambda y: model.predict_at(y, [90]))
+    for call in (*calls, lambda y: model.support_size(y, [90])):
+        for wrong in (frame[::-1], frame.drop(frame.index[100])):
+            with pytest.raises(ValueError, match="y: its index must ascend with one step"):
+                call(wrong)
+    assert model.score(frame) == model.score(series)
+
+
 @pytest.mark.parametrize(
     ("fitted", "added"),
     [
