@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,9 @@ HOURS = 8640, 2880, 2880
 SHARES = 0.7, 0.1, 0.2
 #: Seconds.
 DAY = 86400
+#: What is read as a date, and as a number.
+DATE = re.compile(r"\d{4}(-\d\d(-\d\d([ T]\d\d(:\d\d(:\d\d(\.0+)?)?)?)?)?)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 SOURCE = "https://github.com/zhouhaoyi/ETDataset (ETT-small)"
 
 
@@ -105,12 +109,17 @@ def load(name: str, root: str | os.PathLike[str]) -> Series:
     if name not in ("ETTh1", "ETTh2"):
         raise ValueError(f"name: must be 'ETTh1' or 'ETTh2', got {short(name)}; load_csv reads other files")
     folder = as_path("root", root)
-    for path in (folder / sub / f"{name}.csv" for sub in ("", "ett", "ETT-small")):
-        if path.exists():
-            return load_csv(path, parts=HOURS)
-    raise FileNotFoundError(
-        f"{folder}: has no {name}.csv, nor have its folders ett and ETT-small; get it from {SOURCE}"
-    )
+    path = found(name, folder)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder}: has no {name}.csv, nor have its folders ett and ETT-small; get it from {SOURCE}"
+        )
+    return load_csv(path, parts=HOURS)
+
+
+def found(name: str, folder: Path) -> Path | None:
+    """Return where `load` finds a series; None where it is in none of the folders."""
+    return next((path for sub in ("", "ett", "ETT-small") if (path := folder / sub / f"{name}.csv").exists()), None)
 
 
 def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[int, int, int] | None = None) -> Series:
@@ -119,10 +128,11 @@ def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[i
     Parameters
     ----------
     path : path
-        A file with a header, one row a time, the earliest first, with equal steps or steps of as many calendar months;
-        it may be packed by gzip, bzip2 or xz.
+        A file with a header and one row a time, the earliest first. From one row to the next it is always equally long,
+        or always the same number of calendar months. It may be packed by gzip, bzip2 or xz.
     date : str
-        The column of dates, as ISO 8601 has them: 2016-07-01 or 2016-07-01 00:00:00. All other columns are numbers.
+        The column of dates, as ISO 8601 has them: 2016-07-01 or 2016-07-01 00:00:00, in whole seconds and without a
+        time zone. All other columns are numbers.
     parts : tuple of 3 int, optional
         Rows to train, validate and test with; by default 70, 10 and 20 % of all.
 
@@ -150,8 +160,13 @@ def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[i
     ((20, 1), ('load',), np.timedelta64(86400,'s'))
     """
     path = as_path("path", path)
-    if parts is not None and (len(parts := tuple(as_integers("parts", parts).tolist())) != 3 or min(parts) < 1):
-        raise ValueError(f"parts: must be 3 numbers of rows, each at least 1, got {short(parts)}")
+    if parts is not None:
+        rows = as_integers("parts", parts)
+        if rows.shape != (3,) or rows.min() < 1:
+            raise ValueError(f"parts: must be 3 numbers of rows, each at least 1, got {short(parts)}")
+        parts = tuple(rows.tolist())
+    if path.is_dir():
+        raise FileFormatError(f"{path}: is a folder; it must be a csv file with a column {date!r}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: is not there; it must be a csv file with a column {date!r}")
     content = unpacked_content(path)
@@ -189,8 +204,8 @@ def _read_rows(
         if len(line) != columns + 1:
             raise FileFormatError(f"{where}: must have {columns + 1} fields, got {len(line)}")
         try:
-            dates[row] = np.datetime64(line[at].strip(), "s")
-            values[row] = [float(field) if field.strip() else np.nan for i, field in enumerate(line) if i != at]
+            dates[row] = _as_date(line[at].strip())
+            values[row] = [_as_number(field.strip()) for i, field in enumerate(line) if i != at]
         except ValueError as error:
             raise FileFormatError(f"{where}: {short(str(error), quote=False)}") from None
         if not np.isfinite(values[row]).all() or np.isnat(dates[row]):
@@ -198,6 +213,27 @@ def _read_rows(
                 f"{where}: a number or date is missing or not finite; fill it in, or leave the row out"
             )
     return dates, values
+
+
+def _as_date(text: str) -> np.datetime64:
+    """Return a date of whole seconds, NaT where none is written; NumPy alone reads more, and cuts some of it off."""
+    if text.lower() in ("", "nat"):
+        return np.datetime64("NaT", "s")
+    if not DATE.fullmatch(text):
+        raise ValueError(
+            f"could not read the date {short(text)}; it must be like 2016-07-01 or 2016-07-01 00:00:00, in whole "
+            "seconds and without a time zone"
+        )
+    return np.datetime64(text.partition(".")[0], "s")
+
+
+def _as_number(text: str) -> float:
+    """Return a number, nan where none is written; Python alone would read 5_5 as 55."""
+    if not text:
+        return np.nan
+    if not NUMBER.fullmatch(text):
+        raise ValueError(f"could not read the number {short(text)}")
+    return float(text)
 
 
 def _check_steps(path: Path, dates: NDArray[np.datetime64]) -> None:
@@ -210,9 +246,9 @@ def _check_steps(path: Path, dates: NDArray[np.datetime64]) -> None:
     if usual <= 0 or len(wrong):
         back = np.flatnonzero(steps.astype(np.int64) <= 0)
         i = int(back[0] if len(back) else np.argmax(np.abs(steps.astype(np.int64) - usual)))  # a gap differs most
+        apart = f"{np.timedelta64(usual, 's')} apart, or whole calendar months" if usual > 0 else "equally far apart"
         raise FileFormatError(
-            f"{path}: after {dates[i]} comes {dates[i + 1]}; rows must be in order and {np.timedelta64(usual, 's')} "
-            "apart, or as many calendar months: fill gaps in first"
+            f"{path}: after {dates[i]} comes {dates[i + 1]}; rows must be in order and {apart}: fill gaps in first"
         )
 
 

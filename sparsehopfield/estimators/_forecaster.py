@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,7 +24,7 @@ from sparsehopfield._engine.checks import (
     ignoring_float_errors,
 )
 from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
-from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.data.series import months_apart
 from sparsehopfield.estimators._base import restores
@@ -30,6 +32,31 @@ from sparsehopfield.inspect.paths import one_step
 from sparsehopfield.memory import HopfieldMemory
 
 __all__ = ["Analogues", "HopfieldForecaster"]
+
+
+def _names_of(y: Any) -> list[Any] | None:
+    """Return the columns' names of a data frame or a series; None of anything else, and where they are but numbered."""
+    if hasattr(y, "columns"):
+        names = list(y.columns)
+        return None if names == list(range(len(names))) else names
+    name = getattr(y, "name", None) if hasattr(y, "iloc") else None
+    return None if name is None else [name]
+
+
+def _kind_of(index: Any) -> str:
+    """Return what an index of pandas has: dates, periods or durations, numbers, or labels."""
+    kinds = {"DatetimeIndex": "dates", "PeriodIndex": "periods", "TimedeltaIndex": "durations"}
+    return kinds.get(type(index).__name__, "numbers" if getattr(index.dtype, "kind", "O") in "iuf" else "labels")
+
+
+@contextmanager
+def _naming_base() -> Iterator[None]:
+    """Put the name of the argument into errors that a base raises."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"base: {short(str(error), quote=False)}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +107,10 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         In units of the standardised columns.
     base : estimator, optional
         A regressor of scikit-learn for several targets, such as `Ridge()`: it is fitted to forecast from the last
-        `base_window` rows less the last of them, all columns together, and the memory forecasts what it leaves.
+        `base_window` rows less the last of them, all columns together, and the memory forecasts what it leaves of the
+        rows that it was fitted to. So it must not fit these much closer than new rows, as linear models with many more
+        rows than `base_window` do not: a full-grown tree leaves nothing, and the memory corrects nothing. A base that
+        was fitted to other rows may be given as a `FrozenEstimator`.
     base_window : int, optional
         Rows that `base` sees; by default `window`.
     structure : Structure, optional
@@ -151,6 +181,16 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         if self._floor == 0:
             raise ValueError("floor: must be positive, got 0")
 
+    def _as_fitted(self, y: Any) -> Array:
+        """Return a series with the columns of the fitted one as an array (T, c) of float64; its index ascends, too."""
+        index = self._index_of(y)
+        if index is not None:
+            self._check_index(index)
+        names, fitted = _names_of(y), self._frame_names
+        if names is not None and fitted is not None and names != fitted:
+            raise ValueError(f"y: its columns must be those of fit, in this order: {short(fitted)}, got {short(names)}")
+        return self._as_series("y", y, self.n_features_in_)
+
     @staticmethod
     def _as_series(name: str, y: Any, columns: int | None = None) -> Array:
         """Return a series as an array (T, c) of float64."""
@@ -158,11 +198,29 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         rows = rows[:, None] if rows.ndim == 1 else rows
         if rows.ndim != 2:
             raise ValueError(f"{name}: must have one axis of times, or axes of times and columns, got {rows.ndim} axes")
+        if rows.shape[1] == 0:
+            raise ValueError(f"{name}: must have at least one column, got none")
         if columns is not None and rows.shape[1] != columns:
             raise ValueError(f"{name}: must have {columns} columns, as in fit, got {rows.shape[1]}")
         if not np.isfinite(rows).all():
             raise ValueError(f"{name}: contains NaN or infinity; fill gaps in first")
         return rows
+
+    def _check_structure(self, keys: Array) -> None:
+        """Raise for a structure by which a new window cannot ask the stored ones, whose keys these are."""
+        structure = as_structure(self.structure)
+        if structure is None:
+            return
+        if structure.by_place:
+            raise ValueError(
+                "structure: must be TopK, RandomMask or RandomFeatures, or None: a new window has no place among the "
+                f"stored ones, got {short(structure)}"
+            )
+        try:
+            options: dict[str, Any] = {"similarity": "euclidean", "separation": self.separation, "structure": structure}
+            HopfieldMemory(keys, **options).update(keys[:1])
+        except ValueError as error:
+            raise ValueError(f"structure: {short(structure)} does not go with these forecasts ({error})") from None
 
     @staticmethod
     def _refuse_exogenous(X: Any) -> None:
@@ -261,6 +319,8 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         memories = []
         for column in range(rows.shape[1]):
             keys, values = self._pairs(standard[:, column], origins, base)
+            if column == 0:
+                self._check_structure(keys)
             memories.append(
                 HopfieldMemory(
                     keys,
@@ -274,8 +334,8 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
             )
         self.mean_, self.scale_, self.base_, self.memories_ = mean, scale, base, memories
         self.history_, self.n_features_in_ = rows.copy(), rows.shape[1]
-        name = getattr(y, "name", None) if index is not None else None
-        self._names = list(getattr(y, "columns", range(rows.shape[1]) if name is None else [name]))
+        self._frame_names = _names_of(y)
+        self._names = list(getattr(y, "columns", self._frame_names or range(rows.shape[1])))
         self._index = index
         return self
 
@@ -288,7 +348,13 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
             rows = self._base_windows(column, origins)
             windows.append(rows - rows[:, -1:])
             targets.append(sliding_window_view(column, self.horizon_)[origins] - rows[:, -1:])
-        return clone(self.base).fit(np.concatenate(windows), np.concatenate(targets))
+        if isinstance(self.base, type) or not all(hasattr(self.base, name) for name in ("fit", "predict")):
+            raise TypeError(
+                f"base: must be a regressor of scikit-learn, as Ridge(), with fit and predict, got {short(self.base)}"
+            )
+        followed = np.concatenate(targets)
+        with _naming_base():
+            return clone(self.base).fit(np.concatenate(windows), followed[:, 0] if self.horizon_ == 1 else followed)
 
     def _base_windows(self, column: Array, origins: NDArray[np.int64]) -> Array:
         """Return the windows that the base sees, (n, base_window), which end before these rows."""
@@ -306,7 +372,12 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         if base is None:
             return mean
         rows = self._base_windows(column, origins)
-        return np.asarray(base.predict(rows - rows[:, -1:]), np.float64).reshape(len(rows), -1) + rows[:, -1:]
+        with _naming_base():
+            forecast = np.asarray(base.predict(rows - rows[:, -1:]), np.float64)
+        forecast = forecast[:, None] if forecast.ndim == self.horizon_ == 1 else forecast
+        if forecast.shape != (wanted := (len(rows), self.horizon_)):
+            raise ValueError(f"base: must forecast {self.horizon_} rows a window, {wanted}, got {forecast.shape}")
+        return forecast + rows[:, -1:]
 
     def _pairs(self, column: Array, origins: NDArray[np.int64], base: Any) -> tuple[Array, Array]:
         """Return the keys of windows and, as values, what followed beyond what is expected, in the windows' units."""
@@ -350,10 +421,15 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self._refuse_exogenous(X)
-        rows = self._as_series("y", y, self.n_features_in_)
+        rows = self._as_fitted(y)
         index = None if self._index is None else self._index_of(y)
         if index is not None and len(index):
-            index = self._index.append(index)
+            own, index = index, self._index.append(index)
+            if not _kind_of(self._index) == _kind_of(own) == _kind_of(index):  # dates with a zone and without mix, too
+                raise ValueError(
+                    f"y: its index must go on as in fit, with {_kind_of(self._index)} of {self._index.dtype}, got "
+                    f"{_kind_of(own)} of {own.dtype}"
+                )
             self._check_index(index)
         elif not len(rows):
             index = self._index
@@ -410,6 +486,11 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of float64, shape (n, horizon, c)
+
+        Notes
+        -----
+        Windows of rows that were fitted are stored, and find themselves and what followed them, the more so the larger
+        beta is: only forecasts of rows behind the fitted ones say how good the forecaster is.
         """
         standard, where = self._standardised(y, origins)
         forecast = np.empty((len(where), self.horizon_, self.n_features_in_))
@@ -422,7 +503,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
     def _standardised(self, y: Any, origins: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
         """Return a standardised series and origins that it has windows for, checked."""
         check_is_fitted(self)
-        rows = self._as_series("y", y, self.n_features_in_)
+        rows = self._as_fitted(y)
         where = np.atleast_1d(as_integers("origins", origins))
         if where.ndim != 1 or (len(where) and (where.min() < self._longest or where.max() > len(rows))):
             raise ValueError(f"origins: must be rows from {self._longest}, the length of a window, to {len(rows)}")
@@ -448,7 +529,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         top = as_whole("top", top, 1)
-        rows = self.history_ if y is None else self._as_series("y", y, self.n_features_in_)
+        rows = self.history_ if y is None else self._as_fitted(y)
         standard, where = self._standardised(rows, [len(rows) if origin is None else origin])
         found = []
         for number, column in enumerate(standard.T):
@@ -486,8 +567,10 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         y : array_like of shape (T,) or (T, c)
+            A series, as in `predict_at`. It may begin with the fitted rows, or hold none of them.
         origins : array_like of int, optional
-            As in `predict_at`; by default all rows that have a window before them and a horizon behind.
+            As in `predict_at`; by default all rows that have a window before them and a horizon behind, but none of the
+            fitted rows where the series begins with these: their windows are stored and would find themselves.
         sample_weight : None
             Not supported.
 
@@ -495,12 +578,29 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         -------
         float
             The larger, the better.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault: a series that is too short, or ends where the fitted rows end.
         """
         check_is_fitted(self)
         if sample_weight is not None:
             raise ValueError("sample_weight: is not supported")
-        rows = self._as_series("y", y, self.n_features_in_)
+        rows, fitted = self._as_fitted(y), len(self.history_)
         first, last = self._longest, len(rows) - self.horizon_
+        if last < first:
+            raise ValueError(
+                f"y: {len(rows)} rows are too short a series: {first + self.horizon_} are needed, for a window of "
+                f"{first} that is followed by {self.horizon_}"
+            )
+        if origins is None and np.array_equal(rows[:fitted], self.history_[: len(rows)]):  # its windows are stored
+            first = fitted
+            if last < first:
+                raise ValueError(
+                    f"y: no horizon of {self.horizon_} rows lies behind the {fitted} that were fitted, whose windows "
+                    "are stored and would find themselves; give more rows, or origins"
+                )
         where = np.arange(first, last + 1) if origins is None else np.atleast_1d(as_integers("origins", origins))
         if len(where) == 0 or where.min() < first or where.max() > last:
             raise ValueError(f"origins: must be rows from {first} to {last}, which a whole horizon follows")

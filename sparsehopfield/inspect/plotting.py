@@ -94,7 +94,7 @@ class Line:
     label: str
     x: Sequence[float]  # n numbers
     mean: ArrayLike  # (n,)
-    std: ArrayLike = 0.0  # a number, (n,), or (2, n): how far the band goes below and above
+    std: ArrayLike = 0.0  # a number, (n,), or (2, n): how far the band goes below and above; nan: none
     style: Mapping[str, Any] | None = None  # for labels that STYLES does not know
 
 
@@ -212,7 +212,7 @@ def _band(line: Line) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray
     """Return the mean of a line, and how far its band goes below and above."""
     n = len(line.x)
     mean = _as_shaped(f"panels: the mean of {line.label!r}", line.mean, (n,))
-    std = np.nan_to_num(_as_shaped(f"panels: the std of {line.label!r}", line.std, (), (n,), (2, n)))
+    std = _as_shaped(f"panels: the std of {line.label!r}", line.std, (), (n,), (2, n))
     below, above = std if std.ndim == 2 else (std, std)
     return mean, below, above
 

@@ -68,6 +68,11 @@ def test_a_packed_file_is_the_same(tmp_path):
     [
         (ROWS[:40] + ROWS[41:], "date,load,oil", "after 2020-01-02T15:00:00 comes 2020-01-02T17:00:00"),
         (ROWS[::-1], "date,load,oil", "rows must be in order"),
+        (
+            sorted(ROWS * 3),
+            "date,load,oil",
+            "T00:00:00 comes 2020-01-01T00:00:00; rows must be in order and equally far",
+        ),
         (ROWS, "time,load,oil", "must name a column 'date'"),
         ([row.rpartition(",")[0] + ",3" for row in ROWS], "date,load,oil", "column 'oil' is constant"),
         ([*ROWS[:5], "2020-01-01 05:00:00,,1", *ROWS[6:]], "date,load,oil", "row 6 behind the header: a number"),
@@ -78,6 +83,36 @@ def test_a_packed_file_is_the_same(tmp_path):
             "row 6 behind the header: must have 3 fields",
         ),
         ([*ROWS[:5], "yesterday,1,1", *ROWS[6:]], "date,load,oil", "row 6 behind the header"),
+        *(
+            (
+                [*ROWS[:5], f"2020-01-01 05:00:00,{number},1", *ROWS[6:]],
+                "date,load,oil",
+                "row 6 .* could not read the num",
+            )
+            for number in ("5_5", "0x10", "٣", "1e", "--1", "1 000")
+        ),
+        *(
+            (
+                [*ROWS[:5], f"2020-01-01 05:00:00,{number},1", *ROWS[6:]],
+                "date,load,oil",
+                "row 6 .* missing or not finite",
+            )
+            for number in ("nan", "inf", "-Infinity", "1e999")
+        ),
+        *(
+            ([*ROWS[:5], f"{date},1,1", *ROWS[6:]], "date,load,oil", "row 6 behind the header: could not read the date")
+            for date in (
+                "2020-01-01 05:00:00+01:00",
+                "2020-01-01T05:00:00Z",
+                "2020-01-01 05:00:00.250",
+                "now",
+                "today",
+                "20200101",
+                "1.1.2020",
+            )
+        ),
+        ([*ROWS[:5], "NaT,1,1", *ROWS[6:]], "date,load,oil", "row 6 .* missing or not finite"),
+        ([*ROWS[:5], "2020-02-30,1,1", *ROWS[6:]], "date,load,oil", "row 6 .* [Dd]ay out of range"),
         (ROWS[:1], "date,load,oil", "at least 2 rows"),
         (ROWS[:4], "date,load,oil", "too few for parts"),
         ([row.partition(",")[0] for row in ROWS], "date", "no column beside"),
@@ -93,7 +128,24 @@ def test_names_of_columns_may_have_spaces(tmp_path):
     assert load_csv(written(tmp_path, header="date , load, oil ")).columns == ("load", "oil")
 
 
-@pytest.mark.parametrize("parts", [(1, 2), (0, 1, 1), "abc", (1.5, 2, 3)])
+def test_numbers_and_dates_are_read_as_they_are_written(tmp_path):
+    numbers = ["1", "+2.5", "-.5", "3.", "1e3", "2.5E-2", "0", "7"]
+    dates = [f"2020-01-01T00:00:{i:02}.000" for i in range(8)]
+    series = load_csv(
+        written(tmp_path, [f"{d}, {n}" for d, n in zip(dates, numbers, strict=True)], "date,load"), parts=(4, 2, 2)
+    )
+    assert series.values[:, 0].tolist() == [1, 2.5, -0.5, 3, 1000, 0.025, 0, 7]
+    assert series.step == np.timedelta64(1, "s")
+    years = load_csv(written(tmp_path, [f"{2000 + i},{i % 3}" for i in range(20)], "date,load"))
+    assert years.dates[3] == np.datetime64("2003-01-01T00:00:00")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(FileFormatError, match="is a folder"):
+        load_csv(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [(1, 2), (0, 1, 1), "abc", (1.5, 2, 3), 5, [[1, 2, 3]]])
 def test_wrong_parts_are_no_fault_of_the_file(tmp_path, parts):
     with pytest.raises((ValueError, TypeError), match="parts: "):
         load_csv(written(tmp_path), parts=parts)

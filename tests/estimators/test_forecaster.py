@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.linear_model import Ridge
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression, Ridge
 
 from sparsehopfield.estimators import HopfieldForecaster
+from sparsehopfield.structures import DilatedBlocks, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
 
 HORIZON, WINDOW = 3, 6
 
@@ -164,6 +168,21 @@ def test_one_column_gives_one_axis(series):
         ({}, np.full((50, 2), np.nan), "y: contains NaN"),
         ({}, np.ones((5, 5, 5)), "y: must have one axis"),
         ({}, [["a"] * 50], "y: "),
+        ({}, np.ones((50, 0)), "y: must have at least one column"),
+        ({"base": "ridge"}, None, "base: must be a regressor .* got 'ridge'"),
+        ({"base": Ridge}, None, "base: must be a regressor"),
+        ({"base": GradientBoostingRegressor()}, None, "base: .*1d array"),
+        ({"base": FrozenEstimator(Ridge().fit(np.eye(6), np.eye(6)))}, None, "base: must forecast 3 rows a window"),
+        ({"structure": Window(2)}, None, "structure: must be TopK"),
+        ({"structure": Window(2, positions=[0])}, None, "structure: must be TopK"),
+        ({"structure": DilatedBlocks(4)}, None, "structure: must be TopK"),
+        ({"structure": TopK(1000)}, None, "structure: .* must be at most the 112 patterns"),
+        ({"structure": LinearFeatures()}, None, "structure: LinearFeatures.* does not go with these forecasts"),
+        (
+            {"structure": RandomFeatures(8), "separation": "sparsemax"},
+            None,
+            "structure: RandomFeatures.* does not go with these forecasts .*separation='softmax'",
+        ),
     ],
 )
 def test_bad_settings_and_series_are_named(series, options, y, message):
@@ -217,7 +236,7 @@ def test_faults_of_scores_are_named(series):
     for origins in ([len(series) - HORIZON + 1], [WINDOW - 1], []):
         with pytest.raises(ValueError, match="origins: must be rows from 6 to 117"):
             model.score(series, origins)
-    with pytest.raises(ValueError, match="origins: "):
+    with pytest.raises(ValueError, match="y: 2 rows are too short a series: 9 are needed"):
         model.score(series[:2])
     with pytest.raises(ValueError, match="sample_weight: "):
         model.score(series, sample_weight=np.ones(3))
@@ -228,3 +247,83 @@ def test_faults_of_scores_are_named(series):
 def test_columns_without_a_deviation_are_refused(number):
     with pytest.raises(ValueError, match=r"y: (column 0 is constant|has columns whose mean)"):
         HopfieldForecaster(HORIZON, WINDOW).fit(np.where(number > 1, [[number], [-number]] * 25, number))
+
+
+@pytest.mark.parametrize("structure", [TopK(5), RandomMask(5, seed=0), RandomFeatures(8, seed=0)])
+def test_structures_of_any_query_go_with_forecasts(series, structure):
+    model = HopfieldForecaster(HORIZON, WINDOW, structure=structure).fit(series)
+    assert np.isfinite(model.predict()).all()
+
+
+def test_columns_of_frames_are_those_of_fit(series):
+    frame = pd.DataFrame(series, columns=["load", "oil"])
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(frame[:90])
+    before = model.predict()
+    swapped = frame[["oil", "load"]]
+    calls = (model.update, model.score, model.analogues, lambda y: model.predict_at(y, [90]))
+    for call in (*calls, lambda y: model.support_size(y, [90])):
+        with pytest.raises(
+            ValueError, match=r"y: its columns must be those of fit.*\['load', 'oil'\].*\['oil', 'load'\]"
+        ):
+            call(swapped)
+    assert np.array_equal(model.predict(), before)
+    assert model.score(frame) == model.score(series) == model.score(pd.DataFrame(series))
+    with pytest.raises(ValueError, match="y: its columns"):
+        clone(model).fit(frame["load"]).predict_at(frame["oil"], [90])
+
+
+def test_an_index_ascends_wherever_a_series_is_given(series):
+    frame = pd.DataFrame(series, pd.date_range("2020-01-01", periods=120, freq="h"))
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(frame[:90])
+    calls = (model.update, model.score, model.analogues, lambda y: model.predict_at(y, [90]))
+    for call in (*calls, lambda y: model.support_size(y, [90])):
+        for wrong in (frame[::-1], frame.drop(frame.index[100])):
+            with pytest.raises(ValueError, match="y: its index must ascend with one step"):
+                call(wrong)
+    assert model.score(frame) == model.score(series)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "added"),
+    [
+        (pd.date_range("2020-01-01", periods=90, freq="h"), pd.RangeIndex(30)),
+        (pd.RangeIndex(90), pd.date_range("2020-01-01", periods=30, freq="h")),
+        (
+            pd.date_range("2020-01-01", periods=90, freq="h"),
+            pd.date_range("2020-01-04 18:00", periods=30, freq="h", tz="UTC"),
+        ),
+        (pd.period_range("2020-01", periods=90, freq="M"), pd.period_range("2027-07-01", periods=30, freq="D")),
+        (pd.RangeIndex(90), pd.Index([f"row {i}" for i in range(30)])),
+    ],
+)
+def test_rows_with_an_index_of_another_kind_are_refused(series, fitted, added):
+    model = HopfieldForecaster(HORIZON, WINDOW).fit(pd.DataFrame(series[:90], fitted))
+    with pytest.raises(ValueError, match="y: its index must go on as in fit, with "):
+        model.update(pd.DataFrame(series[90:], added))
+    assert len(model.history_) == len(model._index) == 90
+
+
+def test_the_score_leaves_fitted_rows_out(series):
+    model = HopfieldForecaster(HORIZON, WINDOW, 1e5).fit(series[:90])
+    behind = np.arange(90, 118)
+    assert model.score(series) == model.score(series, behind) < -0.01
+    assert model.score(series, np.arange(WINDOW, 88)) > -1e-6  # stored windows find themselves
+    for rows in (series[:90], series[:92], series[:50]):
+        with pytest.raises(ValueError, match="y: no horizon of 3 rows lies behind the 90 that were fitted"):
+            model.score(rows)
+    assert model.score(series[90:]) < -0.01  # another series has all its windows
+
+
+def test_a_base_for_one_target_goes_with_a_horizon_of_one(series, recwarn):
+    model = HopfieldForecaster(1, WINDOW, 1e-9, base=LinearRegression()).fit(series[:90])
+    model.set_params(base=GradientBoostingRegressor(n_estimators=5)).fit(series[:90])
+    assert model.predict().shape == (1, 2)
+    model.set_params(base=DummyRegressor()).fit(series[:90])
+    windows = np.stack([series[o] - series[o - 1] for o in range(WINDOW, 90)]) / series[:90].std(0)
+    expected = series[89] + windows.mean() * series[:90].std(0)  # and what it leaves, of mean 0 in plain units
+    leaves = model.memories_[0].values
+    assert leaves.shape == (90 - WINDOW, 1)
+    assert model._expected(((series - model.mean_) / model.scale_)[:, 0], np.array([90]), None, model.base_) == (
+        pytest.approx((expected[0] - model.mean_[0]) / model.scale_[0])
+    )
+    assert not [one for one in recwarn if "column-vector" in str(one.message)]

@@ -1,9 +1,13 @@
 """The study of time series: its table, resumed and not, its intervals, and what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from sparsehopfield.__main__ import main
+from sparsehopfield.inspect import plotting
 from sparsehopfield.studies import series
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.options import derive_seed
@@ -32,7 +36,7 @@ def run(folder, file, **options):
 
 def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypatch):
     models = ("last", "seasonal", "seasonal mean", "ridge", "memory", "blend", "residuals")
-    whole = run(tmp_path / "whole", file, models=models)
+    whole = run(tmp_path / "whole", file, models=models, season=12)  # no week: the test part has 14 blocks, not one
     evaluated = []
 
     def stopped(*arguments):
@@ -43,11 +47,11 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
 
     monkeypatch.setattr(series, "evaluate", stopped)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", file, models=models)
+        run(tmp_path / "parts", file, models=models, season=12)
     monkeypatch.undo()
     for kept in (protocol.ridge_of, protocol.memory_of, protocol.residuals_of, protocol._by_memory, protocol.untrained):
         kept.cache_clear()  # as in a process of its own
-    parts = run(tmp_path / "parts", file, models=models)
+    parts = run(tmp_path / "parts", file, models=models, season=12)
     assert parts.table.read_bytes() == whole.table.read_bytes()
     assert len(whole.figures) == 8
     values = {(row["model"], row["map"], row["metric"]): row["value"] for row in whole.rows}
@@ -58,7 +62,8 @@ def test_an_interrupted_table_is_continued_to_the_same(tmp_path, file, monkeypat
         assert values[model, separation, "against ridge"] <= values[model, separation, "most"]
     assert values["memory", "sparsemax", "support"] < values["memory", "softmax", "support"]
     assert "memory sparsemax against softmax" in whole.report
-    tuned = protocol.memory_of(Source(file=str(file)), 12, "sparsemax")
+    assert "12 rows ahead, intervals from 14 blocks of 12 windows" in whole.report
+    tuned = protocol.memory_of(Source(file=str(file), season=12), 12, "sparsemax")
     errors = [values["memory", "sparsemax", protocol.at_beta("mse", beta)] for beta in protocol.BETAS["sparsemax"]]
     assert [*tuned.errors.values()] == errors
     assert tuned.errors[tuned.beta] == min(errors)
@@ -90,14 +95,65 @@ def test_no_window_to_test_with_is_dropped(file):
     assert np.array_equal(made.truth(np.array([700]))[0], made.values[700:712])
 
 
-def test_the_bootstrap_covers_a_known_ratio():
-    rng = np.random.default_rng(1)
-    inside = 0
-    for _ in range(100):
-        noise = np.repeat(rng.exponential(size=40), 10)
-        least, most = protocol.bootstrap(noise * rng.uniform(0.8, 1.4, 400), noise, 10, draws=200)
-        inside += least <= 0.1 <= most
-    assert 80 <= inside <= 100
+def test_the_bootstrap_covers_a_known_ratio_of_windows_that_overlap(file):
+    """The windows of two forecasts that are equally good overlap by a horizon that is longer than a season."""
+    horizon, n = 24, 720
+    block = replace(task_of(Source(file=str(file), season=4), 12), horizon=horizon).block
+    assert block == horizon
+    rng, covered = np.random.default_rng(1), {block: 0, 4: 0}
+    for _ in range(200):
+        rows = rng.exponential(size=(2, n + horizon - 1))
+        one, other = (np.convolve(row, np.full(horizon, 1 / horizon), "valid") for row in rows)
+        for length in covered:
+            least, most = protocol.bootstrap(one, other, length, draws=200)
+            covered[length] += least <= 0 <= most
+    assert 155 <= covered[block] <= 198  # of 190: what 30 blocks that are no longer than the horizon can do
+    assert covered[4] < 110  # a season does not do: windows overlap by more
+
+
+@pytest.mark.parametrize(
+    ("season", "horizon", "block"), [(None, 12, 168), (None, 200, 200), (12, 4, 12), (12, 40, 40), (1, 1, 2)]
+)
+def test_blocks_are_weeks_or_seasons_but_no_shorter_than_horizons(file, season, horizon, block):
+    assert replace(task_of(Source(file=str(file), season=season), 12), horizon=horizon).block == block
+
+
+def test_nothing_is_kept_of_a_file_that_was_rewritten(tmp_path, file, monkeypatch):
+    monkeypatch.setattr(series, "figures", lambda *_: {})
+    monkeypatch.setattr(series, "analogues_figure", lambda *_: Figure())
+    path, errors = tmp_path / "rewritten.csv", []
+    lines = file.read_text().splitlines()
+    for rows in (lines[:700], [lines[0], *lines[201:]], lines[:700]):  # as long, and other numbers
+        path.write_text("\n".join(rows))
+        found = run(tmp_path / "out", path, models=("ridge", "memory"), maps="softmax", restart=True)
+        errors.append((found.table.read_bytes(), (tmp_path / "out" / "settings.json").read_text()))
+    assert errors[0] == errors[2]
+    for one, other in zip(*errors[:2], strict=True):
+        assert one != other
+
+
+def test_another_beta_leaves_a_forecaster_what_it_is(file):
+    source = Source(file=str(file))
+    model = protocol.memory_of(source, 12, "softmax").model
+    before = model.predict()
+    other = protocol._at(model, 0.5)
+    assert other.beta == other.memories_[0].beta == 0.5
+    assert not np.allclose(other.predict(), before)
+    assert np.array_equal(model.predict(), before)
+    assert np.shares_memory(model.memories_[0].patterns, other.memories_[0].patterns)
+
+
+def test_a_blend_without_the_memory_has_no_support(file, monkeypatch):
+    source, setting = Source(file=str(file)), {"model": "blend", "map": "softmax", "horizon": 12}
+    found = protocol.evaluate(source, setting, 1)
+    assert 0 < found["share"] <= 1
+    assert found["support"] == protocol.evaluate(source, {**setting, "model": "memory"}, 1)["support"]
+    protocol.untrained.cache_clear()
+    monkeypatch.setattr(protocol, "share_of", lambda *_: 0.0)
+    found = protocol.evaluate(source, setting, 1)
+    protocol.untrained.cache_clear()
+    assert found["share"] == found["against ridge"] == 0
+    assert np.isnan(found["support"])
 
 
 @pytest.mark.parametrize(
@@ -131,10 +187,11 @@ def paired(errors, others, blocks):
 
 
 def test_the_bootstrap_draws_blocks_of_both(file):
-    errors, others = np.random.default_rng(3).exponential(size=(2, 95))
-    blocks = np.random.default_rng(0).integers(95, size=(200, 10))
+    errors, others = np.random.default_rng(3).exponential(size=(2, 105))
+    blocks = np.random.default_rng(0).integers(105, size=(200, 11))
     assert protocol.bootstrap(errors, others, 10, draws=200) == pytest.approx(tuple(paired(errors, others, blocks)))
-    assert np.isnan(protocol.bootstrap(errors[:39], others[:39], 10)).all()
+    assert np.isnan(protocol.bootstrap(errors[:99], others[:99], 10)).all()
+    assert np.isfinite(protocol.bootstrap(errors[:100], others[:100], 10)).all()
 
 
 def test_seeds_come_one_after_another_behind_what_is_not_trained():
@@ -165,7 +222,8 @@ def test_a_short_series_is_looked_back_upon_less(tmp_path):
     made = task_of(Source(file=str(path), date="month"), 12)
     assert (made.season, made.look_back, made.window, made.patch, made.seen) == (12, 25, 25, 3, 24)
     assert "a season of 12 rows, a look-back of 25" in found.report
-    assert "[" not in found.report  # 19 windows are no four blocks to draw from
+    assert "no intervals: 1 block of 12 windows, fewer than 10" in found.report
+    assert "[" not in found.report
     with pytest.raises(ValueError, match="about 151 rows are needed"):
         run(tmp_path / "far", path, date="month", horizons=13, rows=130)
 
@@ -202,3 +260,11 @@ def test_a_missing_folder_says_where_to_get_the_series(tmp_path):
         series.run(tmp_path / "out", progress=False)
     with pytest.raises(FileNotFoundError, match="ETDataset"):
         series.run(tmp_path / "out", data=tmp_path, progress=False)
+
+
+def test_no_band_is_drawn_where_there_is_no_interval():
+    band = [[1.0, 2.0, np.nan, np.nan], [3.0, 4.0, np.nan, np.nan]]
+    figure = plotting.curves([[plotting.Panel("", [plotting.Line("ridge", [1, 2, 3, 4], [5.0] * 4, band)])]], xlabel="")
+    (drawn,) = [path.vertices for path in figure.axes[0].collections[0].get_paths()]
+    assert drawn[:, 0].max() == 2
+    assert set(map(tuple, drawn)) == {(1, 4), (1, 8), (2, 3), (2, 9)}

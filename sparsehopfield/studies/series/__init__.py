@@ -4,7 +4,7 @@ Forecasts an electricity transformer's loads and oil temperature (ETTh1), or the
 memory stores windows of the past and what followed them; its forecast is a mixture of what followed the windows most
 like the last one. Beside it: repetition, ridge regression, linear networks, and a transformer of patches with
 Hopfield associations. Errors are over all windows of the last part of the series; what is deterministic has an
-interval from a bootstrap of weeks, what is trained a deviation over seeds.
+interval from a bootstrap of weeks, or of blocks as long as the horizon; what is trained a deviation over seeds.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ part, as is usual.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ MAPS = ("softmax", "sparsemax", "entmax15")
 DENSE = "softmax"
 
 METRICS = ("mse", "mae", "support", "against ridge", "least", "most")
+#: Of a blend: the memory's share of it.
+SHARE = "share"
 #: A sparse map in the same model without training, against softmax, with its interval.
 PAIRED = ("against softmax", "softmax least", "softmax most")
 #: Of ridge: the error when test windows come in batches of so many, and the last batch is dropped if it is not whole.
@@ -46,8 +49,8 @@ BETAS = {
     "sparsemax": (0.01, 0.03, 0.06, 0.1, 0.2),
     "entmax15": (0.2, 0.5, 1.0, 2.0),
 }
-#: Draws of the bootstrap.
-DRAWS = 1000
+#: Draws of the bootstrap, and how many blocks it draws from at least: of fewer, intervals come out far too narrow.
+DRAWS, BLOCKS = 1000, 10
 
 
 def dropping(batch: int) -> str:
@@ -68,6 +71,8 @@ def metrics_of(setting: Mapping[str, Any], maps: Sequence[str]) -> tuple[str, ..
         names += tuple(dropping(batch) for batch in BATCHES)
     if model == "memory":
         names += tuple(at_beta(metric, beta) for beta in BETAS[separation] for metric in ("mse", "support"))
+    if model == "blend":
+        names += (SHARE,)
     if model in MEMORIES and separation != DENSE and DENSE in maps:
         names += PAIRED
     return names
@@ -142,8 +147,9 @@ def memory_of(source: Source, horizon: int, separation: str) -> Tuned:
     model = _stored(task, separation, FLOORS[0])
     errors, supports = {}, {}
     for beta in BETAS[separation]:
-        errors[beta] = -_at(model, beta).score(task.values, checked)
-        supports[beta] = support_of(model, task, counted)
+        tried = _at(model, beta)
+        errors[beta] = -tried.score(task.values, checked)
+        supports[beta] = support_of(tried, task, counted)
     best = min(errors, key=lambda beta: errors[beta])
     found = [(errors[best], FLOORS[0], model)]
     for floor in FLOORS[1:]:
@@ -174,10 +180,12 @@ def _stored(task: Task, separation: str, floor: float, base: Any = None) -> Hopf
 
 
 def _at(model: HopfieldForecaster, beta: float) -> HopfieldForecaster:
-    """Set the beta of a fitted forecaster, whose memories stay what they are."""
-    for memory in model.memories_:
+    """Return a fitted forecaster at another beta; both share what is stored, and the first stays what it is."""
+    other = copy(model).set_params(beta=beta)
+    other.memories_ = [memory._sharing() for memory in model.memories_]
+    for memory in other.memories_:
         memory.beta = beta
-    return model
+    return other
 
 
 def support_of(model: HopfieldForecaster, task: Task, origins: NDArray[np.int64]) -> float:
@@ -198,18 +206,27 @@ def _by_residuals(source: Source, horizon: int, separation: str) -> tuple[Floats
     return model.predict_at(task.values, task.origins("test")), support_of(model, task, task.some("test", times=2))
 
 
-def _blended(source: Source, horizon: int, separation: str) -> tuple[Floats, float]:
-    """Forecast the part to test with by ridge and the memory, in the shares that are best for validation."""
+@lru_cache(maxsize=1)
+def share_of(source: Source, horizon: int, separation: str) -> float:
+    """Return the memory's share of its blend with ridge that has least squared error in validation, from 0 to 1."""
     task, ridge = task_of(source, horizon), ridge_of(source, horizon)
     checked = task.some("validation")
     one, other = (
         by_ridge(ridge, task, checked),
         memory_of(source, horizon, separation).model.predict_at(task.values, checked),
     )
-    apart = other - one  # the share of the memory that has least squared error
-    share = float(np.clip(np.sum((task.truth(checked) - one) * apart) / np.sum(apart**2), 0, 1))
+    apart = other - one
+    return float(np.clip(np.sum((task.truth(checked) - one) * apart) / np.sum(apart**2), 0, 1))
+
+
+def _blended(source: Source, horizon: int, separation: str) -> tuple[Floats, float]:
+    """Forecast the part to test with by both; the support is nan where the memory has no share."""
+    task, share = task_of(source, horizon), share_of(source, horizon, separation)
+    ridge = by_ridge(ridge_of(source, horizon), task, task.origins("test"))
+    if share == 0:
+        return ridge, float("nan")
     forecast, support = _by_memory(source, horizon, separation)
-    return (1 - share) * by_ridge(ridge, task, task.origins("test")) + share * forecast, support
+    return (1 - share) * ridge + share * forecast, support
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -305,6 +322,8 @@ def evaluate(source: Source, setting: Mapping[str, Any], epochs: int, maps: Sequ
         tuned = memory_of(source, horizon, separation)
         for beta in BETAS[separation]:
             measured |= {at_beta("mse", beta): tuned.errors[beta], at_beta("support", beta): tuned.supports[beta]}
+    if model == "blend":
+        measured[SHARE] = share_of(source, horizon, separation)
     if model == "ridge":
         whole = {batch: len(squares) // batch * batch for batch in BATCHES}
         measured |= {dropping(batch): float(squares[:n].mean()) if n else float("nan") for batch, n in whole.items()}
@@ -319,13 +338,14 @@ def bootstrap(errors: Floats, others: Floats, block: int, *, draws: int = DRAWS)
     errors, others : ndarray of float64, shape (n,)
         Of the same windows, so that what makes a week hard is in both.
     block : int
-        Windows of a block, which are drawn together: the errors of windows that overlap are not independent.
+        Windows of a block, which are drawn together: the errors of windows that overlap are not independent, so it is
+        at least as long as the horizon.
     draws : int
 
     Returns
     -------
     least, most : float
-        nan where there are not four blocks to draw from.
+        nan where there are not ten blocks to draw from: intervals would hold the true ratio far too seldom.
 
     References
     ----------
@@ -337,7 +357,7 @@ def bootstrap(errors: Floats, others: Floats, block: int, *, draws: int = DRAWS)
     (1.0, 1.0)
     """
     n = len(errors)
-    if n < 4 * block:
+    if n < BLOCKS * block:
         return float("nan"), float("nan")
     # blocks go round from the last window to the first, so that all windows count alike
     first = np.random.default_rng(0).integers(n, size=(draws, -(-n // block)))

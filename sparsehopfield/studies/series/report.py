@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsehopfield._engine.text import aligned
+from sparsehopfield._engine.text import aligned, count
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Key, Means
 from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.series.protocol import (
     BATCHES,
     BETAS,
+    BLOCKS,
     DENSE,
     MAPPED,
     MODELS,
     PAIRED,
+    SHARE,
     TRAINED,
     at_beta,
     by_ridge,
@@ -76,6 +79,13 @@ class Summary(Means):
             f"{series.name}: {len(series.columns)} columns, {train}, {validation} and {test} rows, "
             f"{'no season' if season == 1 else f'a season of {season} rows'}, a look-back of {self.task.look_back}"
         )
+
+    def blocks(self, horizon: int) -> str:
+        """Write what intervals at a horizon are drawn from, or that there are none."""
+        task = replace(self.task, horizon=horizon)
+        blocks = count(len(task.origins("test")) // task.block, "block") + f" of {task.block} windows"
+        has = len(task.origins("test")) >= BLOCKS * task.block
+        return f"intervals from {blocks}" if has else f"no intervals: {blocks}, fewer than {BLOCKS}"
 
     def name(self, key: Key) -> str:
         """Return a model's name, with its map and structure."""
@@ -244,8 +254,9 @@ def report_text(summary: Summary) -> str:
         wrap(
             "Mean squared and absolute errors of standardised columns, over all windows of the part to test with (no "
             "batch is dropped). against ridge: the squared error over ridge's, less 1, with the 2.5 and 97.5 % "
-            f"quantiles of a bootstrap of blocks of {summary.task.block} windows; support: windows with weight, and of "
-            "a network's associations patches." + runs * trained
+            "quantiles of a bootstrap of blocks of windows, none shorter than the horizon, and a dash where there are "
+            f"fewer than {BLOCKS} blocks; share: the memory's in the blend; support: windows with weight, and of a "
+            "network's associations patches." + runs * trained
         ),
         *(_table(summary, horizon) for horizon in summary.horizons),
         bullets("What came out", findings(summary)),
@@ -254,27 +265,29 @@ def report_text(summary: Summary) -> str:
 
 
 def _table(summary: Summary, horizon: int) -> str:
-    lines = [["model", "squared", "absolute", "against ridge", "", "support"]]
+    lines = [["model", "squared", "absolute", "against ridge", "", "share", "support"]]
     for key in summary.keys:
         if key[0] != horizon:
             continue
         against, least, most = (100 * summary.mean(key, name) for name in ("against ridge", "least", "most"))
         support = summary.mean(key, "support")
+        share = summary.mean(key, SHARE) if summary.knows(key, SHARE) else np.nan
         lines.append(
             [
                 summary.name(key),
                 *(summary.text(key, metric, 1, 4) for metric in ("mse", "mae")),
                 f"{against:+.1f} %",
                 _interval(least, most),
+                "" if np.isnan(share) else f"{share:.2f}",
                 "" if np.isnan(support) else f"{support:.0f}",
             ]
         )
-    return f"{horizon} rows ahead\n{aligned(lines)}"
+    return f"{horizon} rows ahead, {summary.blocks(horizon)}\n{aligned(lines)}"
 
 
 def _interval(least: float, most: float) -> str:
-    """Write an interval in per cent; nothing where there is none."""
-    return "" if np.isnan(least) else f"[{least:+.1f}, {most:+.1f}]"
+    """Write an interval in per cent; a dash where there is none."""
+    return "-" if np.isnan(least) else f"[{least:+.1f}, {most:+.1f}]"
 
 
 def findings(summary: Summary) -> Iterator[str]:
@@ -303,7 +316,8 @@ def _pair(summary: Summary, sparse: Key, dense: Key) -> str:
     words = f"{sparse[0]} rows ahead, {summary.name(sparse)} against softmax:"
     if summary.knows(sparse, PAIRED[0]):
         share, least, most = (100 * summary.mean(sparse, metric) for metric in PAIRED)
-        return " ".join([words, f"{share:+.1f} %", _interval(least, most)]).strip() + " squared error."
+        interval = "" if np.isnan(least) else f" {_interval(least, most)}"
+        return f"{words} {share:+.1f} %{interval} squared error{'' if interval else ', no interval'}."
     lead, error = summary.lead(sparse, dense, "mse")
     scale = 100 / summary.mean(dense, "mse")
     if np.isnan(error):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from sparsehopfield.data.series import SOURCE, Series, load, load_csv
+from sparsehopfield.data._content import as_path
+from sparsehopfield.data.series import SOURCE, Series, found, load, load_csv
 
 Floats = NDArray[np.float64]
 
@@ -102,10 +104,13 @@ class Task:
 
     @property
     def block(self) -> int:
-        """Return the windows that the bootstrap draws together: a week of days where four fit, or else a season."""
+        """Return the windows that the bootstrap draws together.
+
+        A week where seasons are days, or else a season; but a horizon where that is longer, as the errors of windows
+        that overlap go together.
+        """
         is_day = self.season * self.series.step == np.timedelta64(1, "D")
-        week = 7 * self.season
-        return max(week if is_day and len(self.origins("test")) >= 4 * week else self.season, 2)
+        return max(7 * self.season if is_day else self.season, self.horizon, 2)
 
     def origins(self, part: str) -> NDArray[np.int64]:
         """Return the first rows to forecast in a part, "train", "validation" or "test"."""
@@ -143,6 +148,9 @@ class Source:
         Only the last so many.
     season, look_back : int, optional
         As `Task.of` takes them.
+    content : str
+        The SHA-256 of the file's bytes, "" where there is none: what is kept for a source is not kept for another
+        content of the same file.
     """
 
     name: str = "ETTh1"
@@ -152,6 +160,16 @@ class Source:
     rows: int | None = None
     season: int | None = None
     look_back: int | None = None
+    content: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        path = None
+        if self.file is not None:
+            path = as_path("file", self.file)
+        elif self.data is not None:
+            path = found(self.name, as_path("data", self.data))
+        is_file = path is not None and path.is_file()  # what is none is told of when it is loaded
+        object.__setattr__(self, "content", sha256(path.read_bytes()).hexdigest() if path and is_file else "")
 
     def load(self) -> Series:
         """Load the series; of a small run only its last rows."""
