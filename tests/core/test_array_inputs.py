@@ -21,6 +21,7 @@ ALIASES = {
     "more": "patterns",
     "more_values": "values",
     "more_ids": "ids",
+    "asked": "queries",
 }
 TABLE = calls()
 

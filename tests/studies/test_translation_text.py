@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from sparsehopfield.inspect.plotting import matrices
 from sparsehopfield.studies import translation
 from sparsehopfield.studies.translation.bleu import bleu_of, bootstrap, corpus_bleu, counts_of
 from sparsehopfield.studies.translation.protocol import betas_of, default_beta, maps_of
@@ -98,15 +97,6 @@ def test_options_are_refused_by_name(tmp_path, options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         translation.run(tmp_path / "made", progress=False, **options)
     assert not (tmp_path / "made").exists()
-
-
-def test_matrices_must_fit_their_names():
-    pytest.importorskip("matplotlib", reason="needs the extra studies")
-    rows = {name: {"head 1": np.eye(2), "head 2": np.ones((2, 2))} for name in ("sparse", "dense")}
-    assert len(matrices(rows, across="ab", down="cd").axes) == 4
-    for wrong in (np.ones(2), np.ones((2, 3))):
-        with pytest.raises(ValueError, match=r"^rows: head 1 must be of shape \(2, 2\)"):
-            matrices({"sparse": {"head 1": wrong}}, across="ab", down="cd")
 
 
 def test_numbers_and_names_are_the_same_options():

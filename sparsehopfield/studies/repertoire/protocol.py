@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data._content import first_line
 from sparsehopfield.data.repertoires import Repertoires, kmers, load_airr, simulate
@@ -189,7 +190,7 @@ class Part:
     k: int
     weighted: bool
 
-    @cached_property
+    @cached
     def labels(self) -> NDArray[np.int64]:
         """Return all labels."""
         return np.concatenate([one.labels for one in self.repertoires])
@@ -207,7 +208,7 @@ class Part:
         weights = 1 + np.log(one.counts) if self.weighted else None
         return kmers(one.sequences, self.k, columns=columns, weights=weights)
 
-    @cached_property
+    @cached
     def shares(self) -> Floats:
         """Return the root of how often each k-mer is in a sequence on average, (repertoires, 20**k)."""
         rows = []
@@ -243,12 +244,12 @@ class Task:
     test: Part
     columns: NDArray[np.int64]
 
-    @cached_property
+    @cached
     def train_bags(self) -> list[csr_array]:
         """Return the bags to train with."""
         return self.train.bags(self.columns)
 
-    @cached_property
+    @cached
     def test_bags(self) -> list[csr_array]:
         """Return the bags to test with."""
         return self.test.bags(self.columns)
