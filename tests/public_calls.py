@@ -59,10 +59,10 @@ def _method(method, **fixed):
     return call
 
 
-def _nonparametric(memories, queries, asked, positions=(1, 3), **options):
+def _nonparametric(memories, queries, positions=(1, 3), **options):
     """Return what a regression answers, and its coefficients for some of the pairs."""
     model = nonparametric.NonparametricHopfield(**options).fit(memories, queries)
-    return model.update(asked), model.predict(asked), model.regression(positions).coefficients
+    return model.update(queries), model.predict(queries), model.regression(positions).coefficients
 
 
 def _added(patterns, values, ids, more, more_values, more_ids):
@@ -367,7 +367,7 @@ def calls(scale=1.0, dtype=np.float64):
             "truncation_bound": {"scores": z, "k": 2, "beta": 2.0},
         }.items()
     }
-    regression = {"memories": values, "queries": patterns, "asked": queries, "beta": 0.5, "tol": 1e-6}
+    regression = {"memories": values, "queries": patterns, "beta": 0.5, "tol": 1e-6}
     table |= {
         f"NonparametricHopfield {kernel}": (_nonparametric, regression | {"kernel": kernel, **more})
         for kernel, more in {

@@ -828,6 +828,7 @@ class HopfieldMemory:
 
     associate = _taking_tensors(ArrayMemory.associate)
     energy = _taking_tensors(ArrayMemory.energy)
+    nearest = _taking_tensors(ArrayMemory.nearest)
     candidates = _taking_tensors(ArrayMemory.candidates)
     build_index = _taking_tensors(ArrayMemory.build_index)
 

@@ -21,7 +21,6 @@ ALIASES = {
     "more": "patterns",
     "more_values": "values",
     "more_ids": "ids",
-    "asked": "queries",
 }
 TABLE = calls()
 

@@ -36,6 +36,7 @@ CALLS = {
     "is_fixed_point": {},
     "leave_one_out": {"positions": torch.tensor([3, 0, 19])},
     "margin": {},
+    "nearest": {"queries": QUERIES, "k": 3, "exclude": torch.tensor([[0, -1, 2], [3, 19, 5]])},
     "retrieve": {
         "queries": QUERIES,
         "max_steps": 20,
