@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsehopfield._engine.call import Separation
@@ -68,6 +69,21 @@ def checked_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
     return None if (weight == 1).all() else weight
 
 
+def check_some_weight(weight: NDArray[np.float64] | None) -> None:
+    """Raise if all weights are 0; None: all are 1."""
+    if weight is not None and not weight.any():
+        raise ValueError("sample_weight: at least one must be positive; all are zero")
+
+
+def as_random(random_state: Any) -> np.random.Generator:
+    """Return NumPy's generator for what scikit-learn takes as `random_state`."""
+    try:
+        state = check_random_state(random_state)
+    except ValueError as error:
+        raise ValueError(f"random_state: {short(error, quote=False)}") from None
+    return np.random.default_rng(state.randint(2**31, size=4))
+
+
 def refuse_signed_weights(separation: Any) -> None:
     """Raise if a map's weights are no probabilities."""
     if row_of(separation_code(separation)).signed_weights:
@@ -98,10 +114,9 @@ class MemoryEstimator(BaseEstimator):
 
     def _check_weights_fit(self, weight: NDArray[np.float64] | None, structure: Structure | None) -> None:
         """Raise if rows of weight 0 are all there are, or others have weights where not all rows are seen."""
+        check_some_weight(weight)
         if weight is None:
             return
-        if not weight.any():
-            raise ValueError("sample_weight: at least one must be positive; all are zero")
         if structure is not None and (weight[weight > 0] != 1).any():
             raise ValueError(
                 "sample_weight: under a structure each must be 0 or 1, as rows count as copies only where all are "

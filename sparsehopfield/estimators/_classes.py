@@ -25,6 +25,18 @@ def checked_classes(name: str, labels: Any) -> Array:
     return np.asarray(labels)
 
 
+def classes_of_all_parts(classes: Any, known: Array | None) -> Array:
+    """Return the classes of `partial_fit`: those known from the first call, or as it gives them; None: as known."""
+    given = None if classes is None else np.unique(checked_classes("classes", classes))
+    if known is None:
+        if given is None:
+            raise ValueError("classes: the first call of partial_fit needs all classes that will ever come")
+        return given
+    if given is not None and not np.array_equal(given, known):
+        raise ValueError(f"classes: must be those of the first call, {short(known.tolist())}, got {short(classes)}")
+    return known
+
+
 def class_positions(name: str, y: Array, classes: Array) -> NDArray[np.int64]:
     """Return for each label its position among the classes; raise ValueError for one that is not among them."""
     known = classes.tolist()

@@ -8,9 +8,8 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 
 from sparsehopfield._engine.checks import Array, as_flag, as_whole, ignoring_float_errors
-from sparsehopfield._engine.text import short
 from sparsehopfield.estimators._base import SupervisedEstimator, checked_weights, restores
-from sparsehopfield.estimators._classes import checked_classes, class_positions
+from sparsehopfield.estimators._classes import checked_classes, class_positions, classes_of_all_parts
 
 
 class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
@@ -126,14 +125,10 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         >>> model.predict([[0.1, 0.9]]).tolist()
         ['b']
         """
-        if not self._is_fitted():
-            if classes is None:
-                raise ValueError("classes: the first call of partial_fit needs all classes that will ever come")
-            return self._fit(X, y, np.unique(checked_classes("classes", classes)), sample_weight)
-        if classes is not None and not np.array_equal(np.unique(checked_classes("classes", classes)), self.classes_):
-            raise ValueError(
-                f"classes: must be those of the first call, {short(self.classes_.tolist())}, got {short(classes)}"
-            )
+        begun = self._is_fitted()
+        known = classes_of_all_parts(classes, self.classes_ if begun else None)
+        if not begun:
+            return self._fit(X, y, known, sample_weight)
         rows, _ = self._validated(X, y, reset=False)
         rows, y, weight = self._there(rows, checked_classes("y", y), checked_weights(sample_weight, len(rows)))
         if len(rows):

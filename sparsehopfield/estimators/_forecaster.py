@@ -23,11 +23,10 @@ from sparsehopfield._engine.checks import (
     as_whole,
     ignoring_float_errors,
 )
-from sparsehopfield._engine.separations import row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.data.series import months_apart
-from sparsehopfield.estimators._base import restores
+from sparsehopfield.estimators._base import refuse_signed_weights, restores
 from sparsehopfield.inspect.paths import one_step
 from sparsehopfield.memory import HopfieldMemory
 
@@ -294,11 +293,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         self._refuse_exogenous(X)
         self._check_settings(fh)
         horizon, longest, beta = self.horizon_, self._longest, as_one_beta(self.beta)
-        if row_of(separation_code(self.separation)).signed_weights:
-            raise ValueError(
-                f"separation: the weights of {short(self.separation)} are no shares; must be "
-                f"{valid_separations(signed_weights=False)}"
-            )
+        refuse_signed_weights(self.separation)
         rows, index = self._as_series("y", y), self._index_of(y)
         if index is not None:
             self._check_index(index)

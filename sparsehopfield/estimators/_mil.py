@@ -12,7 +12,6 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sparsehopfield._engine import dense
@@ -23,7 +22,7 @@ from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.estimators._bags import Bags, as_bags, bags_of_one, is_one_table
-from sparsehopfield.estimators._base import checked_weights, restores, validated
+from sparsehopfield.estimators._base import as_random, check_some_weight, checked_weights, restores, validated
 from sparsehopfield.estimators._classes import checked_classes
 from sparsehopfield.estimators._network import Network
 from sparsehopfield.optim import AdamW, Annealing, ExponentialDecay, clip_gradients
@@ -267,8 +266,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         y = checked_classes("y", y)
         weight = checked_weights(sample_weight, len(training))
         if weight is not None and len(y) == len(training):
-            if not weight.any():
-                raise ValueError("sample_weight: at least one must be positive; all are zero")
+            check_some_weight(weight)
             kept = np.flatnonzero(weight)
             training, y, weight = training.take(kept), y[kept], weight[kept] / weight[kept].mean()
         classes = np.unique(y)
@@ -279,11 +277,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
             )
         self.classes_ = classes
         examples = _Examples(training, _as_zeros_and_ones("y", y, training, classes), weight)
-        try:
-            state = check_random_state(self.random_state)
-        except ValueError as error:
-            raise ValueError(f"random_state: {short(error, quote=False)}") from None
-        random = np.random.default_rng(state.randint(2**31, size=4))
+        random = as_random(self.random_state)
         monitored: dict[str, _Examples] = {}
         if self.validation_fraction > 0:
             train, inner = self._split(examples.labels, int(random.integers(2**31)))

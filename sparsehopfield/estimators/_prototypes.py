@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sparsehopfield._engine.call import Separation
@@ -21,8 +20,15 @@ from sparsehopfield._engine.progress import progress_bar
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.structure import Structure, as_structure, can_exclude
 from sparsehopfield._engine.text import short
-from sparsehopfield.estimators._base import checked_weights, refuse_signed_weights, restores, validated
-from sparsehopfield.estimators._classes import checked_classes, class_positions
+from sparsehopfield.estimators._base import (
+    as_random,
+    check_some_weight,
+    checked_weights,
+    refuse_signed_weights,
+    restores,
+    validated,
+)
+from sparsehopfield.estimators._classes import checked_classes, class_positions, classes_of_all_parts
 from sparsehopfield.functional import softmax
 from sparsehopfield.layers import HopfieldLayer, Module
 from sparsehopfield.losses import softmax_loss
@@ -130,7 +136,7 @@ class PrototypeNetwork(Module):
 
 @dataclass(frozen=True)
 class PrototypeUsage:
-    """How often each prototype is used, of the rows of the last fitting.
+    """The use of each prototype by the rows of the last fitting.
 
     Attributes
     ----------
@@ -354,15 +360,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         first call.
         """
         begun = hasattr(self, "weights_")
-        if not begun and classes is None:
-            raise ValueError("classes: the first call of partial_fit needs all classes that will ever come")
-        known = None if classes is None else np.unique(checked_classes("classes", classes))
-        if begun:
-            if known is not None and not np.array_equal(known, self.classes_):
-                raise ValueError(
-                    f"classes: must be those of the first call, {short(self.classes_.tolist())}, got {short(classes)}"
-                )
-            known = self.classes_
+        known = classes_of_all_parts(classes, self.classes_ if begun else None)
         rows, index, weight, known = self._examples(X, y, sample_weight, known, reset=not begun)
         rows = self._scaled(rows) if begun else self._start(rows, index, weight, known)
         network, optimizers = self._training()
@@ -377,9 +375,8 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         rows, _ = validated(self, {"X": X, "y": y}, reset=reset)
         labels = checked_classes("y", y)
         weight = checked_weights(sample_weight, len(rows))
+        check_some_weight(weight)
         if weight is not None:
-            if not weight.any():
-                raise ValueError("sample_weight: at least one must be positive; all are zero")
             kept = np.flatnonzero(weight)
             rows, labels = rows[kept], labels[kept]
             alike = weight[kept].min() == weight.max()
@@ -392,11 +389,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         self, rows: Array, index: NDArray[np.int64], weight: NDArray[np.float64] | None, classes: Array
     ) -> Array:
         """Set what training begins with: centre, scale, prototypes; return the rows, scaled."""
-        try:
-            state = check_random_state(self.random_state)
-        except ValueError as error:
-            raise ValueError(f"random_state: {short(error, quote=False)}") from None
-        self._random = np.random.default_rng(state.randint(2**31, size=4))
+        self._random = as_random(self.random_state)
         self.classes_, self.history_ = classes, {"loss": np.empty(0), "accuracy": np.empty(0)}
         self.mean_ = rows.mean(axis=0, dtype=np.float64) if weight is None else weight @ rows / weight.sum()
         squares = np.empty(len(rows))
