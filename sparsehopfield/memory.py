@@ -389,10 +389,11 @@ class HopfieldMemory:
         } | ({} if self._pattern_shape is None else {"pattern_shape": self._pattern_shape})
         return _rebuild, (patterns, self.beta, options)
 
-    def _sharing(self) -> Self:
-        """Return another memory of the same snapshot, index and lock, whose model may be changed by itself."""
+    def _at(self, beta: ArrayLike) -> Self:
+        """Return another memory of the same snapshot, index and lock at a beta; its model may be changed by itself."""
         memory = type(self).__new__(type(self))
         vars(memory).update(vars(self))
+        memory.beta = beta
         return memory
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -230,8 +230,8 @@ class Playground:
         if made is None:
             made = HopfieldMemory(self._patterns, similarity=chosen.similarity)
             self._memories[chosen.similarity] = made
-        memory = made._sharing()
-        memory.beta, memory.separation = chosen.beta, chosen.separation
+        memory = made._at(chosen.beta)
+        memory.separation = chosen.separation
         return memory
 
     def _outcome(self, chosen: Settings, path: RetrievalPath, positions: NDArray[np.int64]) -> str:

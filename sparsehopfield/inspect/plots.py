@@ -679,7 +679,9 @@ def _draw_counts(ax: Any, found: _Reliability) -> None:
 
 def _at_beta(memory: Any, beta: float) -> Any:
     """Return a memory of the same patterns and, but for tensors, the same index at another inverse temperature."""
-    other = memory._sharing() if hasattr(memory, "_sharing") else copy.copy(memory)
+    if hasattr(memory, "_at"):
+        return memory._at(float(beta))
+    other = copy.copy(memory)
     other.beta = float(beta)
     return other
 

@@ -190,13 +190,6 @@ def _as_weight(sample_weight: ArrayLike, m: int) -> Floats:
     return weight / weight.max()
 
 
-def at_beta(memory: HopfieldMemory, beta: Any) -> HopfieldMemory:
-    """Return a memory that shares patterns and index with another, at an inverse temperature of its own."""
-    other = memory._sharing()
-    other.beta = beta
-    return other
-
-
 @dataclass(frozen=True, eq=False)
 class Search:
     """A search for the beta at which some stored rows are best predicted by all others."""
@@ -236,7 +229,7 @@ class Search:
 
     def predicted(self, beta: float) -> Array:
         """Return what one update makes of the rows where none sees itself, (n, v)."""
-        return at_beta(self.memory, beta).leave_one_out(self.positions).reshape(len(self.positions), -1)
+        return self.memory._at(beta).leave_one_out(self.positions).reshape(len(self.positions), -1)
 
     @ignoring_float_errors()
     def losses(self, beta: float) -> tuple[Floats, Floats]:

@@ -32,7 +32,6 @@ from sparsehopfield.suggestion._betas import (
     Floats,
     Positions,
     Search,
-    at_beta,
     deciding_beta,
     drawn,
     most_left_out,
@@ -69,7 +68,7 @@ class _Study:
         if similarity not in self._memories:
             with naming_rows():
                 self._memories[similarity] = HopfieldMemory(self.X, values=self.values, similarity=similarity)
-        memory = at_beta(self._memories[similarity], beta)
+        memory = self._memories[similarity]._at(beta)
         memory.separation = separation
         memory.structure = None if k is None else TopK(k)
         return memory

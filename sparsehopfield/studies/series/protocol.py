@@ -182,9 +182,7 @@ def _stored(task: Task, separation: str, floor: float, base: Any = None) -> Hopf
 def _at(model: HopfieldForecaster, beta: float) -> HopfieldForecaster:
     """Return a fitted forecaster at another beta; both share what is stored, and the first stays what it is."""
     other = copy(model).set_params(beta=beta)
-    other.memories_ = [memory._sharing() for memory in model.memories_]
-    for memory in other.memories_:
-        memory.beta = beta
+    other.memories_ = [memory._at(beta) for memory in model.memories_]
     return other
 
 
