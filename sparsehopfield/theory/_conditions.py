@@ -90,6 +90,27 @@ CONDITIONS = {
 }
 
 
+def _evaluated(
+    rule: Callable[..., Array],
+    queries: ArrayLike,
+    patterns: ArrayLike,
+    index: ArrayLike,
+    beta: ArrayLike,
+    radius: float | None,
+    *,
+    trivial: bool | float,
+) -> Any:
+    """Evaluate a rule at checked queries; `trivial` for one pattern, and for patterns that are all zero."""
+    scored = prepare_patterns(patterns)
+    x, mu, b, leading = prepare_queries(queries, scored, index, beta)
+    m = math.sqrt(scored.squares.max())
+    r = min_half_distance(scored.rows) if radius is None else as_number("radius", radius, least=0)
+    if len(scored.rows) == 1 or m == 0:
+        return np.full(leading, trivial)[()]
+    with ignoring_float_errors():  # what is asked may be infinite: it is met always or never
+        return rule(scored, x, mu, b, m, r).reshape(leading)[()]
+
+
 def well_separated(
     queries: ArrayLike,
     patterns: ArrayLike,
@@ -152,14 +173,7 @@ def well_separated(
     [True, False]
     """
     condition = CONDITIONS[as_choice("rule", rule, CONDITIONS)]
-    scored = prepare_patterns(patterns)
-    x, mu, b, leading = prepare_queries(queries, scored, index, beta)
-    m = math.sqrt(scored.squares.max())
-    r = min_half_distance(scored.rows) if radius is None else as_number("radius", radius, least=0)
-    if len(scored.rows) == 1 or m == 0:
-        return np.ones(leading, np.bool_)[()]
-    with ignoring_float_errors():  # an infinite requirement is met always or never
-        return condition(scored, x, mu, b, m, r).reshape(leading)[()]
+    return _evaluated(condition, queries, patterns, index, beta, radius, trivial=True)
 
 
 def required_margin(
@@ -225,11 +239,4 @@ def required_margin(
     1.4153
     """
     asked = REQUIREMENTS[as_choice("rule", rule, REQUIREMENTS)]
-    scored = prepare_patterns(patterns)
-    x, mu, b, leading = prepare_queries(queries, scored, index, beta)
-    m = math.sqrt(scored.squares.max())
-    r = min_half_distance(scored.rows) if radius is None else as_number("radius", radius, least=0)
-    if len(scored.rows) == 1 or m == 0:
-        return np.full(leading, -np.inf)[()]
-    with ignoring_float_errors():  # what is asked may be infinite
-        return asked(scored, x, mu, b, m, r).reshape(leading)[()]
+    return _evaluated(asked, queries, patterns, index, beta, radius, trivial=-np.inf)

@@ -56,16 +56,22 @@ def finite_rows(name: str, rows: Array) -> tuple[Floats, Floats]:
 
 
 @ignoring_float_errors()
+def unit_rows(name: str, rows: Floats) -> Floats:
+    """Return rows scaled to length 1, also where squares underflow; raise for one of length 0."""
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    if not largest.all():
+        raise ValueError(f"{name}: row {largest.argmin()} has length 0, which has no cosine similarity")
+    rows = rows / largest[:, None]
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+@ignoring_float_errors()
 def prepare_patterns(patterns: ArrayLike, similarity: str = "dot") -> ScoredPatterns:
     """Check patterns and return them as the scores of a similarity use them."""
     similarity_code(similarity)
     rows, squares = finite_rows("patterns", as_patterns("patterns", patterns))
     if similarity == "cosine":
-        largest = np.abs(rows).max(axis=1)
-        if not largest.all():
-            raise ValueError(f"patterns: row {largest.argmin()} has length 0, which has no cosine similarity")
-        rows = rows / largest[:, None]  # so that no square underflows
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = unit_rows("patterns", rows)
         squares = (rows**2).sum(axis=1)
     return ScoredPatterns(rows, squares, 0.0 if similarity == "dot" else 1.0)
 

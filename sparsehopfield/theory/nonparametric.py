@@ -53,7 +53,7 @@ from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import update
 from sparsehopfield.structures import LinearFeatures, Pairs, RandomFeatures
 from sparsehopfield.structures._features import log_kernel
-from sparsehopfield.theory._patterns import Bools, Floats, as_single_beta, finite_rows, row_blocks
+from sparsehopfield.theory._patterns import Bools, Floats, as_single_beta, finite_rows, row_blocks, unit_rows
 
 __all__ = ["MarginFit", "NonparametricHopfield"]
 
@@ -245,8 +245,10 @@ class NonparametricHopfield:
         asked = targets if queries is None else finite_rows("queries", as_patterns("queries", queries))[0]
         if len(asked) != len(targets):
             raise ValueError(f"queries: must be one for each of the {len(targets)} memories, got {len(asked)}")
-        similar = self._similar("memories" if queries is None else "queries", asked)
-        self.queries_, self.memories_, self._rows = asked, targets, similar
+        # what kernels take
+        is_cosine = self.similarity == "cosine"
+        self._rows = unit_rows("memories" if queries is None else "queries", asked) if is_cosine else asked
+        self.queries_, self.memories_ = asked, targets
         self.fit_ = self.regression() if self.structure is None else None
         return self
 
@@ -392,17 +394,6 @@ class NonparametricHopfield:
                 self.structure.count(n, len(self.memories_))
             except ValueError as error:
                 raise ValueError(f"queries: do not fit the structure: {error}") from None
-
-    @ignoring_float_errors()
-    def _similar(self, name: str, rows: Floats) -> Floats:
-        """Return the pairs' queries as kernels take them: of length 1 under cosine similarity."""
-        if self.similarity != "cosine":
-            return rows
-        largest = np.abs(rows).max(axis=1, initial=0.0)
-        if not largest.all():
-            raise ValueError(f"{name}: row {largest.argmin()} has length 0, which has no cosine similarity")
-        rows = rows / largest[:, None]
-        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
     @ignoring_float_errors()
     def _log_kernel(self, x: Floats, rows: Floats) -> Floats:

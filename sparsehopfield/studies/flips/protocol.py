@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import theory
+from sparsehopfield._engine.separations import cutoff_of, separation_code
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import retrieve, update
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
@@ -21,8 +22,10 @@ from sparsehopfield.studies.flips.classical import HebbianNetwork, one_step_shar
 Floats = NDArray[np.float64]
 #: The models and their maps; the network of 1982 has none.
 MODELS = {"sparse": "sparsemax", "entmax15": "entmax15", "dense": "softmax", "1982": None}
-#: The lead that a score needs to have all weight, times beta; inf: none suffices.
-LEADS = {"sparse": 1.0, "entmax15": 2.0, "dense": math.inf, "1982": math.inf}
+#: The lead that a score needs to have all weight, times beta: the cutoff of the map; inf: none suffices.
+LEADS = {
+    model: (separation and cutoff_of(separation_code(separation))) or math.inf for model, separation in MODELS.items()
+}
 UPDATES = ("asynchronous", "synchronous")
 METRICS = (
     *("one_step", "rest", "right_bits", "exact", "predicted"),
