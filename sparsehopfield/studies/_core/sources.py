@@ -34,6 +34,16 @@ def as_path_or_none(name: str, value: Any) -> str | None:
     return None if value is None else str(as_path(name, value))
 
 
+def given_folder(data: str | None, what: str, source: str, instead: str = "") -> str:
+    """Return the folder of data; where none is given, raise ValueError that says what it is for and where to get it."""
+    if data is None:
+        raise ValueError(
+            f"data: {what} is read from a folder; give --data, or set SPARSEHOPFIELD_DATA; get it from {source}"
+            + (f", or name {instead} by --file" if instead else "")
+        )
+    return data
+
+
 def stamps_of(paths: Iterable[Path]) -> Stamps:
     """Return when files were written and how long they are, so that what is kept of one is of that file; those that are
     not there are left out.

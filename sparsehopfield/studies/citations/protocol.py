@@ -90,7 +90,7 @@ def beta_of(source: Source, separation: str, kinds: tuple[str, ...], seed: int) 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked besides: the kinds of questions, of how many words vague ones are, how many there are."""
+    """The questions of a run: their kinds, how many words vague ones have, and how many there are."""
 
     kinds: tuple[str, ...]
     left: tuple[int, ...]

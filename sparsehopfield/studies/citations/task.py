@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import passages, sentences
 from sparsehopfield.data._content import as_path, reading
-from sparsehopfield.studies._core.sources import Stamps, digest, one_blas_thread, stamps_of
+from sparsehopfield.studies._core.sources import Stamps, digest, given_folder, one_blas_thread, stamps_of
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -104,12 +104,7 @@ class Source:
             if len(texts) < 10:
                 raise ValueError(f"file: must have at least 10 passages, got {len(texts)}")
             return Task(Space(texts, self.dims), texts, content=(texts,))
-        if self.data is None:
-            raise ValueError(
-                "data: Multi30k's captions are read from a folder; give --data, or set SPARSEHOPFIELD_DATA; get them "
-                f"from {sentences.SOURCE}, or name text files of your own by --file"
-            )
-        corpus = sentences.load(self.data)
+        corpus = sentences.load(given_folder(self.data, "Multi30k", sentences.SOURCE, "text files of your own"))
         fitted = corpus.train.head(self.passages)
         space = Space(fitted.sources, self.dims, fitted.targets)
         held = [corpus.validation.head(self.passages), corpus.test.head(self.passages)]

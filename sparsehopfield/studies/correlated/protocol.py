@@ -305,9 +305,11 @@ def typical_beta(count: int, d: int, w: float, alpha: float = 2.0) -> float:
 
 
 class Scores(NamedTuple):
-    """What is known of the scores of noisy queries, in units of 1 - w^2: those of the other patterns are normal with a
-    standard deviation, and that of the query's own is above their mean by a lead, which is normal, too. The variance of
-    the others grows with the lead, by `slope` times what that has above its mean, as longer queries have more of both.
+    """The distribution of the scores of noisy queries, in units of 1 - w^2.
+
+    Those of the other patterns are normal with a standard deviation, and that of the query's own is above their mean by
+    a lead, which is normal, too. The variance of the others grows with the lead, by `slope` times what that has above
+    its mean, as longer queries have more of both.
     """
 
     spread: float

@@ -70,7 +70,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Model:
-    """How words are predicted: features for each distance, and how many contexts a mixture is of at most."""
+    """The settings of a memory: features for each distance, and how many contexts a mixture is of at most."""
 
     dims: int
     nearest: int
@@ -78,7 +78,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Plan:
-    """What results are held against: n-grams of these orders, and maps, softmax perhaps among them."""
+    """The baselines of results: n-grams of these orders, and maps, softmax perhaps among them."""
 
     orders: tuple[int, ...]
     maps: tuple[str, ...]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import passages, sentences
-from sparsehopfield.studies._core.sources import Stamps, digest, one_blas_thread, stamps_of
+from sparsehopfield.studies._core.sources import Stamps, digest, given_folder, one_blas_thread, stamps_of
 
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -229,13 +229,8 @@ class Source:
             if ends[0] < 10 or ends[1] == len(found) or ends[0] == ends[1]:
                 raise ValueError(f"file: must have at least 13 lines of text, got {len(found)}")
             parts = [found[: ends[0]], found[ends[0] : ends[1]], found[ends[1] :]]
-        elif self.data is None:
-            raise ValueError(
-                "data: Multi30k's captions are read from a folder; give --data, or set SPARSEHOPFIELD_DATA; get them "
-                f"from {sentences.SOURCE}, or name text files of your own by --file"
-            )
         else:
-            corpus = sentences.load(self.data)
+            corpus = sentences.load(given_folder(self.data, "Multi30k", sentences.SOURCE, "text files of your own"))
             held = (corpus.train, corpus.validation, corpus.test)
             parts = [part.sources if self.language == "en" else part.targets for part in held]
         if count is not None and count > len(parts[0]):

@@ -23,6 +23,7 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option, add_option
 from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
+from sparsehopfield.studies._core.sources import as_path_or_none
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.repertoire.protocol import (
     ALPHA,
@@ -32,7 +33,6 @@ from sparsehopfield.studies.repertoire.protocol import (
     WHOLE,
     Source,
     evaluate,
-    path_of,
 )
 from sparsehopfield.studies.repertoire.report import Summary, figure, report_text
 
@@ -88,7 +88,7 @@ class Options(StudyOptions):
         Number of settings to measure at the same time.
     """
 
-    file: str | os.PathLike[str] | None = None
+    file: str | None = None
     label: str = "label"
     positive: str | None = None
     counts: bool = False
@@ -112,6 +112,7 @@ class Options(StudyOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "file", as_path_or_none("file", self.file))
         check_names("models", self.models, MODELS)
         at_least("sizes", min(self.sizes), 1)
         for name in ("motifs", "k", "features", "epochs", "runs", "jobs"):
@@ -157,7 +158,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """
     chosen = Options(**options)
     source = Source(
-        file=path_of(chosen.file),
+        file=chosen.file,
         **{name: getattr(chosen, name) for name in Source.__dataclass_fields__ if name not in ("file", "digest")},
     ).pinned(chosen.models)  # bad files are found before any work
     simulated = source.file is None

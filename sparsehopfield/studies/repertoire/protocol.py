@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from sparsehopfield.data._content import first_line
 from sparsehopfield.data.repertoires import Repertoires, kmers, load_airr, simulate
 from sparsehopfield.errors import FileFormatError
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.sources import digest
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -147,11 +146,9 @@ _FILES: dict[Source, Repertoires] = {}
 
 
 def _digest(everything: Repertoires) -> str:
-    """Return what identifies repertoires."""
-    digest = sha256("\n".join(everything.names).encode())
-    for numbers in (everything.sequences, everything.offsets, everything.labels, everything.counts):
-        digest.update(np.ascontiguousarray(numbers).tobytes())
-    return digest.hexdigest()
+    """Return the digest of repertoires."""
+    made = everything
+    return digest(made.names, made.sequences, made.offsets, made.labels, made.counts)
 
 
 def tested_of(count: int) -> int:
@@ -345,13 +342,12 @@ def evaluate(
         return whole(task.test.labels, scores, best_threshold(task.train.labels, motif_counts(task.train))), []
     if model == COUNTS:
         return by_counts(task, seed), []
-    bags = task.train_bags  # made before time is taken
+    _ = task.train_bags  # made before time is taken
     started = time.process_time()
     machine = trained(task, model, seed, epochs, anneal)
     seconds = time.process_time() - started
     values = whole(task.test.labels, machine.predict_proba(task.test_bags)[:, 1], 0.5)
     looks, heaviest = _looks(task, machine)
-    del bags
     return {**values, **looks, "seconds": seconds}, heaviest
 
 
@@ -471,8 +467,3 @@ def _heaviest(one: Repertoires, weights: Floats) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def path_of(path: str | os.PathLike[str] | None) -> str | None:
-    """Return a path as text."""
-    return None if path is None else os.fspath(path)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield.data._content import as_path
 from sparsehopfield.data.series import SOURCE, Series, found, load, load_csv
+from sparsehopfield.studies._core.sources import given_folder
 
 Floats = NDArray[np.float64]
 
@@ -175,13 +176,8 @@ class Source:
         """Load the series; of a small run only its last rows."""
         if self.file is not None:
             series = load_csv(self.file, date=self.date)
-        elif self.data is None:
-            raise ValueError(
-                f"data: {self.name}.csv is read from a folder; give --data, or set SPARSEHOPFIELD_DATA; "
-                f"get it from {SOURCE}, or name a csv file of your own by --file"
-            )
         else:
-            series = load(self.name, self.data)
+            series = load(self.name, given_folder(self.data, f"{self.name}.csv", SOURCE, "a csv file of your own"))
         if self.rows is None or self.rows >= sum(series.parts):
             return series
         end = sum(series.parts)

@@ -10,8 +10,6 @@ needed to go on from there.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -190,7 +188,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     ]
     rows = measure_table(output, NAME, chosen, settings, metrics, partial(evaluate, work), also=also)
     summary = Summary(rows, settings, work, trials)
-    tables.write(Path(output, "differences.csv"), _as_csv(summary.differences))
+    tables.write_rows(Path(output, "differences.csv"), summary.differences)
     drawn = figures(summary) | {"attention": attention_figure(work, settings)}
     return Outcome(
         rows,
@@ -223,15 +221,6 @@ def _best(trials: Sequence[Mapping[str, Any]], name: str) -> tuple[str, float]:
     own = [row for row in trials if row["map"] == name and row["metric"] == "validation loss"]
     best = min(own, key=lambda row: row["value"])
     return best["beta"], best["learning rate"]
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as the text of a csv file."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sparsehopfield._engine.separations import Normmax
 from sparsehopfield.structures import Window
+from sparsehopfield.studies.translation.protocol import HEADS, LAYERS, PLACES
 from sparsehopfield.studies.translation.text import PAD
 from sparsehopfield.torch import associate, entmax, normmax, softmax, sparsemax
 
@@ -26,8 +27,6 @@ MAPS: dict[str, tuple[Any, Any]] = {
     "entmax15": ("entmax15", entmax),
     "normmax": (Normmax(2.0), normmax),
 }
-#: Where associations are, in the order of their maps.
-PLACES = ("encoder", "decoder", "cross")
 CAUSAL = Window(2**40, causal=True)  # wider than any sentence
 
 
@@ -37,8 +36,8 @@ class Shape:
 
     width: int = 128
     forward: int = 256
-    heads: int = 4
-    layers: int = 2
+    heads: int = HEADS
+    layers: int = LAYERS
     dropout: float = 0.1
 
 
@@ -154,7 +153,7 @@ class CrossPart(nn.Module):
 
 
 class Memory(NamedTuple):
-    """What the decoder sees of source sentences."""
+    """Source sentences as the decoder sees them."""
 
     keys: tuple[Tensor, ...]  # of each layer, (B, M, H, d)
     values: tuple[Tensor, ...]
@@ -167,7 +166,7 @@ class Memory(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What was decoded of target sentences: keys and values of each layer, (B, N, H, d)."""
+    """Target sentences as far as they are decoded: keys and values of each layer, (B, N, H, d)."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]

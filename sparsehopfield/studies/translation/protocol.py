@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from sparsehopfield._engine.atomic_files import atomic_write
 from sparsehopfield.data._content import first_line, reading
 from sparsehopfield.errors import FileFormatError
+from sparsehopfield.studies._core.tables import write_rows
 from sparsehopfield.studies.translation.bleu import COLUMNS, Counts, corpus_bleu, counts_of
 from sparsehopfield.studies.translation.text import CONDITIONS, END, Source, damaged, task_of
 
@@ -228,13 +228,14 @@ def sentences_of(work: Work, setting: Mapping[str, Any], network: Any = None) ->
 
 def _write_counts(path: Path, found: Mapping[tuple[str, str], Counts]) -> None:
     """Write the counts of sentences as a table."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["decoding", "condition", "sentence", *COLUMNS])
-    for (decoding, condition), counts in found.items():
-        writer.writerows([decoding, condition, number, *row] for number, row in enumerate(counts.tolist()))
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+    write_rows(
+        path,
+        [
+            {"decoding": decoding, "condition": condition, "sentence": number, **dict(zip(COLUMNS, row, strict=True))}
+            for (decoding, condition), counts in found.items()
+            for number, row in enumerate(counts.tolist())
+        ],
+    )
 
 
 def _read_counts(path: Path, n: int) -> dict[tuple[str, str], Counts]:

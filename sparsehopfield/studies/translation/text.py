@@ -16,6 +16,7 @@ from sparsehopfield._engine.optional import require
 from sparsehopfield.data._content import first_line, reading
 from sparsehopfield.data.sentences import SOURCE, Corpus, Pairs, load
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.sources import given_folder
 
 #: The numbers of the pieces that have no text: padding, an unknown word, beginning and end.
 PAD, UNKNOWN, BEGIN, END = range(4)
@@ -193,11 +194,7 @@ class Source:
 
     def corpus(self) -> Corpus:
         """Load the pairs."""
-        if self.data is None:
-            raise ValueError(
-                f"data: Multi30k is read from a folder; give --data, or set SPARSEHOPFIELD_DATA; get it from {SOURCE}"
-            )
-        whole = load(self.data)
+        whole = load(given_folder(self.data, "Multi30k", SOURCE))
         train, validation, test = (
             part.head(n)
             for part, n in (
