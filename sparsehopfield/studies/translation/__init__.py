@@ -25,10 +25,10 @@ from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option, add_option
 from sparsehopfield.studies._core.options import Outcome, StudyOptions, as_tuple, at_least, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
+from sparsehopfield.studies.translation.parts import MAPS
 from sparsehopfield.studies.translation.protocol import (
     LEARNED,
     LEARNING_RATE,
-    MAPS,
     Work,
     default_beta,
     evaluate,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sparsehopfield._engine.separations import Normmax
 from sparsehopfield.structures import Window
-from sparsehopfield.studies.translation.protocol import HEADS, LAYERS, PLACES
+from sparsehopfield.studies.translation.parts import HEADS, LAYERS, PLACES
 from sparsehopfield.studies.translation.text import PAD
 from sparsehopfield.torch import associate, entmax, normmax, softmax, sparsemax
 

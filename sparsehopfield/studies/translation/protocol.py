@@ -16,10 +16,9 @@ from sparsehopfield.data._content import first_line, reading
 from sparsehopfield.errors import FileFormatError
 from sparsehopfield.studies._core.tables import write_rows
 from sparsehopfield.studies.translation.bleu import COLUMNS, Counts, corpus_bleu, counts_of
+from sparsehopfield.studies.translation.parts import HEADS, LAYERS, MAPS, PLACES
 from sparsehopfield.studies.translation.text import CONDITIONS, END, Source, damaged, task_of
 
-#: The separation maps of associations, and the places where these are.
-MAPS, PLACES = ("softmax", "sparsemax", "entmax15", "normmax"), ("encoder", "decoder", "cross")
 #: beta of each map unless a grid chooses it, in units of 1 / sqrt(d): sparsemax with 1 begins with supports of two or
 #: three of 16 pieces, and passes no gradient to the others.
 BETAS = {"softmax": "1", "sparsemax": "0.25", "entmax15": "0.5", "normmax": "0.25"}
@@ -28,7 +27,6 @@ LEARNED = "learned"  # in place of beta: one of each head, which begins with tho
 LEARNING_RATE = 3e-3
 #: How translations are made, and hypotheses of their beams.
 DECODINGS = {"greedy": 1, "beam": 4}
-LAYERS, HEADS = 2, 4
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,8 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Key, Means
 from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.translation.bleu import bootstrap, corpus_bleu, signature
-from sparsehopfield.studies.translation.protocol import (
-    DECODINGS,
-    HEADS,
-    LAYERS,
-    LEARNED,
-    PLACES,
-    Work,
-    network_of,
-    sentences_of,
-)
+from sparsehopfield.studies.translation.parts import HEADS, LAYERS, PLACES
+from sparsehopfield.studies.translation.protocol import DECODINGS, LEARNED, Work, network_of, sentences_of
 from sparsehopfield.studies.translation.text import BEGIN, CONDITIONS, END, task_of
 
 if TYPE_CHECKING:
