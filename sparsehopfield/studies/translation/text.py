@@ -16,7 +16,7 @@ from sparsehopfield._engine.optional import require
 from sparsehopfield.data._content import first_line, reading
 from sparsehopfield.data.sentences import SOURCE, Corpus, Pairs, load
 from sparsehopfield.studies._core.options import derive_seed
-from sparsehopfield.studies._core.sources import given_folder
+from sparsehopfield.studies._core.sources import digest, given_folder
 
 #: The numbers of the pieces that have no text: padding, an unknown word, beginning and end.
 PAD, UNKNOWN, BEGIN, END = range(4)
@@ -216,9 +216,7 @@ class Task:
     def digest(self, *names: str) -> str:
         """Return what tells the pairs of these parts from others, 16 hexadecimal digits."""
         parts: list[Pairs] = [getattr(self.corpus, name) for name in names]
-        return sha256(
-            "\n".join(line for part in parts for line in (*part.sources, *part.targets)).encode()
-        ).hexdigest()[:16]
+        return digest(*(side for part in parts for side in (part.sources, part.targets)))[:16]
 
     def numbers(self, part: str) -> list[tuple[list[int], list[int]]]:
         """Return the pieces of the pairs of a part, with the end marked."""

@@ -356,10 +356,8 @@ def _scheduled(pairs: Sequence[Pair], recipe: Recipe, epoch: int, seed: int) -> 
     """Yield the learning rate and the pairs of each update of an epoch."""
     lengths = lengths_of(pairs)
     batches = batches_of(lengths, recipe.tokens, seed)
-    # the number of batches differs a little from epoch to epoch: each epoch has the same part of its own schedule
-    for number, batch in enumerate(batches):
-        done = (epoch + number / len(batches)) * len(batches)
-        yield rate_at(int(done), recipe.epochs * len(batches), recipe.learning_rate), [pairs[i] for i in batch]
+    for number, batch in enumerate(batches, start=epoch * len(batches)):  # every epoch has as many
+        yield rate_at(number, recipe.epochs * len(batches), recipe.learning_rate), [pairs[i] for i in batch]
 
 
 def seconds_of(folder: Path) -> list[float]:
