@@ -125,7 +125,8 @@ def report_text(summary: Summary) -> str:
     for panel in summary.panels:
         parts += [_table(summary, panel), *_selection(summary, panel)]
         parts += [_convergence(summary, panel, target) for target in TARGETS]
-        parts += [_shifted(summary, panel, model) for model in summary.models(panel)]
+        if len(summary.conditions(panel)) > 1:
+            parts += [_shifted(summary, panel, model) for model in summary.models(panel)]
     return "\n\n".join([*parts, bullets("What came out", _findings(summary))])
 
 
