@@ -358,7 +358,7 @@ def _arrivals(summary: Summary, panel: Key) -> Figure:
         ]
         for row, level in enumerate(LEVELS)
     ]
-    title = f"bit patterns, {layer}, recipe {recipe}: share of {summary.runs(panel)} runs that have reached an accuracy"
+    title = f"{layer}, recipe {recipe}: share of {summary.runs(panel)} runs"
     return plotting.curves(grid, xlabel="epoch", title=title)
 
 
