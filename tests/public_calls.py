@@ -455,6 +455,10 @@ def calls(scale=1.0, dtype=np.float64):
             lambda rate: optim.ExponentialDecay(optim.AdamW(layers.Linear(2, 2)), rate),
             {"rate": 0.5},
         ),
+        "CosineDecay": (
+            lambda **k: optim.CosineDecay(optim.AdamW(layers.Linear(2, 2)), **k).step(),
+            {"epochs": 3, "stop": 0.0},
+        ),
         "Annealing": (
             lambda **k: optim.Annealing(layers.HopfieldPooling(4), **k).value,
             {"what": "alpha", "start": 1.0, "stop": 2.0, "epochs": 3},
@@ -578,6 +582,10 @@ def calls(scale=1.0, dtype=np.float64):
         "clip_gradients": (optim.clip_gradients, {"parameters": layers.Linear(D, 2), "max_norm": 1.0}),
         "ExponentialDecay()": (
             lambda optimizer: optim.ExponentialDecay(optimizer, 0.5).step(),
+            {"optimizer": optim.AdamW(layers.Linear(D, 2))},
+        ),
+        "CosineDecay()": (
+            lambda optimizer: optim.CosineDecay(optimizer, 3).step(),
             {"optimizer": optim.AdamW(layers.Linear(D, 2))},
         ),
         "Annealing()": (

@@ -327,6 +327,11 @@ def _decay(s: Sound) -> Any:
     return optim.ExponentialDecay, {"optimizer": optimiser, "rate": 0.9}
 
 
+def _cosine(s: Sound) -> Any:
+    optimiser = optim.AdamW(layers.Linear(D, 2))
+    return optim.CosineDecay, {"optimizer": optimiser, "epochs": 3, "stop": 0.0}
+
+
 def _clip(s: Sound) -> Any:
     layer = layers.Linear(D, 2, random_state=0)
     layer.backward(np.ones_like(layer.forward(s.q)))
@@ -799,6 +804,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "datasets.load_imagenet64": _loader(datasets.load_imagenet64, "imagenet"),
     "optim.AdamW": _optimiser,
     "optim.Annealing": _annealing,
+    "optim.CosineDecay": _cosine,
     "optim.ExponentialDecay": _decay,
     "optim.clip_gradients": _clip,
     "AdamW.load_state_dict": _state_dict("optimiser"),

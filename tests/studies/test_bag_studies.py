@@ -10,7 +10,7 @@ from scipy import stats
 from sparsehopfield.data import bags, datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies import bits, mil, mnist_bags
-from sparsehopfield.studies._core import means, tables
+from sparsehopfield.studies._core import arrivals, means, tables
 from sparsehopfield.studies.bits import protocol as bits_protocol
 from sparsehopfield.studies.mil import protocol as mil_protocol
 from sparsehopfield.studies.mil import report as mil_report
@@ -107,7 +107,7 @@ def found(tmp_path_factory):
         for name, count in (("TRAIN", 60), ("INNER", 20), ("EVALUATION", 40), ("FRESH", 50)):
             patch.setattr(bits_protocol, name, count)
         patch.setattr(plotting, "save", lambda figure, path: [])
-        return bits.run(tmp_path_factory.mktemp("bits"), recipe=["paper", "tuned"], **BITS)
+        return bits.run(tmp_path_factory.mktemp("bits"), recipe=["paper", "tuned", "released-cosine"], **BITS)
 
 
 def test_bits_rows(found):
@@ -115,13 +115,23 @@ def test_bits_rows(found):
         table = list(csv.DictReader(file))
     assert table == [{name: str(value) for name, value in row.items()} for row in found.rows]
     settings = by_metric(found.rows)
-    assert len(settings) == 2 * 4 * 2 * 2  # recipes, conditions, models, runs
-    for (_, _, part, *_), values in settings.items():
+    assert len(settings) == 3 * 4 * 2 * 2  # recipes, conditions, models, runs
+    for (recipe, _, part, *_), values in settings.items():
         tests = {"size": ["fresh 4/1", "fresh 6/1"], "share": ["fresh 4/2", "fresh 4/4"]}[part]
-        assert list(values) == ["last", "best", "epoch", *tests, *bits_protocol.curve_metrics(3)]
+        choice = ["starts", "first last", "first chosen", "all last"] if recipe == "tuned" else []
+        assert list(values) == [*bits_protocol.MEASURED, *choice, *tests, *bits_protocol.curve_metrics(3)]
+        epoch = int(values["epoch"])
         assert values["best"] >= values["last"] == values["validation accuracy 3"]
-        assert 1 <= values["epoch"] <= 3
+        assert values["best"] >= values["chosen"] == values[f"validation accuracy {epoch}"]
         assert all(0 <= values[test] <= 1 for test in tests)
+        losses, accuracies = ([values[f"validation {name} {i}"] for i in (1, 2, 3)] for name in ("loss", "accuracy"))
+        assert values["lowest loss"] == min(losses)
+        at = values["epoch of lowest loss"]
+        assert np.isinf(at) if min(losses[:2]) > losses[2] else losses[int(at) - 1] == min(losses)
+        assert np.isfinite(values["epoch of 95 %"]) == (max(accuracies) >= 0.95)
+        if choice:
+            assert 1 <= values["starts"] <= 12
+            assert all(0 <= values[name] <= 1 for name in choice[1:])
 
 
 def test_bits_models_meet_the_same_bags(found):
@@ -135,7 +145,7 @@ def test_bits_models_meet_the_same_bags(found):
 def test_bits_row_can_be_measured_again(found):
     row = next(r for r in found.rows if r["model"] == "sparse" and r["run"] == 1 and r["metric"] == "fresh 6/1")
     options = {**bits_protocol.PAPER, "epochs": 3}
-    machine, strings = bits_protocol.trained("sparse", "pooling", options, row["size"], row["signals"], row["seed"])
+    machine, strings, _ = bits_protocol.trained("sparse", "pooling", options, row["size"], row["signals"], row["seed"])
     assert bits_protocol.fresh_accuracy(machine, strings, 6, 1, row["seed"]) == row["value"]
     kept = machine.history_["inner_accuracy"]
     assert kept[machine.best_epoch_ - 1] == kept.max()  # chosen by bags that are not trained on
@@ -147,6 +157,66 @@ def test_bits_draw():
     assert np.bincount(train.ids, train.keys).tolist() == (2 * train.labels).tolist()
     assert {tuple(row) for row in evaluation.instances[evaluation.keys].astype(int)} <= {tuple(row) for row in strings}
     np.testing.assert_array_equal(bits_protocol.stacked(train)[3], train[3])
+
+
+def test_bits_fixed():
+    """Runs of fixed signals differ in initial weights alone: bags, and which of them choose, are the same."""
+    (train, evaluation, strings), again = (bits_protocol.draw(7, 2, seed, "fixed") for seed in (5, 6))
+    np.testing.assert_array_equal(strings, bags.bit_signals(seed=1111))
+    for one, other in ((train, again.train), (evaluation, again.evaluation)):
+        np.testing.assert_array_equal(one.instances, other.instances)
+    assert (bits_protocol.draw(7, 2, 5).train.instances != bits_protocol.draw(7, 2, 6).train.instances).any()
+    rows, starts = bits_protocol.stacked(train), []
+    for model, seed in (("sparse", 5), ("dense", 5), ("sparse", 6)):
+        options = {**bits_protocol.COSINE, "epochs": 1, "learning_rate": 0.0}  # its weights stay the initial ones
+        machine = bits_protocol.classifier(model, "pooling", options, seed, "fixed").fit(rows, train.labels)
+        assert machine.history_["inner_accuracy"] == machine.score(rows[60:], train.labels[60:])
+        starts.append(np.concatenate([weights.ravel() for weights in machine.weights_.values()]))
+    np.testing.assert_array_equal(starts[0], starts[1])
+    assert (starts[0] != starts[2]).any()
+
+
+def test_bits_measured_of_a_history():
+    accuracy = np.array([0.5, 0.95, 0.9, 1.0, 0.975])
+    assert bits_protocol.first_reached(accuracy, 0.95) == 2
+    assert bits_protocol.first_reached(accuracy, 0.99) == 4
+    assert bits_protocol.first_reached(accuracy[:3], 0.99) == np.inf
+    batched = bits_protocol.batch_means(np.repeat([1.0, 0.5, 0.0], [5, 4000, 5]), 400, 128, seed=0)
+    assert (batched[:5] == 1).all()
+    assert (batched[-5:] == 0).all()
+    half = batched[5:-5]
+    # Of 200 wrong bags of 400, the batch of 16 has h, which is hypergeometric, and those of 128 together the others.
+    h = stats.hypergeom(400, 200, 16)
+    assert half.mean() == pytest.approx(0.5, abs=4 * half.std() / 4000**0.5)
+    assert half.std() == pytest.approx(h.std() * (1 / 16 - 1 / 128) / 4, rel=0.06)
+
+
+def test_arrivals():
+    inf = np.inf
+    some = arrivals.Arrivals(np.array([3.0, 5, inf, inf, 8]), np.array([10.0, 10, 4, 10, 10]))
+    # One that ended at 4 is among those at risk before: 1, 4/5 from 3 on, 8/15 from 5 on, 4/15 from 8 on.
+    assert (some.count, some.median()) == (3, 8.0)
+    assert some.mean(10) == pytest.approx(3 + 2 * 4 / 5 + 3 * 8 / 15 + 2 * 4 / 15)
+    assert some.mean(6) == pytest.approx(3 + 2 * 4 / 5 + 8 / 15)
+    ends = np.full(6, 20.0)
+    none = arrivals.Arrivals(np.full(6, inf), ends)
+    assert (none.count, none.median(), none.mean(20)) == (0, inf, 20)
+    late = arrivals.Arrivals(np.array([9.0, 10, 11, inf, inf, 20]), ends)
+    assert late.mean(20) == pytest.approx(np.mean(np.minimum(late.times, 20)))
+    share, (below, above) = late.shares([0, 10, 20])
+    np.testing.assert_allclose(share, [0, 1 / 3, 2 / 3])
+    assert [*below] == [0, *below[1:]]
+    assert (above > 0).all()
+    difference, p = arrivals.compare(arrivals.Arrivals(late.times - 5, ends), late, 20)
+    assert difference == pytest.approx(np.mean([-5, -5, -5, 0, 0, -5]))
+    assert p == 2 / 2**4  # of the four that differ all have one sign
+    assert arrivals.compare(none, none, 20) == (0, 1)
+    assert (
+        arrivals.compare(arrivals.Arrivals(np.array([1.0]), ends[:1]), arrivals.Arrivals(ends[:1], ends[:1]), 20)[1]
+        == 1
+    )
+    with pytest.raises(ValueError, match="end: must be at most 4"):
+        some.restricted(5)
 
 
 def test_candidates_are_the_whole_grid():
@@ -164,12 +234,34 @@ def test_bits_report(found):
         "Table 1, pooling, recipe paper: by bag size, one signal",
         "Table 1, pooling, recipe tuned: by share of signals, bags of 4",
         "Table 3, pooling, recipe tuned, dense: trained at one share of signals, tested at another",
+        "Selection, pooling, recipe tuned: accuracy on the",
+        "Convergence, pooling, recipe released-cosine: epochs to 99 % accuracy",
         "What came out",
     ):
         assert title in text
+    assert text.count("Selection, ") == 2  # the other recipes choose no start
     summary = bits.report.Summary(found.rows)
     value = summary.text(("paper", "pooling", "size", 6, 1, "dense"), "fresh 6/1")
     assert value in text
+
+
+def test_bits_report_of_convergence():
+    """Four runs: sparse comes to 95 % in all of them, dense in two and later; an epoch takes it half the time."""
+    rows, seconds = [], []
+    for model, at, took in (("sparse", [2, 3, 4, 5], 10.0), ("dense", [9, 10, np.inf, np.inf], 5.0)):
+        setting = {"recipe": "r", "layer": "pooling", "part": "size", "size": 7, "signals": 1, "model": model}
+        for run, epoch in enumerate(at):
+            rows += [
+                {**setting, "run": run, "metric": metric, "value": value}
+                for metric, value in (("epoch of 95 %", epoch), ("training loss 1", 0.0), ("training loss 10", 0.0))
+            ]
+            seconds.append({**setting, "run": run, "metric": "seconds", "value": took})
+    panel = ("r", "pooling", "size")
+    line = bits.report._convergence(bits.report.Summary(rows, seconds), panel, "95 %").splitlines()[-1].split()
+    epochs = ["7", "4", "of", "4", "3", "4", "2", "of", "4", "10", "10", "-6", "0.1250"]
+    assert line == [*epochs, "3.50", "4.88", "-1.38", "0.2500"]  # seconds up to 5, where dense ended
+    untimed = bits.report._convergence(bits.report.Summary(rows), panel, "95 %").splitlines()[-1].split()
+    assert untimed == epochs
 
 
 def test_bits_paper_numbers_stand_beside(tmp_path):
@@ -182,18 +274,18 @@ def test_bits_paper_numbers_stand_beside(tmp_path):
 
 
 def test_bits_figures(found, save, tmp_path):
-    drawn = bits.report.figures(bits.report.Summary(found.rows))
+    drawn = bits.report.figures(bits.report.Summary([row for row in found.rows if row["recipe"] == "paper"]))
     assert set(drawn) == {
-        f"bits-{recipe}-pooling-{part}{end}"
-        for recipe in ("paper", "tuned")
-        for part in ("size", "share")
-        for end in ("", "-curves")
+        f"bits-paper-pooling-{part}{end}" for part in ("size", "share") for end in ("", "-curves", "-arrivals")
     }
     files = save(drawn["bits-paper-pooling-size-curves"], tmp_path / "curves")
     assert all(file.stat().st_size > 5000 for file in files)
     curves = drawn["bits-paper-pooling-size-curves"].axes
     assert len(curves) == 4 * 2
     assert curves[0].lines[0].get_xdata().tolist() == [1, 2, 3]
+    arrived = drawn["bits-paper-pooling-size-arrivals"].axes
+    assert len(arrived) == 2 * 2
+    assert arrived[0].lines[0].get_xdata().tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("layer", ["hopfield", "attention"])
@@ -225,6 +317,7 @@ def test_bits_search(tmp_path, monkeypatch):
     [
         ({"part": "sizes"}, "part: unknown name 'sizes'; valid: size, share"),
         ({"recipe": "best"}, "recipe"),
+        ({"signals": "old"}, "signals: unknown name 'old'; valid: fresh, fixed"),
         ({"layer": "mean"}, "layer"),
         ({"models": "polynomial"}, "models"),
         ({"sizes": [0]}, "sizes"),
@@ -499,7 +592,7 @@ def test_bits_interrupted_and_continued(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             bits.run(tmp_path / "cut", **options)
     assert len((tmp_path / "cut" / "table.csv").read_text().splitlines()) == 1 + len(whole.rows) // 2
-    assert bits.run(tmp_path / "cut", **options).report == whole.report
+    assert bits.run(tmp_path / "cut", **options).rows == whole.rows
     assert (tmp_path / "cut" / "table.csv").read_bytes() == whole.table.read_bytes()
 
 
