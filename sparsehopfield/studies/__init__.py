@@ -21,7 +21,7 @@ from sparsehopfield.studies import (
     theory_ledger,
     translation,
 )
-from sparsehopfield.studies.retrieval import capacity, robustness
+from sparsehopfield.studies.retrieval import capacity, figure_1, robustness
 
 __all__ = [
     "STUDIES",
@@ -34,6 +34,7 @@ __all__ = [
     "correlated",
     "efficiency",
     "family",
+    "figure_1",
     "flips",
     "landscape",
     "metastable",
@@ -54,6 +55,7 @@ __all__ = [
 STUDIES = {
     "capacity": capacity,
     "robustness": robustness,
+    "figure-1": figure_1,
     "metastable": metastable,
     "bits": bits,
     "mil": mil,
