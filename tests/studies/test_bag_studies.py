@@ -409,6 +409,9 @@ def test_mil_report(crossed, save, tmp_path):
         "musk1, musk2, trec1, trec2, trec3, trec4, trec7, trec9, trec10: not run: the files are not there",
     ):
         assert " ".join(text.split()) in " ".join(crossed.report.split())
+    again = mil_report.report_text(mil.stored(crossed.table.parent))
+    for part in ("Table 2", "Differences on the same folds", "What came out"):
+        assert again.partition(part)[2].splitlines()[:4] == crossed.report.partition(part)[2].splitlines()[:4]
     names = [line.rpartition("  ")[0].strip() for line in crossed.report.splitlines()]
     assert names.index("sparse, tuned, one network") < names.index("sparse, tuned, ensemble of 2")
     recipes = {tuple(line.values()): mil.Options(**MIL).recipe_of(line) for line in mil.Options(**MIL).lines()}

@@ -11,6 +11,8 @@ from their mean, and has single networks and an ensemble of five, each a row of 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -182,6 +184,29 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     return Outcome(
         rows, Path(output, tables.TABLE), plotting.save(figure(summary), Path(output, NAME)), report_text(summary)
     )
+
+
+def stored(folder: str | os.PathLike[str], data: str | os.PathLike[str] | None = None) -> Summary:
+    """Read a finished table, for which the data are not needed.
+
+    Parameters
+    ----------
+    folder : path
+        The folder of the table and its settings.
+    data : path, optional
+        The folder of the data, to say which sets are not there.
+
+    Returns
+    -------
+    Summary
+        From which `report_text` and `figure` make what `run` makes.
+    """
+    settings = json.loads(Path(folder, tables.SETTINGS).read_text(encoding="utf-8"))["settings"]
+    chosen = Options(**{name: settings[name] for name in Options().as_settings()})
+    with open(Path(folder, tables.TABLE), encoding="utf-8", newline="") as file:
+        rows = [{**row, "value": float(row["value"])} for row in csv.DictReader(file)]
+    recipes = {tuple(line.values()): chosen.recipe_of(line) for line in chosen.lines()}
+    return Summary(rows, {}, recipes, [] if data is None else list(_absent(data)))
 
 
 def _absent(data: str | os.PathLike[str] | None) -> Iterator[str]:
