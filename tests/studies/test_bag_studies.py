@@ -338,7 +338,17 @@ def test_bits_bad_options(tmp_path, change, message):
 
 # Real bags
 
-MIL = {"repeats": 2, "folds": 3, "inner_folds": 2, "limit_settings": 2, "epochs": 3, "members": 2, "progress": False}
+MIL = {
+    "repeats": 2,
+    "folds": 3,
+    "inner_folds": 2,
+    "limit_settings": 2,
+    "epochs": 3,
+    "members": 2,
+    "models": ("MInD", "sparse", "dense"),
+    "recipe": ("tuned", "released"),
+    "progress": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +375,9 @@ def crossed(folder, tmp_path_factory):
 
 def test_mil_rows(crossed):
     settings = by_metric(crossed.rows)
-    assert len(settings) == 2 * 2 * 3 * 2  # recipes, repeats, folds, models
+    assert len(settings) == (1 + 2 * 2) * 2 * 3  # a baseline and the recipes of two models, repeats, folds
+    folds = {(row["repeat"], row["fold"], row["seed"]) for row in crossed.rows}
+    assert len(folds) == 2 * 3  # all methods meet the same
     for values in settings.values():
         assert tuple(values) == mil_protocol.METRICS
         assert values["chosen"] in (0, 1)
@@ -373,20 +385,67 @@ def test_mil_rows(crossed):
 
 
 def test_mil_row_can_be_measured_again(crossed, folder):
-    row = next(r for r in crossed.rows if r["recipe"] == "tuned" and r["repeat"] == 1 and r["metric"] == "auc")
     loaded = bags.load_mil("ucsb", folder)
     division = mil_protocol.divisions(loaded.labels, 3, mil.derive_seed(0, 1))
-    train, test = (loaded.take(part) for part in division[row["fold"]])
-    recipe = mil.Options(**{**MIL, "data": folder, "dataset": "ucsb"}).recipe_named("tuned")
-    assert mil_protocol.evaluate(train, test, row["model"], recipe, 2, row["seed"])["auc"] == row["value"]
+    for name in ("-", "tuned", "released"):
+        row = next(r for r in crossed.rows if r["recipe"] == name and r["repeat"] == 1 and r["metric"] == "auc")
+        train, test = (loaded.take(part) for part in division[row["fold"]])
+        recipe = mil.Options(**{**MIL, "data": folder, "dataset": "ucsb"}).recipe_of(row)
+        assert mil_protocol.evaluate(train, test, row["model"], recipe, 2, row["seed"])["auc"] == row["value"]
+
+
+def test_mil_lines():
+    options = {"recipe": "tuned", "layer": mil_protocol.LAYERS, "structure": mil_protocol.STRUCTURES}
+    found = mil.Options(models=("APR", "sparse", "dense"), **options).lines()
+    assert found[0] == {"recipe": "-", "layer": "-", "structure": "-", "model": "APR"}
+    assert len(found) == 1 + (3 * 4 - 1) + (3 * 6 - 1)  # no window for pooling, no features for sparse
+    for line in found[1:]:
+        chosen = mil.Options(epochs=1, members=1, limit_settings=1, **options).recipe_of(line)
+        assert chosen.grid[0]["layer"] == line["layer"]
+        assert chosen.grid[0]["structure"] is mil_protocol.STRUCTURES[line["structure"]]
+    assert len(mil_protocol.RECIPES["released"].grid) == 864
+
+
+@pytest.mark.parametrize("structure", mil_protocol.STRUCTURES)
+def test_mil_structures_train(folder, structure):
+    loaded = bags.load_mil("ucsb", folder)
+    options = {"limit": None, "epochs": 1, "structure": mil_protocol.STRUCTURES[structure]}
+    for layer in mil_protocol.LAYERS[structure == "window" :]:
+        scores = mil_protocol.classifiers(loaded, "dense", {**options, "layer": layer}, 1, seed=0).scores(loaded)
+        assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_successive_halving(folder, monkeypatch):
+    loaded = bags.load_mil("ucsb", folder)
+    recipe = mil_protocol.RECIPES["released"].limited(7, seed=1)
+    assert len(recipe.grid) == 7 == len({str(setting) for setting in recipe.grid})
+    assert recipe.grid == mil_protocol.RECIPES["released"].limited(7, seed=1).grid
+    trained, original = [], mil_protocol.classifiers
+
+    def counted(train, model, options, members, seed):
+        trained.append(original(train, model, options, members, seed))
+        return trained[-1]
+
+    monkeypatch.setattr(mil_protocol, "classifiers", counted)
+    chosen, inner, network = mil_protocol.halve(loaded, "sparse", recipe.grid, (1, 2, 3), seed=0)
+    epochs = [one.members[0].epochs for one in trained]
+    assert epochs == [1] * 7 + [2] * 3 + [3]
+    aucs = [one.members[0].history_["inner_auc"].max() for one in trained]
+    kept = {str(one.members[0].get_params()) for one in trained[7:10]}
+    best = sorted(range(7), key=lambda i: (aucs[i], -trained[i].members[0].history_["inner_loss"].min()))[-1]
+    assert network is trained[-1]
+    assert inner == aucs[-1]
+    assert any(str({**trained[best].members[0].get_params(), "epochs": 2}) == one for one in kept)
+    made = network.members[0].get_params()
+    assert all(made[name] == value for name, value in recipe.grid[chosen].items() if name != "limit")
 
 
 def test_mil_learns(folder):
     loaded = bags.load_mil("ucsb", folder)
     options = {"limit": 3.0, "epochs": 60, "learning_rate": 0.01, "normalize": False}
     for model in mil_protocol.MODELS:
-        ensemble = mil_protocol.networks(loaded, model, options, 2, seed=0)
-        probabilities = ensemble.probabilities(loaded)
+        ensemble = mil_protocol.classifiers(loaded, model, options, 2, seed=0)
+        probabilities = ensemble.scores(loaded)
         assert probabilities.shape == (2, 24)
         assert (probabilities[0] != probabilities[1]).any()
         assert mil_protocol.auc(loaded.labels, probabilities.mean(axis=0)) > 0.95
@@ -418,12 +477,15 @@ def test_the_fold_has_no_say_in_what_is_chosen(folder, monkeypatch):
     (train, test), *_ = mil_protocol.divisions(loaded.labels, 3, 0)
     held = loaded.take(test)
     spoilt = bags.Bags(held.instances + 100, held.offsets, 1 - held.labels, "spoilt", "")
-    recipe = mil.Options(**{**MIL, "data": folder}).recipe_named("tuned")
-    first, second = (
-        mil_protocol.evaluate(loaded.take(train), other, "sparse", recipe, 2, seed=0) for other in (held, spoilt)
-    )
-    assert (first["chosen"], first["inner"]) == (second["chosen"], second["inner"])
-    assert first["auc"] != second["auc"]
+    for name in ("tuned", "released"):
+        recipe = mil.Options(**{**MIL, "data": folder}).recipe_of(
+            {"recipe": name, "layer": "pooling", "structure": "all", "model": "sparse"}
+        )
+        first, second = (
+            mil_protocol.evaluate(loaded.take(train), other, "sparse", recipe, 2, seed=0) for other in (held, spoilt)
+        )
+        assert (first["chosen"], first["inner"]) == (second["chosen"], second["inner"])
+        assert first["auc"] != second["auc"]
 
 
 def test_mil_report(crossed, save, tmp_path):
@@ -433,10 +495,23 @@ def test_mil_report(crossed, save, tmp_path):
         "MILES, the paper  0.833 ± 0.026",
         "APR, the paper",
         "corrected resampled t-test",
-        "Recipe paper: how often the inner search chose each setting",
+        "Recipe tuned, 2 settings: how often each value was chosen",
+        "Recipe released, 2 settings, in rounds of 2, 3, 3, 3 epochs",
+        "sparse, tuned, ensemble of 2",
+        "Of 6 such tests 0.3 have p < 0.05 where nothing differs.",
+        "musk1, musk2, trec1, trec2, trec3, trec4, trec7, trec9, trec10: not run: the files are not there",
     ):
         assert " ".join(text.split()) in " ".join(crossed.report.split())
-    summary = mil_report.Summary(crossed.rows, {"ucsb": "any"})
+    again = mil_report.report_text(mil.stored(crossed.table.parent))
+    for part in ("Table 2", "Differences on the same folds", "What came out"):
+        assert again.partition(part)[2].splitlines()[:4] == crossed.report.partition(part)[2].splitlines()[:4]
+    names = [line.rpartition("  ")[0].strip() for line in crossed.report.splitlines()]
+    assert names.index("sparse, tuned, one network") < names.index("sparse, tuned, ensemble of 2")
+    recipes = {tuple(line.values()): mil.Options(**MIL).recipe_of(line) for line in mil.Options(**MIL).lines()}
+    summary = mil_report.Summary(crossed.rows, {"ucsb": "any"}, recipes)
+    counts = np.bincount(summary.values(("ucsb", "tuned", "pooling", "all", "sparse"), "chosen").astype(int))
+    (chosen,) = [line.split() for line in crossed.report.splitlines() if line.split()[:2] == ["initial_std", "0.1"]]
+    assert chosen[2] == str(counts[1] if len(counts) > 1 else 0)
     files = save(mil_report.figure(summary), tmp_path / "mil")
     assert all(file.stat().st_size > 5000 for file in files)
 
@@ -444,14 +519,18 @@ def test_mil_report(crossed, save, tmp_path):
 def test_paired_test_is_the_corrected_one():
     rng = np.random.default_rng(1)
     sparse, dense = rng.random((2, 3, 5))
+    any_line = {"dataset": "any", "recipe": "r", "layer": "l", "structure": "s"}
+    lines = [("r", "l", "s", model) for model in ("sparse", "dense")]
+    recipes = {line: mil_protocol.RECIPES["paper"] for line in lines}
+    pair = [(line, "auc") for line in lines]
     rows = [
-        {"dataset": "any", "recipe": "r", "repeat": i, "fold": j, "model": model, "metric": "auc", "value": v[i, j]}
+        {**any_line, "repeat": i, "fold": j, "model": model, "metric": "auc", "value": v[i, j]}
         for i in range(3)
         for j in range(5)
         for model, v in (("sparse", sparse), ("dense", dense))
     ]
-    summary = mil_report.Summary(rows, {})
-    difference, p, wilcoxon = summary.paired("any", "r")
+    summary = mil_report.Summary(rows, {}, recipes)
+    difference, p, wilcoxon = summary.paired("any", *pair)
     ahead = (sparse - dense).ravel()
     naive = stats.ttest_1samp(ahead, 0)
     # 15 folds, of which each has a fourth as many bags as are trained on: the variance is 1/15 + 1/4 instead of 1/15
@@ -459,12 +538,12 @@ def test_paired_test_is_the_corrected_one():
     assert difference == pytest.approx(ahead.mean())
     assert p == pytest.approx(2 * stats.t.sf(abs(t), 14))
     assert wilcoxon == pytest.approx(stats.wilcoxon(ahead).pvalue)
-    assert summary.of_repeats(("any", "r", "sparse"), "auc") == (
+    assert summary.of_repeats(("any", *lines[0]), "auc") == (
         pytest.approx(sparse.mean()),
         pytest.approx(sparse.mean(axis=1).std(ddof=1)),
     )
     same = [{**row, "value": 0.5} for row in rows]
-    assert mil_report.Summary(same, {}).paired("any", "r") == (0.0, 1.0, 1.0)
+    assert mil_report.Summary(same, {}, recipes).paired("any", *pair) == (0.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -479,6 +558,10 @@ def test_paired_test_is_the_corrected_one():
         ({"repeats": 0}, "repeats"),
         ({"members": 0}, "members"),
         ({"limit_settings": 0}, "limit_settings"),
+        ({"models": "DD"}, "models"),
+        ({"layer": "mean"}, "layer"),
+        ({"structure": "blocks"}, "structure"),
+        ({"structure": "window", "models": "sparse"}, "structure: windows are not for pooling"),
     ],
 )
 def test_mil_bad_options(tmp_path, folder, change, message):
@@ -606,7 +689,7 @@ def test_mil_side_by_side(tmp_path, folder, crossed):
 def test_command_line(tmp_path, folder, undrawn):
     for name, arguments, figures in (
         ("mil", ["--dataset", "ucsb", "--data", folder, "--repeats", "1", "--folds", "2", "--inner-folds", "2",
-                 "--limit-settings", "1", "--epochs", "1", "--members", "1"], ["mil"]),
+                 "--limit-settings", "1", "--epochs", "1", "--models", "APR", "sparse"], ["mil"]),
         ("mnist-bags", ["--sizes", "5", "--bags", "8", "--runs", "1", "--epochs", "1"],
          ["mnist-bags", "mnist-bags-weights"]),
     ):  # fmt: skip
@@ -614,4 +697,6 @@ def test_command_line(tmp_path, folder, undrawn):
         assert done.returncode == 0, done.stderr
         assert b"What came out" in done.stdout
         files = {path.name for path in (tmp_path / name).iterdir()}
-        assert files == {"table.csv", "settings.json"} | {f"{f}.{e}" for f in figures for e in ("png", "svg")}
+        assert files - {"times.csv"} == {"table.csv", "settings.json"} | {
+            f"{f}.{e}" for f in figures for e in ("png", "svg")
+        }
