@@ -265,7 +265,7 @@ def figure(rows: Sequence[Row], *, papers_thresholds: bool = False) -> Figure:
             grid.append(line)
             labels.append(kind.xlabel)
             logs.append(kind.axis == "size")
-    return plotting.curves(grid, xlabel=labels, log=logs, title="Figure 1 by three protocols" * (len(protocols) == 3))
+    return plotting.curves(grid, xlabel=labels, log=logs, title="Figure 1 of the paper, by protocol")
 
 
 def answers(images: datasets.ImageSet, size: int = 100, shown: int = 8, *, noise: float = 0.5) -> Figure:
