@@ -147,7 +147,7 @@ def report_text(summary: Summary) -> str:
         bullets("What came out", _findings(summary)),
         *(_chosen(summary, line) for line in dict.fromkeys(line[:3] for line, _ in summary.lines if line[0] != NONE)),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _table(summary: Summary) -> str:
@@ -155,8 +155,8 @@ def _table(summary: Summary) -> str:
     for method, values in PAPER.items():
         rows.append([f"{method}, the paper", *(_printed(values.get(name)) for name in summary.datasets)])
     for line, metric in summary.lines:
-        values = (_measured(summary, (name, *line), metric) for name in summary.datasets)
-        rows.append([summary.name(line, metric), *values])
+        measured = (_measured(summary, (name, *line), metric) for name in summary.datasets)
+        rows.append([summary.name(line, metric), *measured])
     others = [name for name in summary.absent if name != "ucsb"]
     notes = [f"ucsb: {UCSB}."] if "ucsb" in summary.absent else []
     notes += [f"{', '.join(others)}: {ABSENT}."] if others else []

@@ -65,7 +65,8 @@ class EMDD(BagClassifier):
             chosen = _nearest(_distances(at, rows), offsets)
             step = minimize(_loss, at, (rows[chosen], positive), "L-BFGS-B", jac=True, options={"maxiter": self.steps})
             if not step.fun < best * (1 - 1e-4):
-                return best, *np.split(at, 2)
+                target, scales = np.split(at, 2)
+                return best, target, scales
             at, best = step.x, float(step.fun)
 
     def _scores(self, rows: Floats, offsets: Ints) -> Floats:
