@@ -97,6 +97,7 @@ default_role = "code"  # what stands in single backticks is code, in docstrings 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc's sections say what types there are
 autodoc_inherit_docstrings = True
+suppress_warnings = ["ref.python"]  # names of attributes that several classes have, and need no link
 autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
