@@ -736,6 +736,12 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "theory.exact_flips": _constructed(
         theory.exact_flips, patterns=lambda s: np.where(s.x > 0, 1.0, -1.0), beta=2.0, separation="sparsemax"
     ),
+    "theory.energy_barriers": _constructed(
+        theory.energy_barriers, patterns=lambda s: s.x[:6], beta=2.0, similarity="dot", max_supports=1000
+    ),
+    "theory.stationary_states": _constructed(
+        theory.stationary_states, patterns=lambda s: s.x[:6], beta=2.0, similarity="dot", max_index=1, max_supports=1000
+    ),
     "theory.exact_recall": _constructed(
         theory.exact_recall, d=20, n_patterns=9, flips=3, beta=2.0, separation="sparsemax"
     ),
