@@ -271,7 +271,7 @@ def _indices(gram: Floats, beta: float, supports: NDArray[np.int64]) -> NDArray[
 def _eigenvalues(centred: Floats) -> Floats:
     """Return the eigenvalues of centred Gram matrices (n, k, k), of which up to two patterns have one and three two."""
     if centred.shape[1] > 3:
-        return np.linalg.eigvalsh(centred)
+        return np.asarray(np.linalg.eigvalsh(centred))
     trace, square = np.trace(centred, axis1=1, axis2=2), (centred**2).sum(axis=(1, 2))
     apart = np.sqrt(
         np.maximum(2 * square - trace**2, 0)

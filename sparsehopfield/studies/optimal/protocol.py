@@ -302,7 +302,7 @@ def time_sets(chosen: Options) -> list[dict[str, Any]]:
         queries = known.start + TIMED_POSITION * (known.patterns[:TIMED_QUERIES] - known.start)
         for share in sorted(chosen.shares):
             for model, separation in MAPS.items():
-                how = {"beta": share * known.critical, "separation": separation}
+                how: dict[str, Any] = {"beta": share * known.critical, "separation": separation}
                 taken: dict[str, list[float]] = {"update": [], "rest": []}
                 for _ in range(3):
                     begin = process_time()
