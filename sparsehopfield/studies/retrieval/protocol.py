@@ -287,6 +287,29 @@ def attempt(
     return states, info
 
 
+def compare(states: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Compare each retrieved state with what was stored, by no threshold yet.
+
+    Parameters
+    ----------
+    states, targets : ndarray of shape (N, d)
+        What was retrieved, and what should have been.
+
+    Returns
+    -------
+    cosines : ndarray of shape (N,)
+        The cosine of each state and its target; 0 where either is 0.
+    exact : ndarray of bool of shape (N,)
+        Whether they are equal but for float32 rounding (4 eps of the largest pixel).
+    """
+    states, targets = states.astype(float), targets.astype(float)
+    lengths = np.linalg.norm(states, axis=1) * np.linalg.norm(targets, axis=1)
+    products = np.einsum("ij,ij->i", states, targets)
+    cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    slack = 4 * np.finfo(np.float32).eps * np.abs(targets).max(axis=1)
+    return cosines, np.abs(states - targets).max(axis=1) <= slack
+
+
 def judge(states: Floats, targets: Floats, threshold: float) -> dict[str, float]:
     """Compare what was retrieved with what was stored.
 
@@ -300,15 +323,27 @@ def judge(states: Floats, targets: Floats, threshold: float) -> dict[str, float]
     Returns
     -------
     dict
-        `retrieved`: the share below the threshold; `cosine`: the mean cosine; `exact`: the share that
-        equals the stored pattern but for float32 rounding (4 eps of its largest pixel).
+        As of `shares`.
     """
-    states, targets = states.astype(float), targets.astype(float)
-    lengths = np.linalg.norm(states, axis=1) * np.linalg.norm(targets, axis=1)
-    products = np.einsum("ij,ij->i", states, targets)
-    cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
-    slack = 4 * np.finfo(np.float32).eps * np.abs(targets).max(axis=1)
-    exact = np.abs(states - targets).max(axis=1) <= slack
+    return shares(*compare(states, targets), threshold)
+
+
+def shares(cosines: NDArray[np.float64], exact: NDArray[np.bool_], threshold: float) -> dict[str, float]:
+    """Sum up what `compare` returned.
+
+    Parameters
+    ----------
+    cosines, exact : ndarray of shape (N,)
+        Its results.
+    threshold : float
+        A pattern is retrieved when its cosine error is below this.
+
+    Returns
+    -------
+    dict
+        `retrieved`: the share below the threshold; `cosine`: the mean cosine; `exact`: the share that
+        equals the stored pattern.
+    """
     return {
         "retrieved": float(np.mean(1 - cosines < threshold)),
         "cosine": float(np.mean(cosines)),

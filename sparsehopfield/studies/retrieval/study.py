@@ -20,7 +20,17 @@ from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_image_options, add_option
 from sparsehopfield.studies._core.options import ImageOptions, Outcome, at_least, check_names, check_sizes, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
-from sparsehopfield.studies.retrieval.protocol import MODELS, PROTOCOLS, THRESHOLDS, Floats, Study, attempt, draw, judge
+from sparsehopfield.studies.retrieval.protocol import (
+    MODELS,
+    PROTOCOLS,
+    THRESHOLDS,
+    Floats,
+    Study,
+    attempt,
+    compare,
+    draw,
+    shares,
+)
 from sparsehopfield.studies.retrieval.report import Summary, figure, report_text
 
 METRICS = ("retrieved", "cosine", "exact", "support", "updates", "settled")
@@ -133,8 +143,30 @@ def measure_all(
     *,
     sizes: int | Sequence[int],
     levels: Sequence[Any],
+    thresholds: Mapping[str, Sequence[float]] | None = None,
+    beside: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure a study's table, or continue it; the arguments are those of `run`, and the images of the data set."""
+    """Measure a study's table, or continue it.
+
+    Parameters
+    ----------
+    study, output, options, sizes, levels
+        As in `run`.
+    images : ImageSet
+        The images of the data set.
+    thresholds : mapping of str to sequence of float, optional
+        The thresholds to judge each retrieval by, for each protocol; by default the one of the options.
+    beside : str, optional
+        One of the models. Adds two metrics: `beside_only`, the share of queries that this model retrieves and the
+        setting's does not, and `beside_not`, the reverse.
+
+    Returns
+    -------
+    list of dict
+        The table.
+    """
+    if thresholds is None:
+        thresholds = {name: (options.threshold_of(name),) for name in options.protocol}
     sizes = check_sizes(sizes, images)
     for name in options.protocol:
         needed = max(sizes) * options.runs_of(name)
@@ -143,52 +175,62 @@ def measure_all(
                 f"runs: {options.runs_of(name)} runs of {max(sizes)} images in order are more than the {len(images)} "
                 f"of {images.name} ({name} protocol)"
             )
-    settings = _settings(study, options, sizes, levels)
+    settings = _settings(study, options, sizes, levels, thresholds)
 
     @lru_cache(maxsize=1)  # models and similarities of one draw follow each other
     def prepare(protocol: str, size: int, run: int, seed: int, level: Any) -> tuple[Floats, NDArray[np.intp], Floats]:
         patterns, queried, rng = draw(images, size, options.queries, seed, protocol=protocol, run=run)
         return patterns, queried, study.damage(patterns[queried], images.shape, level, rng)
 
-    def measure(setting: Mapping[str, Any]) -> dict[str, float]:
-        patterns, queried, queries = prepare(
-            *(setting[key] for key in ("protocol", "size", "run", "seed", study.level))
-        )
+    @lru_cache(maxsize=2)  # thresholds of one retrieval follow each other; the other place is for the model beside
+    def answer(draw: tuple[Any, ...], model: str, similarity: str, beta: float, steps: int) -> Any:
+        patterns, queried, queries = prepare(*draw)
         states, info = attempt(
-            queries,
-            patterns,
-            model=setting["model"],
-            similarity=setting["similarity"],
-            beta=setting["beta"],
-            steps=setting["steps"],
-            protocol=setting["protocol"],
+            queries, patterns, model=model, similarity=similarity, beta=beta, steps=steps, protocol=draw[0]
         )
         targets = patterns[queried]
-        if setting["similarity"] == "cosine":  # such a memory holds the rows scaled to length 1
+        if similarity == "cosine":  # such a memory holds the rows scaled to length 1
             targets = targets / np.linalg.norm(targets, axis=1, keepdims=True)
-        return {
-            **judge(states, targets, setting["threshold"]),
+        return *compare(states, targets), info
+
+    def measure(setting: Mapping[str, Any]) -> dict[str, float]:
+        drawn = tuple(setting[name] for name in ("protocol", "size", "run", "seed", study.level))
+        how = tuple(setting[name] for name in ("similarity", "beta", "steps"))
+        cosines, exact, info = answer(drawn, setting["model"], *how)
+        values = {
+            **shares(cosines, exact, setting["threshold"]),
             "support": float(np.mean(info.support_size)),
             "updates": float(np.mean(info.steps)),
             "settled": float(np.mean(info.converged)),
         }
+        if beside is not None:
+            here, there = (1 - found < setting["threshold"] for found in (cosines, answer(drawn, beside, *how)[0]))
+            values |= {"beside_only": float(np.mean(there & ~here)), "beside_not": float(np.mean(here & ~there))}
+        return values
 
     also = {
         "images": len(images),
         "sizes": list(sizes),
         study.level: list(levels),
-        "threshold": [options.threshold_of(name) for name in options.protocol],
+        "threshold": [threshold for name in options.protocol for threshold in thresholds[name]],
         "runs": [options.runs_of(name) for name in options.protocol],
     }
-    return measure_table(output, study.name, options, settings, METRICS, measure, also)
+    metrics = METRICS if beside is None else (*METRICS, "beside_only", "beside_not")
+    return measure_table(output, study.name, options, settings, metrics, measure, also)
 
 
-def _settings(study: Study, options: Options, sizes: Sequence[int], levels: Sequence[Any]) -> list[dict[str, Any]]:
-    """List the settings of a study's grid, those of one draw side by side."""
+def _settings(
+    study: Study,
+    options: Options,
+    sizes: Sequence[int],
+    levels: Sequence[Any],
+    thresholds: Mapping[str, Sequence[float]],
+) -> list[dict[str, Any]]:
+    """List the settings of a study's grid, those of one draw side by side, and of these those of one retrieval."""
     settings = [
         {
             "protocol": protocol,
-            "threshold": options.threshold_of(protocol),
+            "threshold": threshold,
             "dataset": options.dataset,
             study.level: level,
             "size": size,
@@ -207,6 +249,7 @@ def _settings(study: Study, options: Options, sizes: Sequence[int], levels: Sequ
         for similarity in (options.similarity if PROTOCOLS[protocol].factors is None else ("dot",))
         for model in options.models
         if not (model == "polynomial" and similarity == "euclidean")  # see Options
+        for threshold in thresholds[protocol]
     ]
     if not settings:
         raise ValueError(
