@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import helpers
 import numpy as np
@@ -18,9 +19,10 @@ from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies import STUDIES, capacity, figure_1, metastable, robustness
 from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.options import derive_seed
 from sparsehopfield.studies.metastable import protocol as metastable_protocol
 from sparsehopfield.studies.retrieval import study as retrieval_study
-from sparsehopfield.studies.retrieval.protocol import MASKS, MODELS, attempt, draw, half_masked, judge, noisy
+from sparsehopfield.studies.retrieval.protocol import MASKS, MODELS, attempt, compare, draw, half_masked, judge, noisy
 from sparsehopfield.studies.retrieval.report import Summary, report_text
 
 for module in ("sklearn", "matplotlib", "tqdm"):
@@ -168,13 +170,15 @@ def test_protocols_side_by_side(tmp_path):
 
 def test_figure_1(tmp_path, monkeypatch):
     options = {"datasets": "digits", "sizes": [5, 9], "patterns": 9, "noise": [0, 0.5], "progress": False}
+    asked = []
+    monkeypatch.setattr(retrieval_study, "attempt", lambda *a, **k: asked.append(k["model"]) or attempt(*a, **k))
     outcome = figure_1.run(tmp_path, runs=2, **options)
+    assert len(asked) == 3 * 2 * 4 * len(figure_1.MODELS)  # protocols, runs, settings: once for both thresholds
     assert outcome.rows == figure_1.read(tmp_path)
     (row,) = (
         row
         for row in outcome.rows
-        if (row["study"], row["protocol"], row["x"], row["model"], row["threshold"])
-        == ("robustness", "fair", 0.5, "sparse", 0.1)
+        if (row["protocol"], row["noise"], row["model"], row["threshold"]) == ("fair", 0.5, "sparse", 0.1)
     )
     part = robustness.run(
         tmp_path / "one", sizes=9, noise=0.5, runs=2, protocol="fair", threshold=0.1, models="sparse", progress=False
@@ -182,7 +186,14 @@ def test_figure_1(tmp_path, monkeypatch):
     for metric in ("retrieved", "cosine"):
         values = [row["value"] for row in part.rows if row["metric"] == metric]
         assert row[metric] == pytest.approx(np.mean(values), abs=1e-4)
+    _check_leads(outcome.rows)
+    for taken in (figure_1.run, capacity.run):  # another study's folder, or one of other settings
+        with pytest.raises(ValueError, match="choose another --output"):
+            taken(tmp_path, sizes=5, progress=False)
+    assert figure_1.read(tmp_path) == outcome.rows
     monkeypatch.setattr(retrieval_study, "attempt", None)  # from here on nothing is measured
+    with pytest.raises(ValueError, match="without effect of datasets, noise:"):
+        figure_1.run(tmp_path, redraw=True, datasets="digits", noise=0.5, data=tmp_path, progress=False)
     again = figure_1.run(tmp_path, redraw=True)
     assert (again.rows, again.report) == (outcome.rows, outcome.report)
     drawn = figure_1.figure(again.rows, papers_thresholds=True)
@@ -190,6 +201,7 @@ def test_figure_1(tmp_path, monkeypatch):
         f"{name}, cosine error < 0.1" for name in ("printed", "released", "fair")
     ]
     assert len(drawn.axes) == 6
+    assert drawn.axes[3].get_ylabel() == "digits, noise, M = 9\nshare retrieved"
     line = next(line for line in drawn.axes[5].lines if line.get_label() == "sparse")
     assert line.get_ydata()[1] == row["retrieved"]
     table = tmp_path / "table.csv"
@@ -199,6 +211,46 @@ def test_figure_1(tmp_path, monkeypatch):
         with pytest.raises(FileFormatError, match="damaged"):
             figure_1.run(tmp_path, redraw=True)
         table.write_text(content)
+
+
+def _check_leads(rows):
+    """Compare the errors and the counts of a table of 9 patterns and 2 runs with what the queries themselves say."""
+    images, threshold, lead = datasets.load_digits(), 0.1, []
+    row = next(row for row in rows if (row["protocol"], row["noise"], row["model"]) == ("printed", 0.5, "dense"))
+    for run in range(2):
+        patterns, queried, rng = draw(images, 9, 100, derive_seed(0, 9, run))
+        queries = noisy(patterns[queried], images.shape, 0.5, rng)
+        found = [
+            1 - compare(attempt(queries, patterns, model=model)[0], patterns[queried])[0] < threshold
+            for model in ("sparse", "dense")
+        ]
+        lead.append(found[0].astype(float) - found[1])
+    lead = np.array(lead)
+    assert lead.any()
+    expected = max(lead.std() / 18**0.5, lead.mean(axis=1).std(ddof=1) / 2**0.5)
+    assert row["error"] == pytest.approx(expected, abs=1e-4)
+    for other in ("dense", "mean"):
+        for protocol, whose, numbers in figure_1.counts(rows, other):
+            limit = 0.1 if whose == "the paper's" else 0.2
+            chosen = [row for row in rows if (row["protocol"], row["threshold"]) == (protocol, limit)]
+            sparse, against = ([row for row in chosen if row["model"] == model] for model in ("sparse", other))
+            verdicts = {"capacity": [], "robustness": []}
+            for first, second in zip(sparse, against, strict=True):
+                lead = first["retrieved"] - second["retrieved"]
+                verdict = 0 if abs(lead) <= 2 * second["error"] else 1 if lead > 0 else -1
+                verdicts["capacity" if first["noise"] is None else "robustness"].append(verdict)
+            for study, found in verdicts.items():
+                assert numbers[study] == tuple(found.count(verdict) for verdict in (1, 0, -1))
+
+
+def test_pages_count_what_the_kept_table_of_figure_1_has():
+    root = Path(__file__).resolve().parents[2]
+    rows = figure_1.read(root / "notebooks" / "results" / "figure-1")
+    for page in ("guides/studies.md", "explanation/papers.md"):
+        text = (root / "docs" / page).read_text(encoding="utf-8")
+        for protocol, whose, numbers in figure_1.counts(rows):
+            cells = map(str, (*numbers["capacity"], *numbers["robustness"]))
+            assert f"| {protocol} | {whose} | {' | '.join(cells)} |\n" in text
 
 
 # The table

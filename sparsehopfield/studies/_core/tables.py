@@ -80,8 +80,7 @@ def run_table(
         The whole table, in the order of `settings`.
     """
     folder = Path(as_path(folder, "folder"))
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, study, options, restart)
+    claim(folder, study, options, restart)
     columns = list(settings[0])
     expected = {_key(setting, columns): metrics(setting) if callable(metrics) else metrics for setting in settings}
     done = _resume(folder / TABLE, columns, expected)
@@ -227,8 +226,22 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     write(folder / SETTINGS, text + "\n")
 
 
-def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
-    """Write the settings, or check that the table which is there has the same ones."""
+def claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
+    """Write the settings, or check that the table which is there has the same ones.
+
+    Parameters
+    ----------
+    folder, study, options, restart
+        As in `run_table`.
+
+    Raises
+    ------
+    ValueError
+        If there is a table of other settings or of another study, or one without settings.
+    FileFormatError
+        If the settings that are there are damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
     wanted = json.loads(json.dumps({"study": study, **options}))
     if restart:
