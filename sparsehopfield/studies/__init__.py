@@ -1,6 +1,7 @@
 """The studies: one command, one function and one notebook each; see `sparsehopfield.studies._core.tables`."""
 
 from sparsehopfield.studies import (
+    barriers,
     bits,
     bounds,
     capacity_bound,
@@ -24,6 +25,7 @@ from sparsehopfield.studies.retrieval import capacity, robustness
 
 __all__ = [
     "STUDIES",
+    "barriers",
     "bits",
     "bounds",
     "capacity",
@@ -59,6 +61,7 @@ STUDIES = {
     "capacity-bound": capacity_bound,
     "theory": theory_ledger,
     "landscape": landscape,
+    "barriers": barriers,
     "correlated": correlated,
     "flips": flips,
     "bounds": bounds,
