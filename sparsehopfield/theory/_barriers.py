@@ -104,7 +104,9 @@ def stationary_states(
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
     max_index : int, at least 0, optional
         Only states with at most so many directions of descent: 0 the minima, 1 also the saddles between their basins.
@@ -115,6 +117,7 @@ def stationary_states(
     Returns
     -------
     StationaryStates
+        The states that were found.
 
     Raises
     ------
@@ -153,7 +156,9 @@ def energy_barriers(
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
     max_supports : int, at least 1
         How many supports to look at before giving up.
@@ -161,6 +166,7 @@ def energy_barriers(
     Returns
     -------
     EnergyBarriers
+        The barriers that were found.
 
     Raises
     ------
