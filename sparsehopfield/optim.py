@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -24,7 +25,7 @@ from sparsehopfield._engine.separations import Entmax, SeparationMap, as_choice
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 
-__all__ = ["AdamW", "Annealing", "ExponentialDecay", "clip_gradients"]
+__all__ = ["AdamW", "Annealing", "CosineDecay", "ExponentialDecay", "clip_gradients"]
 
 Parameters = Module | Mapping[str, Parameter] | Iterable[Parameter]
 
@@ -222,6 +223,13 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     return norm
 
 
+def _checked_optimizer(optimizer: AdamW) -> AdamW:
+    """Return the optimiser whose learning rate is to be changed; raise unless it is one."""
+    if not isinstance(optimizer, AdamW):
+        raise TypeError(f"optimizer: must be an AdamW, got {type(optimizer).__name__}")
+    return optimizer
+
+
 class ExponentialDecay:
     """A learning rate that shrinks by a factor with each `step()`.
 
@@ -239,14 +247,59 @@ class ExponentialDecay:
     """
 
     def __init__(self, optimizer: AdamW, rate: float) -> None:
-        if not isinstance(optimizer, AdamW):
-            raise TypeError(f"optimizer: must be an AdamW, got {type(optimizer).__name__}")
-        self.optimizer = optimizer
+        self.optimizer = _checked_optimizer(optimizer)
         self.rate = as_number("rate", rate, least=np.finfo(np.float64).tiny)
 
     def step(self) -> None:
         """Shrink the learning rate, at the end of an epoch."""
         self.optimizer.learning_rate *= self.rate
+
+
+class CosineDecay:
+    """A learning rate that falls to `stop` as half a wave of a cosine, slowly at both ends.
+
+    After t of T epochs it is `stop` + (start - `stop`) (1 + cos(pi t / T)) / 2, where start is the optimiser's rate
+    when the schedule is made.
+
+    Parameters
+    ----------
+    optimizer : AdamW
+    epochs : int, at least 1
+        T: after so many `step()`s the rate is `stop`, and stays there.
+    stop : float, at least 0
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", equation 5, without restarts.
+
+    Examples
+    --------
+    >>> optimizer = AdamW([Parameter(np.zeros(2))], learning_rate=1.0)
+    >>> schedule = CosineDecay(optimizer, epochs=4)
+    >>> for epoch in range(4):
+    ...     schedule.step()
+    ...     print(f"{optimizer.learning_rate:.3f}")
+    0.854
+    0.500
+    0.146
+    0.000
+    """
+
+    def __init__(self, optimizer: AdamW, epochs: int, stop: float = 0.0) -> None:
+        self.optimizer = _checked_optimizer(optimizer)
+        self.epochs, self.epoch = as_whole("epochs", epochs, least=1), 0
+        self.start, self.stop = optimizer.learning_rate, as_number("stop", stop, least=0.0)
+
+    def step(self) -> None:
+        """Set the next learning rate, at the end of an epoch."""
+        self.epoch += 1
+        wave = (1 + math.cos(math.pi * min(self.epoch / self.epochs, 1.0))) / 2
+        self.optimizer.learning_rate = self.stop * (1 - wave) + self.start * wave
 
 
 class Annealing:

@@ -330,12 +330,15 @@ def calls(scale=1.0, dtype=np.float64):
             "dense_error_floor": dict(meant),
             "critical_beta": {"patterns": patterns, "similarity": "dot"},
             "energy_as_printed": asked | {"separation": "sparsemax"},
+            "energy_barriers": {"patterns": patterns[:6], "beta": 2.0, "similarity": "dot", "max_supports": 1000},
             "energy_offset": {"patterns": patterns, "beta": 2.0, "similarity": "dot", "separation": "entmax15"},
             "exact_flips": {"patterns": np.where(patterns > 0, 1.0, -1.0), "beta": 2.0, "separation": "entmax15"},
             "exact_recall": {"d": 20, "n_patterns": 9, "flips": 3, "beta": 2.0, "separation": "sparsemax"},
             "expected_support": {"n_patterns": 9, "spread": 0.5, "lead": 1.0, "separation": "entmax15"},
             "exact_radius": {"patterns": patterns, "beta": 2.0, "similarity": "euclidean"},
             "is_certified": {"patterns": patterns, "beta": 2.0, "similarity": "dot"},
+            "stationary_states": {"patterns": patterns[:6], "beta": 2.0, "similarity": "cosine", "max_index": 1}
+            | {"max_supports": 1000},
             "is_fixed_point": {"patterns": patterns, "beta": 2.0, "similarity": "cosine"},
             "majorises": {"p": p, "q": reference.softmax(p)},
             "margin": {"patterns": patterns, "similarity": "euclidean"},
@@ -451,6 +454,10 @@ def calls(scale=1.0, dtype=np.float64):
         "ExponentialDecay": (
             lambda rate: optim.ExponentialDecay(optim.AdamW(layers.Linear(2, 2)), rate),
             {"rate": 0.5},
+        ),
+        "CosineDecay": (
+            lambda **k: optim.CosineDecay(optim.AdamW(layers.Linear(2, 2)), **k).step(),
+            {"epochs": 3, "stop": 0.0},
         ),
         "Annealing": (
             lambda **k: optim.Annealing(layers.HopfieldPooling(4), **k).value,
@@ -575,6 +582,10 @@ def calls(scale=1.0, dtype=np.float64):
         "clip_gradients": (optim.clip_gradients, {"parameters": layers.Linear(D, 2), "max_norm": 1.0}),
         "ExponentialDecay()": (
             lambda optimizer: optim.ExponentialDecay(optimizer, 0.5).step(),
+            {"optimizer": optim.AdamW(layers.Linear(D, 2))},
+        ),
+        "CosineDecay()": (
+            lambda optimizer: optim.CosineDecay(optimizer, 3).step(),
             {"optimizer": optim.AdamW(layers.Linear(D, 2))},
         ),
         "Annealing()": (

@@ -10,8 +10,10 @@ import math
 import struct
 import zlib
 from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from sparsehopfield._engine.checks import Array
 from sparsehopfield.data import _content
@@ -25,7 +27,7 @@ TYPES_4 = ("f8", "f4", "i4", "i2", "u2", "u1")
 SPARSE, OPAQUE = 5, 17  # classes of arrays; 6 to 15 are numbers
 
 
-def read_arrays(data: bytes, names: Collection[str]) -> dict[str, Array]:
+def read_arrays(data: bytes, names: Collection[str], keep_sparse: Collection[str] = ()) -> dict[str, Any]:
     """Return those arrays of numbers that have these names, sparse ones with their zeros.
 
     Parameters
@@ -34,10 +36,12 @@ def read_arrays(data: bytes, names: Collection[str]) -> dict[str, Array]:
         The content of a file of version 4, 5, 6 or 7.
     names : collection of str
         What to read; all else is passed over.
+    keep_sparse : collection of str
+        Of these names, sparse arrays are returned as csr_array.
 
     Returns
     -------
-    dict of ndarray
+    dict of ndarray or csr_array
         As stored: MATLAB puts whole numbers of any class into the smallest type that holds them.
 
     Raises
@@ -48,14 +52,23 @@ def read_arrays(data: bytes, names: Collection[str]) -> dict[str, Array]:
     if data[:8] == b"\x89HDF\r\n\x1a\n" or data[512:520] == b"\x89HDF\r\n\x1a\n":
         raise ValueError("it is of version 7.3, which is not read; save it with -v7")
     if 0 in data[:4]:
-        return dict(_read_version_4(data, names))
+        return {name: _made(name, array, keep_sparse) for name, array in _read_version_4(data, names)}
     byte_order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if byte_order is None:
         raise ValueError("it does not begin as one")
-    return dict(_read_version_5(data, byte_order, names))
+    return {name: _made(name, array, keep_sparse) for name, array in _read_version_5(data, byte_order, names)}
 
 
-def _read_version_5(data: bytes, byte_order: str, names: Collection[str]) -> Iterator[tuple[str, Array]]:
+class _Sparse(NamedTuple):
+    """Numbers at some places of an array, and zeros elsewhere; not checked yet."""
+
+    shape: tuple[int, ...]
+    rows: Array
+    columns: Array
+    values: Array
+
+
+def _read_version_5(data: bytes, byte_order: str, names: Collection[str]) -> Iterator[tuple[str, Array | _Sparse]]:
     """Yield the arrays with these names, each with its name."""
     offset = 128
     while offset < len(data):
@@ -77,7 +90,7 @@ def _read_version_5(data: bytes, byte_order: str, names: Collection[str]) -> Ite
             yield array
 
 
-def _read_array(element: bytes, byte_order: str, names: Collection[str]) -> tuple[str, Array] | None:
+def _read_array(element: bytes, byte_order: str, names: Collection[str]) -> tuple[str, Array | _Sparse] | None:
     """Return the name and the numbers of an array element of version 5, or None for a name that is not in `names`."""
     flags, offset = _read_numbers(element, 0, byte_order)
     class_, is_complex = int(flags[0]) & 0xFF, bool(int(flags[0]) & 0x800)
@@ -100,7 +113,7 @@ def _read_array(element: bytes, byte_order: str, names: Collection[str]) -> tupl
         if len(shape) != 2 or len(sizes) != shape[1] or (sizes < 0).any() or starts[0] != 0 or starts[-1] > len(values):
             raise ValueError(f"its {name} have columns that do not fit")
         used = int(starts[-1])  # there may be room for more
-        return name, _dense(name, shape, rows[:used], np.repeat(np.arange(shape[1]), sizes), values[:used])
+        return name, _Sparse(shape, rows[:used], np.repeat(np.arange(shape[1]), sizes), values[:used])
     values, offset = _read_numbers(element, offset, byte_order)
     if len(values) != math.prod(shape):
         raise ValueError(f"its {name} have {len(values)} numbers, not the {math.prod(shape)} of their shape")
@@ -122,7 +135,7 @@ def _read_numbers(element: bytes, offset: int, byte_order: str) -> tuple[Array, 
     return np.frombuffer(element, dtype, size // dtype.itemsize, begin), end
 
 
-def _read_version_4(data: bytes, names: Collection[str]) -> Iterator[tuple[str, Array]]:
+def _read_version_4(data: bytes, names: Collection[str]) -> Iterator[tuple[str, Array | _Sparse]]:
     """Yield the arrays with these names, each with its name."""
     byte_order = "<" if 0 <= struct.unpack_from("<i", data)[0] <= 5000 else ">"
     offset = 0
@@ -141,27 +154,35 @@ def _read_version_4(data: bytes, names: Collection[str]) -> Iterator[tuple[str, 
         values = np.frombuffer(data, dtype, rows * columns, begin).reshape((rows, columns), order="F")
         if is_complex or class_ not in (0, 2):
             raise ValueError(f"its {name} are no real numbers")
-        yield name, _dense_from_triplets(name, values) if class_ == 2 else values
+        yield name, _from_triplets(name, values) if class_ == 2 else values
 
 
-def _dense_from_triplets(name: str, values: Array) -> Array:
+def _from_triplets(name: str, values: Array) -> _Sparse:
     """Return a sparse array of version 4: rows (row, column, number), counted from 1, the last one with the shape."""
     if values.shape[1] != 3 or len(values) == 0 or not np.isfinite(values).all():
         raise ValueError(f"its {name} are no sparse array of real numbers")
     values = values.astype(np.float64)
     rows, columns = (values[:-1, i] - 1 for i in (0, 1))
-    return _dense(name, tuple(int(side) for side in values[-1, :2]), rows, columns, values[:-1, 2])
+    return _Sparse(tuple(int(side) for side in values[-1, :2]), rows, columns, values[:-1, 2])
 
 
-def _dense(name: str, shape: tuple[int, ...], rows: Array, columns: Array, values: Array) -> Array:
-    """Return an array of this shape with `values` at (rows, columns) and zeros elsewhere."""
-    if not min(shape) >= 0 or math.prod(shape) * values.itemsize > _content.MAX_UNPACKED:
+def _made(name: str, array: Array | _Sparse, keep_sparse: Collection[str]) -> Any:
+    """Return an array as it is, and of numbers at some places a csr_array or, with its zeros, an ndarray."""
+    if not isinstance(array, _Sparse):
+        return array
+    shape, rows, columns, values = array
+    kept = name in keep_sparse
+    entries = len(values) + shape[0] if kept else math.prod(shape)
+    if not min(shape) >= 0 or entries * values.itemsize > _content.MAX_UNPACKED:
         raise ValueError(f"its {name} have shape {shape}, which is larger than what is read")
     if len(rows) != len(values):
         raise ValueError(f"its {name} have {len(values)} numbers in {len(rows)} places")
     for places, side in ((rows, shape[0]), (columns, shape[1])):
         if not ((places >= 0) & (places < side) & (places == np.floor(places))).all():
             raise ValueError(f"its {name} have places outside of their shape, {shape}")
+    rows, columns = rows.astype(np.intp), columns.astype(np.intp)
+    if kept:
+        return sparse.csr_array((values.astype(np.float64), (rows, columns)), shape=shape)
     dense = np.zeros(shape, values.dtype)
-    np.add.at(dense, (rows.astype(np.intp), columns.astype(np.intp)), values)
+    np.add.at(dense, (rows, columns), values)
     return dense

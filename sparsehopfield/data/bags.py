@@ -16,8 +16,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
-from sparsehopfield._engine.checks import as_generator, as_integers, as_number, as_numbers, as_whole, refuse_masks
+from sparsehopfield._engine.checks import (
+    as_flag,
+    as_generator,
+    as_integers,
+    as_number,
+    as_numbers,
+    as_whole,
+    refuse_masks,
+)
 from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.text import short
 from sparsehopfield.data import datasets
@@ -33,7 +42,12 @@ MIL_SETS: dict[str, tuple[str, ...]] = {
     "fox": ("fox_100x100_matlab.mat",),
     "elephant": ("elephant_100x100_matlab.mat",),
     "ucsb": ("ucsb_breast_cancer.csv", "ucsb_breast.csv", "ucsb.csv"),
+    "musk1": ("musk1norm_matlab.mat", "musk1.csv"),
+    "musk2": ("musk2norm_matlab.mat", "musk2.csv"),
+    **{f"trec{i}": (f"trec_{i}_200x200_matlab.mat",) for i in (1, 2, 3, 4, 7, 9, 10)},
 }
+#: The folders that they are looked for in, beside the one that is given: those of this project and of the papers' code.
+FOLDERS = ("mil", "mil_datasets", "datasets/mil_datasets", "csv", "datasets/csv")
 
 LABELS = (-1, 0, 1)  # of instances; the last is positive
 
@@ -44,7 +58,7 @@ class Bags:
 
     Attributes
     ----------
-    instances : ndarray of shape (R, d)
+    instances : ndarray or csr_array of shape (R, d)
         The instances of all bags, bag after bag.
     offsets : ndarray of int of shape (B + 1,)
         Bag `i` has the rows `offsets[i]` to `offsets[i + 1]`; each has at least one.
@@ -67,7 +81,7 @@ class Bags:
     (2, [1, 2], (2, 3))
     """
 
-    instances: NDArray[Any]
+    instances: Any
     offsets: NDArray[np.intp]
     labels: NDArray[np.int64]
     name: str
@@ -183,17 +197,22 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
 
     Parameters
     ----------
-    name : {"tiger", "fox", "elephant", "ucsb"}
+    name : {"tiger", "fox", "elephant", "ucsb", "musk1", "musk2", "trec1" and 2, 3, 4, 7, 9, 10}
         Corel photographs with and without the animal, 200 bags of segments with 230 features each (Andrews et al.,
-        NIPS 2002); or breast tumour images, 58 bags of patches with 708 features (Kandemir et al., 2014).
+        NIPS 2002); breast tumour images, 58 bags of patches with 708 features (Kandemir et al., 2014); molecules that
+        smell of musk or do not, bags of shapes with 166 features (Dietterich et al., 1997); or medical abstracts of one
+        topic or not, 400 bags of overlapping passages with about 66,000 words and terms (Andrews et al.).
     root : path
-        Folder with the original MATLAB file, ``tiger_100x100_matlab.mat`` and so on, or with the csv file of
-        `load_ucsb`, ``ucsb_breast_cancer.csv``; also looked for in its sub-folder ``mil``, and with ``.gz``.
+        Folder with the original MATLAB file, ``tiger_100x100_matlab.mat``, ``musk1norm_matlab.mat``,
+        ``trec_1_200x200_matlab.mat`` and so on, or with a csv file in the layout of `load_bags`,
+        ``ucsb_breast_cancer.csv`` or ``musk1.csv``; also looked for in its sub-folders ``mil``, ``mil_datasets`` and
+        ``csv``, and with ``.gz``.
 
     Returns
     -------
     Bags
-        float64 instances as they are in the file, in the order of the bags' numbers.
+        float64 instances as they are in the file, in the order of the bags' numbers; those of abstracts, which are
+        nearly all zeros, as a sparse csr_array.
 
     Raises
     ------
@@ -204,24 +223,34 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
     ValueError
         For an unknown name.
     """
+    path = find_mil(name, root)
+    if name == "ucsb":
+        return load_ucsb(path)
+    if name.startswith("trec"):
+        text = f"TREC9, topic {name.removeprefix('trec')}: passages of medical abstracts"
+    elif name.startswith("musk"):
+        text = f"{name.capitalize()}: shapes of molecules that smell of musk or do not"
+    else:
+        text = f"{name.capitalize()}: segments of Corel photographs with and without one"
+    return _with_description(load_bags(path, keep_sparse=name.startswith("trec")), name, text)
+
+
+def find_mil(name: str, root: str | os.PathLike[str] | None) -> Path:
+    """Return the file of one of the data sets of `load_mil`; raise as it does if it is not there."""
     if not isinstance(name, str) or name not in MIL_SETS:
         raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(MIL_SETS)}")
     if root is None:
         raise ValueError(datasets.no_folder_message(name))
     ucsb = name == "ucsb"
-    path = datasets.find(
+    return datasets.find(
         root,
-        ("mil",),
+        FOLDERS,
         [file + packed for file in MIL_SETS[name] for packed in ("", ".gz")],
         what="the UCSB breast cancer set" if ucsb else f"{name.capitalize()} of the MIL benchmark",
         source="http://www.miproblems.org/datasets/ucsb-breast/ (as csv rows: label, bag id, features)"
         if ucsb
         else "http://www.cs.columbia.edu/~andrews/mil/datasets.html",
     )[0]
-    if ucsb:
-        return load_ucsb(path)
-    text = f"{name.capitalize()}: segments of Corel photographs with and without one"
-    return _with_description(load_bags(path), name, text)
 
 
 def load_ucsb(path: str | os.PathLike[str]) -> Bags:
@@ -248,7 +277,7 @@ def load_ucsb(path: str | os.PathLike[str]) -> Bags:
     return _with_description(bags, "ucsb", "UCSB breast cancer: patches of tissue images")
 
 
-def load_bags(path: str | os.PathLike[str]) -> Bags:
+def load_bags(path: str | os.PathLike[str], keep_sparse: bool = False) -> Bags:
     """Load labelled bags from a csv or a MATLAB file.
 
     A csv file has no header and one instance a row: its label (1 for positive; 0 or -1 for negative), the number of its
@@ -260,6 +289,8 @@ def load_bags(path: str | os.PathLike[str]) -> Bags:
     ----------
     path : path
         The file.
+    keep_sparse : bool
+        Return the instances of a MATLAB file that stores them sparse as a csr_array.
 
     Returns
     -------
@@ -287,11 +318,11 @@ def load_bags(path: str | os.PathLike[str]) -> Bags:
     >>> bags.description
     'molecules.csv; 2 bags, 1 of them positive, 2 features'
     """
-    path = as_path("path", path)
+    path, keep_sparse = as_path("path", path), as_flag("keep_sparse", keep_sparse)
     plain = path.name.lower()
     for packed in (".gz", ".bz2", ".xz"):
         plain = plain.removesuffix(packed)
-    features, labels, ids = _read_matlab(path) if plain.endswith(".mat") else _read_csv(path)
+    features, labels, ids = _read_matlab(path, keep_sparse) if plain.endswith(".mat") else _read_csv(path)
     bags = _bags_of_instances(path, features, labels, ids)
     return _with_description(bags, path.name.partition(".")[0] or path.name, path.name)
 
@@ -390,28 +421,28 @@ def _parse_features(fields: Sequence[str]) -> NDArray[np.float64]:
     return row
 
 
-def _read_matlab(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Read features (R, d), labels and ids (R,)."""
+def _read_matlab(path: Path, keep_sparse: bool) -> tuple[Any, NDArray[Any], NDArray[Any]]:
+    """Read features (R, d), dense or sparse, and labels and ids (R,)."""
     wanted = ("features", "labels", "bag_ids")
     data = unpacked_content(path)
     with reading(path, "MATLAB file"):
-        arrays = read_arrays(data, wanted)
+        arrays = read_arrays(data, wanted, ("features",) if keep_sparse else ())
     if missing := [key for key in wanted if key not in arrays]:
         raise FileFormatError(
             f"{path}: has no {', '.join(missing)}; the original files hold 'features', 'labels' and 'bag_ids'"
         )
     features, labels, ids = (arrays[key] for key in wanted)
-    if features.ndim != 2 or features.size == 0 or not labels.size == ids.size == len(features):
+    if features.ndim != 2 or 0 in features.shape or not labels.size == ids.size == features.shape[0]:
         raise FileFormatError(
             f"{path}: 'features' is {features.shape}, with {labels.size} labels and {ids.size} bag ids; "
             f"there must be one row, one label and one bag id for each instance"
         )
-    if not np.isfinite(features).all():
+    if not np.isfinite(features.data if sparse.issparse(features) else features).all():
         raise FileFormatError(f"{path}: its features are not all finite numbers")
     return features, labels.ravel(), ids.ravel()
 
 
-def _bags_of_instances(path: Path, features: NDArray[Any], labels: Any, ids: Any) -> Bags:
+def _bags_of_instances(path: Path, features: Any, labels: Any, ids: Any) -> Bags:
     """Gather bags of instances that may lie in any order; a bag is positive when any of its instances is."""
     try:
         labels, ids = as_labels("labels", labels), as_labels("bag ids", ids)
@@ -423,7 +454,7 @@ def _bags_of_instances(path: Path, features: NDArray[Any], labels: Any, ids: Any
     order = np.argsort(bag, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     positive = np.logical_or.reduceat(labels[order] > 0, offsets[:-1]).astype(np.int64)
-    return Bags(np.asarray(features[order], np.float64), offsets, positive, "", "")
+    return Bags(features[order].astype(np.float64, copy=False), offsets, positive, "", "")
 
 
 # Drawn

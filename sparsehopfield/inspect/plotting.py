@@ -156,7 +156,12 @@ class Plane:
 
 
 def curves(
-    panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", log: bool = False, logy: bool = False
+    panels: Sequence[Sequence[Panel]],
+    *,
+    xlabel: str | Sequence[str],
+    title: str = "",
+    log: bool | Sequence[bool] = False,
+    logy: bool = False,
 ) -> Figure:
     """Draw mean lines, each with a band of one standard deviation.
 
@@ -164,12 +169,14 @@ def curves(
     ----------
     panels : rows of panels
         The grid of axes; each row shares its vertical axis.
-    xlabel : str
-        The label of the horizontal axes.
+    xlabel : str or sequence of str
+        The label of the horizontal axes; one for each row where rows have axes of their own.
     title : str
         Title of the whole figure.
-    log, logy : bool
-        Whether the horizontal, and the vertical axes are logarithmic.
+    log : bool or sequence of bool
+        Whether the horizontal axes are logarithmic, all or those of each row.
+    logy : bool
+        Whether the vertical axes are.
 
     Returns
     -------
@@ -184,10 +191,13 @@ def curves(
     height, width = _grid_shape("panels", panels)
     bands = [[[_band(line) for line in panel.lines] for panel in row] for row in panels]
     figure = empty_figure((max(4.6, 1.0 + 3.6 * width), 1.2 + 2.5 * height))
-    axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey="row")
+    by_row = not isinstance(xlabel, str)
+    logs = [log] * height if isinstance(log, bool) else log
+    axes = figure.subplots(height, width, squeeze=False, sharex="row" if by_row else True, sharey="row")
     handles: dict[str, Any] = {}
-    positions = [line.x for row in panels for panel in row for line in panel.lines]  # the axes share them
-    for row, drawn, measured in zip(axes, panels, bands, strict=True):
+    for row, drawn, measured, logarithmic in zip(axes, panels, bands, logs, strict=True):
+        sharing = [drawn] if by_row else panels
+        positions = [line.x for panels_of_row in sharing for panel in panels_of_row for line in panel.lines]
         for axis, panel, lines in zip(row, drawn, measured, strict=True):
             for line, (mean, below, above) in zip(panel.lines, lines, strict=True):
                 style = line.style or STYLES.get(line.label, {})
@@ -200,7 +210,7 @@ def curves(
             axis.grid(alpha=0.25, linewidth=0.6)
             if panel.ylim:
                 axis.set_ylim(*panel.ylim)
-            if log:
+            if logarithmic:
                 _label_log_axis(axis, positions)
             if logy:
                 axis.set_yscale("log")
@@ -775,10 +785,13 @@ def _draw_images(figure: Any, pictures: Pictures) -> None:
         figure.suptitle(pictures.title, fontsize=11)
 
 
-def _add_labels(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mapping[str, Any]) -> Figure:
-    """Add the label of the horizontal axes, the title and a legend of `handles` to a figure, and return it."""
-    for axis in axes[-1] if xlabel else ():
-        axis.set_xlabel(xlabel)
+def _add_labels(
+    figure: Figure, axes: Any, xlabel: str | Sequence[str], title: str, handles: Mapping[str, Any]
+) -> Figure:
+    """Add the labels of the horizontal axes, the title and a legend of `handles` to a figure, and return it."""
+    for row, text in [(axes[-1], xlabel)] if isinstance(xlabel, str) else zip(axes, xlabel, strict=True):
+        for axis in row if text else ():
+            axis.set_xlabel(text)
     if title:
         figure.suptitle(title, fontsize=11)
     if handles:

@@ -1,6 +1,7 @@
 """The studies: one command, one function and one notebook each; see `sparsehopfield.studies._core.tables`."""
 
 from sparsehopfield.studies import (
+    barriers,
     bits,
     bounds,
     capacity_bound,
@@ -20,10 +21,11 @@ from sparsehopfield.studies import (
     theory_ledger,
     translation,
 )
-from sparsehopfield.studies.retrieval import capacity, robustness
+from sparsehopfield.studies.retrieval import capacity, figure_1, robustness
 
 __all__ = [
     "STUDIES",
+    "barriers",
     "bits",
     "bounds",
     "capacity",
@@ -32,6 +34,7 @@ __all__ = [
     "correlated",
     "efficiency",
     "family",
+    "figure_1",
     "flips",
     "landscape",
     "metastable",
@@ -52,6 +55,7 @@ __all__ = [
 STUDIES = {
     "capacity": capacity,
     "robustness": robustness,
+    "figure-1": figure_1,
     "metastable": metastable,
     "bits": bits,
     "mil": mil,
@@ -59,6 +63,7 @@ STUDIES = {
     "capacity-bound": capacity_bound,
     "theory": theory_ledger,
     "landscape": landscape,
+    "barriers": barriers,
     "correlated": correlated,
     "flips": flips,
     "bounds": bounds,

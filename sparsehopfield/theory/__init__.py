@@ -28,6 +28,7 @@ of the support, T the update with sparsemax, R a radius of retrieval. The gap of
 other one; the margin of mu, the papers' Delta, is its gap at x = xi_mu.
 """
 
+from sparsehopfield.theory._barriers import EnergyBarriers, StationaryStates, energy_barriers, stationary_states
 from sparsehopfield.theory._capacity import (
     CapacityBound,
     ExactCapacity,
@@ -56,13 +57,16 @@ from sparsehopfield.theory._supports import expected_support
 
 __all__ = [
     "CapacityBound",
+    "EnergyBarriers",
     "ExactCapacity",
+    "StationaryStates",
     "capacity_bound",
     "contraction",
     "critical_beta",
     "dense_capacity_bound",
     "dense_error_floor",
     "energy_as_printed",
+    "energy_barriers",
     "energy_offset",
     "exact_capacity",
     "exact_flips",
@@ -78,5 +82,6 @@ __all__ = [
     "required_margin",
     "retrieval_bound",
     "retrieval_error",
+    "stationary_states",
     "well_separated",
 ]

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 from scipy.io import savemat
-from scipy.sparse import csc_matrix
+from scipy.sparse import csc_matrix, issparse
 
 from sparsehopfield import FileFormatError
 from sparsehopfield.data import bags, datasets
@@ -71,6 +71,67 @@ def test_matlab(tmp_path, rng, folder, compress):
     assert loaded.labels.tolist() == [0, 1, 1]
     assert loaded.name == "tiger"
     assert "3 bags, 2 of them positive, 5 features" in loaded.description
+
+
+@pytest.mark.parametrize("folder", ["datasets/mil_datasets", "mil_datasets"])
+@pytest.mark.parametrize(
+    ("name", "file"), [("musk1", "musk1norm_matlab.mat"), ("musk2", "musk2norm_matlab.mat"), ("musk2", "musk2.csv")]
+)
+def test_musk(tmp_path, rng, folder, name, file):
+    """Files laid out as in the public code of the second paper: MATLAB files of one archive, or csv."""
+    if file.endswith(".csv"):
+        folder = folder.replace("mil_datasets", "csv")
+    (tmp_path / folder).mkdir(parents=True)
+    features, labels, ids = rng.standard_normal((6, 166)), [0, 0, 1, 0, 1, 0], [1, 1, 2, 7, 7, 7]
+    if file.endswith(".csv"):
+        rows = zip(labels, ids, features.tolist(), strict=True)
+        text = "".join(f"{label},{bag},{','.join(map(repr, row))}\n" for label, bag, row in rows)
+        (tmp_path / folder / file).write_text(text)
+    else:
+        content = {"features": csc_matrix(features), "labels": csc_matrix([labels]), "bag_ids": np.array([ids])}
+        savemat(tmp_path / folder / file, {name: values.astype(float) for name, values in content.items()})
+    loaded = bags.load_mil(name, tmp_path)
+    np.testing.assert_array_equal(loaded.instances, features)
+    assert (loaded.labels.tolist(), loaded.offsets.tolist()) == ([0, 1, 1], [0, 2, 3, 6])
+    assert loaded.description == (
+        f"{name.capitalize()}: shapes of molecules that smell of musk or do not; 3 bags, 2 of them positive, "
+        "166 features"
+    )
+
+
+@pytest.mark.parametrize("version", ["4", "5"])
+def test_trec(tmp_path, rng, version):
+    """Passages have tens of thousands of features, nearly all of them zero, and stay sparse."""
+    content = three_bags(rng)
+    wide = csc_matrix((6, 66552))
+    wide[:, [3, 70, 66000, 66551]] = content["features"][:, :4]
+    savemat(tmp_path / "trec_10_200x200_matlab.mat", {**content, "features": csc_matrix(wide)}, format=version)
+    loaded = bags.load_mil("trec10", tmp_path)
+    assert issparse(loaded.instances)
+    np.testing.assert_array_equal(loaded.instances.toarray(), wide.toarray())
+    assert (loaded.name, loaded.labels.tolist()) == ("trec10", [0, 1, 1])
+    assert loaded.description.startswith("TREC9, topic 10: passages of medical abstracts; 3 bags")
+    np.testing.assert_array_equal(loaded[2].toarray(), wide.toarray()[3:])
+    np.testing.assert_array_equal(loaded.take([1]).instances.toarray(), wide.toarray()[2:3])
+    dense = bags.load_bags(tmp_path / "trec_10_200x200_matlab.mat")
+    np.testing.assert_array_equal(dense.instances, wide.toarray())
+    estimators = pytest.importorskip("sparsehopfield.estimators", reason="training needs scikit-learn")
+    machine = estimators.HopfieldMILClassifier(embedding=(4,), standardize=False, epochs=1, random_state=0)
+    assert machine.fit(list(loaded), loaded.labels).predict(list(loaded)).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.ones((1, 5))}, "6, 5.*5 labels and 6 bag ids"),
+        ({"features": csc_matrix(np.full((6, 5), np.nan))}, "features are not all finite"),
+        ({"features": csc_matrix((0, 5))}, "one row, one label"),
+    ],
+)
+def test_trec_of_another_layout(tmp_path, rng, change, message):
+    savemat(tmp_path / "trec_1_200x200_matlab.mat", {**three_bags(rng), **change})
+    with pytest.raises(FileFormatError, match=message):
+        bags.load_mil("trec1", tmp_path)
 
 
 def test_instances_in_any_order(tmp_path, rng):
@@ -257,7 +318,7 @@ def test_absent_files_are_named(tmp_path, name):
 
 
 def test_unknown_name(tmp_path):
-    with pytest.raises(ValueError, match="valid: tiger, fox, elephant, ucsb"):
+    with pytest.raises(ValueError, match="valid: tiger, fox, elephant, ucsb, musk1, musk2, trec1"):
         bags.load_mil("lion", tmp_path)
     with pytest.raises(FileNotFoundError):
         bags.load_ucsb(tmp_path / "nothing.csv")

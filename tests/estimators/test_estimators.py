@@ -323,6 +323,10 @@ def test_history_and_the_last_epoch():
 def test_auc_counts_ties_half():
     labels, scores = np.array([0, 1, 1, 0, 1, 0]), np.array([0.0, 0.0, 1.0, 1.0, 1.0, -1.0])
     assert _mil._auc(labels, scores) == roc_auc_score(labels, scores)
+    rng = np.random.default_rng(0)
+    for weight in (None, rng.random(60)):
+        labels, scores = np.arange(60) % 2, rng.integers(0, 20, 60).astype(np.float32)
+        assert _mil._auc(labels, scores, weight) == pytest.approx(roc_auc_score(labels, scores, sample_weight=weight))
     assert np.isnan(_mil._auc(labels[:1], scores[:1]))
 
 
@@ -350,7 +354,16 @@ def test_restarts_keep_the_best():
         again = quick(epochs=2, restarts=3, validation_fraction=0.3).fit(bags, y)
     losses = [run.history["inner_loss"][-1] for run in runs]
     assert len(set(losses)) == 3
+    assert [history["inner_loss"][-1] for _, history in again.starts_] == losses
+    assert [history is again.history_ for _, history in again.starts_] == [loss == min(losses) for loss in losses]
     assert again.history_["inner_loss"][-1] == model.history_["inner_loss"][-1] == min(losses)
+
+
+def test_learning_rate_falls_as_a_cosine_over_the_epochs(monkeypatch):
+    rates, step = [], _mil.AdamW.step
+    monkeypatch.setattr(_mil.AdamW, "step", lambda self: rates.append(self.learning_rate) or step(self))
+    quick(epochs=4, batch_size=40, learning_rate_decay="cosine").fit(*key_bags()[:2])
+    np.testing.assert_allclose(rates, 0.03 * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2)
 
 
 def test_annealing_ends_at_what_is_used_later():
@@ -459,6 +472,12 @@ BAGS, Y, _ = key_bags(n=6)
         ({"head_dropout": 1.0}, (BAGS, Y), r"head_dropout: must be from 0 to below 1, got 1.0"),
         ({"validation_fraction": 0.1}, (BAGS, Y), r"validation_fraction: 0.1 leaves too few of 6 bags"),
         ({"validation_fraction": 1}, (BAGS, Y), r"validation_fraction: must be from 0 to below 1"),
+        ({"learning_rate_decay": 0.0}, (BAGS, Y), "learning_rate_decay: must be"),
+        (
+            {"learning_rate_decay": "cosin"},
+            (BAGS, Y),
+            "learning_rate_decay: unknown name 'cosin'; did you mean 'cosine'",
+        ),
         ({"anneal": ("gamma", 1, 2, 0.5)}, (BAGS, Y), r"anneal: must be \('beta' or 'alpha'"),
         ({"anneal": ("alpha", 0.5, 2, 0.5)}, (BAGS, Y), r"anneal: must be a finite number of at least 1"),
         ({"anneal": ("beta", 0, 2, 0.5)}, (BAGS, Y), r"anneal: beta must be positive"),

@@ -327,6 +327,11 @@ def _decay(s: Sound) -> Any:
     return optim.ExponentialDecay, {"optimizer": optimiser, "rate": 0.9}
 
 
+def _cosine(s: Sound) -> Any:
+    optimiser = optim.AdamW(layers.Linear(D, 2))
+    return optim.CosineDecay, {"optimizer": optimiser, "epochs": 3, "stop": 0.0}
+
+
 def _clip(s: Sound) -> Any:
     layer = layers.Linear(D, 2, random_state=0)
     layer.backward(np.ones_like(layer.forward(s.q)))
@@ -736,6 +741,12 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "theory.exact_flips": _constructed(
         theory.exact_flips, patterns=lambda s: np.where(s.x > 0, 1.0, -1.0), beta=2.0, separation="sparsemax"
     ),
+    "theory.energy_barriers": _constructed(
+        theory.energy_barriers, patterns=lambda s: s.x[:6], beta=2.0, similarity="dot", max_supports=1000
+    ),
+    "theory.stationary_states": _constructed(
+        theory.stationary_states, patterns=lambda s: s.x[:6], beta=2.0, similarity="dot", max_index=1, max_supports=1000
+    ),
     "theory.exact_recall": _constructed(
         theory.exact_recall, d=20, n_patterns=9, flips=3, beta=2.0, separation="sparsemax"
     ),
@@ -793,6 +804,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "datasets.load_imagenet64": _loader(datasets.load_imagenet64, "imagenet"),
     "optim.AdamW": _optimiser,
     "optim.Annealing": _annealing,
+    "optim.CosineDecay": _cosine,
     "optim.ExponentialDecay": _decay,
     "optim.clip_gradients": _clip,
     "AdamW.load_state_dict": _state_dict("optimiser"),

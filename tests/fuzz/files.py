@@ -378,8 +378,14 @@ def _bags(path: Path, random: Random) -> Callable[[], None]:
 
 def _matlab(path: Path, random: Random) -> Callable[[], None]:
     path = path.rename(path.with_name(bags.MIL_SETS["tiger"][0]))
-    found = bags.load_mil("tiger", path.parent)
-    return lambda: _sound_bags(found)
+    found, kept = bags.load_mil("tiger", path.parent), bags.load_bags(path, keep_sparse=True).instances
+
+    def use() -> None:
+        _sound_bags(found)
+        if not np.array_equal(found.instances, kept if isinstance(kept, np.ndarray) else kept.toarray()):
+            raise Flaw("bags: sparse instances are not the dense ones")
+
+    return use
 
 
 def _mnist(path: Path, random: Random) -> Callable[[], None]:

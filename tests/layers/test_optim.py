@@ -143,6 +143,17 @@ def test_exponential_decay():
     assert optimizer.learning_rate == pytest.approx(0.1 * 0.9**3)
 
 
+def test_cosine_decay():
+    optimizer = optim.AdamW([layers.Parameter(np.zeros(1))], learning_rate=0.1)
+    schedule, seen = optim.CosineDecay(optimizer, epochs=6, stop=0.02), []
+    for _ in range(8):
+        schedule.step()
+        seen.append(optimizer.learning_rate)
+    wanted = 0.02 + 0.08 * (1 + np.cos(np.pi * np.arange(1, 7) / 6)) / 2
+    np.testing.assert_allclose(seen, [*wanted, 0.02, 0.02], rtol=1e-14)
+    assert seen[5:] == [0.02] * 3  # exactly, and it stays
+
+
 def test_annealing_beta():
     layer = layers.HopfieldLayer(4, num_heads=2)
     annealing = optim.Annealing(layer, "beta", 0.01, 1.0, epochs=4)
@@ -239,6 +250,9 @@ def test_bad_arguments():
         (lambda: optim.AdamW([p], weight_decay=np.nan), "weight_decay: must be"),
         (lambda: optim.clip_gradients([p], -1.0), "max_norm: must be"),
         (lambda: optim.ExponentialDecay(optim.AdamW([p]), 0.0), "rate: must be"),
+        (lambda: optim.CosineDecay(p, 3), "optimizer: must be an AdamW, got Parameter"),
+        (lambda: optim.CosineDecay(optim.AdamW([p]), 0), "epochs: must be at least 1"),
+        (lambda: optim.CosineDecay(optim.AdamW([p]), 3, -1.0), "stop: must be"),
         (lambda: optim.Annealing(p, "beta", 1, 2, 3), "layer: must be a Hopfield layer"),
         (lambda: optim.Annealing(layer, "bet", 1, 2, 3), "what: unknown name 'bet'; did you mean 'beta'"),
         (lambda: optim.Annealing(layer, "beta", 0.0, 1.0, 3), "start: must be"),

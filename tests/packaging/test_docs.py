@@ -50,10 +50,11 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-PROGRAMS = [(page, *program) for page in PAGES if page.exists() for program in programs(page)]
+TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.md"))
+PROGRAMS = [(page, *program) for page in PAGES if page.exists() and page not in TUTORIALS for program in programs(page)]
 
 
-def run(page, program, printed, capsys, tmp_path):
+def run(page, program, printed, capsys, tmp_path, names=None):
     """Run a program, as a file where it starts itself again, and compare what it prints with the block below it."""
     if "__main__" in program:
         (tmp_path / "program.py").write_text(program)
@@ -61,7 +62,7 @@ def run(page, program, printed, capsys, tmp_path):
         assert done.returncode == 0, done.stderr
         print(done.stdout, end="")
     else:
-        exec(compile(program, str(page), "exec"), {})
+        exec(compile(program, str(page), "exec"), {} if names is None else names)
     if printed:
         assert capsys.readouterr().out == printed
 
@@ -86,6 +87,17 @@ def test_programs_for_pytorch(page, program, printed, capsys, tmp_path):
         if re.search(rf"(?m)^(import|from) {module}\b", program):
             pytest.importorskip(module, reason=f"the page is for those who have {module}")
     run(page, program, printed, capsys, tmp_path)
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
+def test_programs_of_tutorials_go_on_from_one_another(page, capsys, tmp_path):
+    for module in ("torch", "sklearn"):
+        if re.search(rf"(?m)^(import|from) {module}\b", page.read_text(encoding="utf-8")):
+            pytest.importorskip(module, reason=f"the tutorial is for those who have {module}")
+    names = {}
+    assert len(programs(page)) >= 3
+    for program, printed in programs(page):
+        run(page, program, printed, capsys, tmp_path, names)
 
 
 @pytest.mark.slow

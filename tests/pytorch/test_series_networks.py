@@ -66,6 +66,19 @@ def test_forecasts_move_and_scale_with_the_window(task):
     assert moved.detach().numpy() == pytest.approx((3 * network(windows) + 7).detach().numpy(), abs=1e-3)
 
 
+def test_decay_leaves_the_learned_betas_alone(task):
+    for model in ("network", "dlinear"):
+        network = networks.make(task, model, "sparsemax", "all")
+        optimizer = torch.optim.AdamW(networks._groups(network, 0.5), 0.1)
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        for value in network.parameters():
+            value.grad = torch.zeros_like(value)
+        optimizer.step()  # of decay alone
+        for name, value in network.named_parameters():
+            kept = 1.0 if name.endswith("log_scaling") else 0.95
+            assert value.detach().numpy() == pytest.approx(kept * before[name].detach().numpy(), abs=1e-7), name
+
+
 def test_weights_of_sparse_maps_are_zero_elsewhere(task):
     torch.manual_seed(0)
     network = networks.make(task, "network", "sparsemax", "all").eval()

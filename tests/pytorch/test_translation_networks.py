@@ -133,6 +133,15 @@ def test_batches_hold_every_pair_once():
 
 
 @torch.no_grad()
+def test_every_update_has_the_rate_of_its_own_number():
+    rng = np.random.default_rng(0)
+    pairs = [([4] * a, [4] * b) for a, b in rng.integers(1, 30, (700, 2))]
+    recipe = Recipe(("softmax",) * 3, (1.0,) * 3, False, 3e-3, epochs=4, tokens=128, seed=0)
+    rates = [rate for epoch in range(4) for rate, _ in training._scheduled(pairs, recipe, epoch, seed=epoch)]
+    assert len(rates) > 300
+    assert rates == [training.rate_at(update, len(rates), 3e-3) for update in range(len(rates))]
+
+
 def test_steps_give_what_the_whole_gives():
     network = network_of("sparsemax")
     sources, targets = padded(sentences(5, 9)), padded(sentences(6, 6, seed=1), BEGIN)

@@ -10,7 +10,7 @@ from scipy import stats
 from sparsehopfield.data import bags, datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies import bits, mil, mnist_bags
-from sparsehopfield.studies._core import means, tables
+from sparsehopfield.studies._core import arrivals, means, tables
 from sparsehopfield.studies.bits import protocol as bits_protocol
 from sparsehopfield.studies.mil import protocol as mil_protocol
 from sparsehopfield.studies.mil import report as mil_report
@@ -107,7 +107,7 @@ def found(tmp_path_factory):
         for name, count in (("TRAIN", 60), ("INNER", 20), ("EVALUATION", 40), ("FRESH", 50)):
             patch.setattr(bits_protocol, name, count)
         patch.setattr(plotting, "save", lambda figure, path: [])
-        return bits.run(tmp_path_factory.mktemp("bits"), recipe=["paper", "tuned"], **BITS)
+        return bits.run(tmp_path_factory.mktemp("bits"), recipe=["paper", "tuned", "released-cosine"], **BITS)
 
 
 def test_bits_rows(found):
@@ -115,13 +115,23 @@ def test_bits_rows(found):
         table = list(csv.DictReader(file))
     assert table == [{name: str(value) for name, value in row.items()} for row in found.rows]
     settings = by_metric(found.rows)
-    assert len(settings) == 2 * 4 * 2 * 2  # recipes, conditions, models, runs
-    for (_, _, part, *_), values in settings.items():
+    assert len(settings) == 3 * 4 * 2 * 2  # recipes, conditions, models, runs
+    for (recipe, _, part, *_), values in settings.items():
         tests = {"size": ["fresh 4/1", "fresh 6/1"], "share": ["fresh 4/2", "fresh 4/4"]}[part]
-        assert list(values) == ["last", "best", "epoch", *tests, *bits_protocol.curve_metrics(3)]
+        choice = ["starts", "first last", "first chosen", "all last"] if recipe == "tuned" else []
+        assert list(values) == [*bits_protocol.MEASURED, *choice, *tests, *bits_protocol.curve_metrics(3)]
+        epoch = int(values["epoch"])
         assert values["best"] >= values["last"] == values["validation accuracy 3"]
-        assert 1 <= values["epoch"] <= 3
+        assert values["best"] >= values["chosen"] == values[f"validation accuracy {epoch}"]
         assert all(0 <= values[test] <= 1 for test in tests)
+        losses, accuracies = ([values[f"validation {name} {i}"] for i in (1, 2, 3)] for name in ("loss", "accuracy"))
+        assert values["lowest loss"] == min(losses)
+        at = values["epoch of lowest loss"]
+        assert np.isinf(at) if min(losses[:2]) > losses[2] else losses[int(at) - 1] == min(losses)
+        assert np.isfinite(values["epoch of 95 %"]) == (max(accuracies) >= 0.95)
+        if choice:
+            assert 1 <= values["starts"] <= 12
+            assert all(0 <= values[name] <= 1 for name in choice[1:])
 
 
 def test_bits_models_meet_the_same_bags(found):
@@ -135,7 +145,7 @@ def test_bits_models_meet_the_same_bags(found):
 def test_bits_row_can_be_measured_again(found):
     row = next(r for r in found.rows if r["model"] == "sparse" and r["run"] == 1 and r["metric"] == "fresh 6/1")
     options = {**bits_protocol.PAPER, "epochs": 3}
-    machine, strings = bits_protocol.trained("sparse", "pooling", options, row["size"], row["signals"], row["seed"])
+    machine, strings, _ = bits_protocol.trained("sparse", "pooling", options, row["size"], row["signals"], row["seed"])
     assert bits_protocol.fresh_accuracy(machine, strings, 6, 1, row["seed"]) == row["value"]
     kept = machine.history_["inner_accuracy"]
     assert kept[machine.best_epoch_ - 1] == kept.max()  # chosen by bags that are not trained on
@@ -147,6 +157,66 @@ def test_bits_draw():
     assert np.bincount(train.ids, train.keys).tolist() == (2 * train.labels).tolist()
     assert {tuple(row) for row in evaluation.instances[evaluation.keys].astype(int)} <= {tuple(row) for row in strings}
     np.testing.assert_array_equal(bits_protocol.stacked(train)[3], train[3])
+
+
+def test_bits_fixed():
+    """Runs of fixed signals differ in initial weights alone: bags, and which of them choose, are the same."""
+    (train, evaluation, strings), again = (bits_protocol.draw(7, 2, seed, "fixed") for seed in (5, 6))
+    np.testing.assert_array_equal(strings, bags.bit_signals(seed=1111))
+    for one, other in ((train, again.train), (evaluation, again.evaluation)):
+        np.testing.assert_array_equal(one.instances, other.instances)
+    assert (bits_protocol.draw(7, 2, 5).train.instances != bits_protocol.draw(7, 2, 6).train.instances).any()
+    rows, starts = bits_protocol.stacked(train), []
+    for model, seed in (("sparse", 5), ("dense", 5), ("sparse", 6)):
+        options = {**bits_protocol.COSINE, "epochs": 1, "learning_rate": 0.0}  # its weights stay the initial ones
+        machine = bits_protocol.classifier(model, "pooling", options, seed, "fixed").fit(rows, train.labels)
+        assert machine.history_["inner_accuracy"] == machine.score(rows[60:], train.labels[60:])
+        starts.append(np.concatenate([weights.ravel() for weights in machine.weights_.values()]))
+    np.testing.assert_array_equal(starts[0], starts[1])
+    assert (starts[0] != starts[2]).any()
+
+
+def test_bits_measured_of_a_history():
+    accuracy = np.array([0.5, 0.95, 0.9, 1.0, 0.975])
+    assert bits_protocol.first_reached(accuracy, 0.95) == 2
+    assert bits_protocol.first_reached(accuracy, 0.99) == 4
+    assert bits_protocol.first_reached(accuracy[:3], 0.99) == np.inf
+    batched = bits_protocol.batch_means(np.repeat([1.0, 0.5, 0.0], [5, 4000, 5]), 400, 128, seed=0)
+    assert (batched[:5] == 1).all()
+    assert (batched[-5:] == 0).all()
+    half = batched[5:-5]
+    # Of 200 wrong bags of 400, the batch of 16 has h, which is hypergeometric, and those of 128 together the others.
+    h = stats.hypergeom(400, 200, 16)
+    assert half.mean() == pytest.approx(0.5, abs=4 * half.std() / 4000**0.5)
+    assert half.std() == pytest.approx(h.std() * (1 / 16 - 1 / 128) / 4, rel=0.06)
+
+
+def test_arrivals():
+    inf = np.inf
+    some = arrivals.Arrivals(np.array([3.0, 5, inf, inf, 8]), np.array([10.0, 10, 4, 10, 10]))
+    # One that ended at 4 is among those at risk before: 1, 4/5 from 3 on, 8/15 from 5 on, 4/15 from 8 on.
+    assert (some.count, some.median()) == (3, 8.0)
+    assert some.mean(10) == pytest.approx(3 + 2 * 4 / 5 + 3 * 8 / 15 + 2 * 4 / 15)
+    assert some.mean(6) == pytest.approx(3 + 2 * 4 / 5 + 8 / 15)
+    ends = np.full(6, 20.0)
+    none = arrivals.Arrivals(np.full(6, inf), ends)
+    assert (none.count, none.median(), none.mean(20)) == (0, inf, 20)
+    late = arrivals.Arrivals(np.array([9.0, 10, 11, inf, inf, 20]), ends)
+    assert late.mean(20) == pytest.approx(np.mean(np.minimum(late.times, 20)))
+    share, (below, above) = late.shares([0, 10, 20])
+    np.testing.assert_allclose(share, [0, 1 / 3, 2 / 3])
+    assert [*below] == [0, *below[1:]]
+    assert (above > 0).all()
+    difference, p = arrivals.compare(arrivals.Arrivals(late.times - 5, ends), late, 20)
+    assert difference == pytest.approx(np.mean([-5, -5, -5, 0, 0, -5]))
+    assert p == 2 / 2**4  # of the four that differ all have one sign
+    assert arrivals.compare(none, none, 20) == (0, 1)
+    assert (
+        arrivals.compare(arrivals.Arrivals(np.array([1.0]), ends[:1]), arrivals.Arrivals(ends[:1], ends[:1]), 20)[1]
+        == 1
+    )
+    with pytest.raises(ValueError, match="end: must be at most 4"):
+        some.restricted(5)
 
 
 def test_candidates_are_the_whole_grid():
@@ -164,12 +234,34 @@ def test_bits_report(found):
         "Table 1, pooling, recipe paper: by bag size, one signal",
         "Table 1, pooling, recipe tuned: by share of signals, bags of 4",
         "Table 3, pooling, recipe tuned, dense: trained at one share of signals, tested at another",
+        "Selection, pooling, recipe tuned: accuracy on the",
+        "Convergence, pooling, recipe released-cosine: epochs to 99 % accuracy",
         "What came out",
     ):
         assert title in text
+    assert text.count("Selection, ") == 2  # the other recipes choose no start
     summary = bits.report.Summary(found.rows)
     value = summary.text(("paper", "pooling", "size", 6, 1, "dense"), "fresh 6/1")
     assert value in text
+
+
+def test_bits_report_of_convergence():
+    """Four runs: sparse comes to 95 % in all of them, dense in two and later; an epoch takes it half the time."""
+    rows, seconds = [], []
+    for model, at, took in (("sparse", [2, 3, 4, 5], 10.0), ("dense", [9, 10, np.inf, np.inf], 5.0)):
+        setting = {"recipe": "r", "layer": "pooling", "part": "size", "size": 7, "signals": 1, "model": model}
+        for run, epoch in enumerate(at):
+            rows += [
+                {**setting, "run": run, "metric": metric, "value": value}
+                for metric, value in (("epoch of 95 %", epoch), ("training loss 1", 0.0), ("training loss 10", 0.0))
+            ]
+            seconds.append({**setting, "run": run, "metric": "seconds", "value": took})
+    panel = ("r", "pooling", "size")
+    line = bits.report._convergence(bits.report.Summary(rows, seconds), panel, "95 %").splitlines()[-1].split()
+    epochs = ["7", "4", "of", "4", "3", "4", "2", "of", "4", "10", "10", "-6", "0.1250"]
+    assert line == [*epochs, "3.50", "4.88", "-1.38", "0.2500"]  # seconds up to 5, where dense ended
+    untimed = bits.report._convergence(bits.report.Summary(rows), panel, "95 %").splitlines()[-1].split()
+    assert untimed == epochs
 
 
 def test_bits_paper_numbers_stand_beside(tmp_path):
@@ -182,18 +274,18 @@ def test_bits_paper_numbers_stand_beside(tmp_path):
 
 
 def test_bits_figures(found, save, tmp_path):
-    drawn = bits.report.figures(bits.report.Summary(found.rows))
+    drawn = bits.report.figures(bits.report.Summary([row for row in found.rows if row["recipe"] == "paper"]))
     assert set(drawn) == {
-        f"bits-{recipe}-pooling-{part}{end}"
-        for recipe in ("paper", "tuned")
-        for part in ("size", "share")
-        for end in ("", "-curves")
+        f"bits-paper-pooling-{part}{end}" for part in ("size", "share") for end in ("", "-curves", "-arrivals")
     }
     files = save(drawn["bits-paper-pooling-size-curves"], tmp_path / "curves")
     assert all(file.stat().st_size > 5000 for file in files)
     curves = drawn["bits-paper-pooling-size-curves"].axes
     assert len(curves) == 4 * 2
     assert curves[0].lines[0].get_xdata().tolist() == [1, 2, 3]
+    arrived = drawn["bits-paper-pooling-size-arrivals"].axes
+    assert len(arrived) == 2 * 2
+    assert arrived[0].lines[0].get_xdata().tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("layer", ["hopfield", "attention"])
@@ -225,6 +317,7 @@ def test_bits_search(tmp_path, monkeypatch):
     [
         ({"part": "sizes"}, "part: unknown name 'sizes'; valid: size, share"),
         ({"recipe": "best"}, "recipe"),
+        ({"signals": "old"}, "signals: unknown name 'old'; valid: fresh, fixed"),
         ({"layer": "mean"}, "layer"),
         ({"models": "polynomial"}, "models"),
         ({"sizes": [0]}, "sizes"),
@@ -245,7 +338,17 @@ def test_bits_bad_options(tmp_path, change, message):
 
 # Real bags
 
-MIL = {"repeats": 2, "folds": 3, "inner_folds": 2, "limit_settings": 2, "epochs": 3, "members": 2, "progress": False}
+MIL = {
+    "repeats": 2,
+    "folds": 3,
+    "inner_folds": 2,
+    "limit_settings": 2,
+    "epochs": 3,
+    "members": 2,
+    "models": ("MInD", "sparse", "dense"),
+    "recipe": ("tuned", "released"),
+    "progress": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +375,9 @@ def crossed(folder, tmp_path_factory):
 
 def test_mil_rows(crossed):
     settings = by_metric(crossed.rows)
-    assert len(settings) == 2 * 2 * 3 * 2  # recipes, repeats, folds, models
+    assert len(settings) == (1 + 2 * 2) * 2 * 3  # a baseline and the recipes of two models, repeats, folds
+    folds = {(row["repeat"], row["fold"], row["seed"]) for row in crossed.rows}
+    assert len(folds) == 2 * 3  # all methods meet the same
     for values in settings.values():
         assert tuple(values) == mil_protocol.METRICS
         assert values["chosen"] in (0, 1)
@@ -280,20 +385,67 @@ def test_mil_rows(crossed):
 
 
 def test_mil_row_can_be_measured_again(crossed, folder):
-    row = next(r for r in crossed.rows if r["recipe"] == "tuned" and r["repeat"] == 1 and r["metric"] == "auc")
     loaded = bags.load_mil("ucsb", folder)
     division = mil_protocol.divisions(loaded.labels, 3, mil.derive_seed(0, 1))
-    train, test = (loaded.take(part) for part in division[row["fold"]])
-    recipe = mil.Options(**{**MIL, "data": folder, "dataset": "ucsb"}).recipe_named("tuned")
-    assert mil_protocol.evaluate(train, test, row["model"], recipe, 2, row["seed"])["auc"] == row["value"]
+    for name in ("-", "tuned", "released"):
+        row = next(r for r in crossed.rows if r["recipe"] == name and r["repeat"] == 1 and r["metric"] == "auc")
+        train, test = (loaded.take(part) for part in division[row["fold"]])
+        recipe = mil.Options(**{**MIL, "data": folder, "dataset": "ucsb"}).recipe_of(row)
+        assert mil_protocol.evaluate(train, test, row["model"], recipe, 2, row["seed"])["auc"] == row["value"]
+
+
+def test_mil_lines():
+    options = {"recipe": "tuned", "layer": mil_protocol.LAYERS, "structure": mil_protocol.STRUCTURES}
+    found = mil.Options(models=("APR", "sparse", "dense"), **options).lines()
+    assert found[0] == {"recipe": "-", "layer": "-", "structure": "-", "model": "APR"}
+    assert len(found) == 1 + (3 * 4 - 1) + (3 * 6 - 1)  # no window for pooling, no features for sparse
+    for line in found[1:]:
+        chosen = mil.Options(epochs=1, members=1, limit_settings=1, **options).recipe_of(line)
+        assert chosen.grid[0]["layer"] == line["layer"]
+        assert chosen.grid[0]["structure"] is mil_protocol.STRUCTURES[line["structure"]]
+    assert len(mil_protocol.RECIPES["released"].grid) == 864
+
+
+@pytest.mark.parametrize("structure", mil_protocol.STRUCTURES)
+def test_mil_structures_train(folder, structure):
+    loaded = bags.load_mil("ucsb", folder)
+    options = {"limit": None, "epochs": 1, "structure": mil_protocol.STRUCTURES[structure]}
+    for layer in mil_protocol.LAYERS[structure == "window" :]:
+        scores = mil_protocol.classifiers(loaded, "dense", {**options, "layer": layer}, 1, seed=0).scores(loaded)
+        assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_successive_halving(folder, monkeypatch):
+    loaded = bags.load_mil("ucsb", folder)
+    recipe = mil_protocol.RECIPES["released"].limited(7, seed=1)
+    assert len(recipe.grid) == 7 == len({str(setting) for setting in recipe.grid})
+    assert recipe.grid == mil_protocol.RECIPES["released"].limited(7, seed=1).grid
+    trained, original = [], mil_protocol.classifiers
+
+    def counted(train, model, options, members, seed):
+        trained.append(original(train, model, options, members, seed))
+        return trained[-1]
+
+    monkeypatch.setattr(mil_protocol, "classifiers", counted)
+    chosen, inner, network = mil_protocol.halve(loaded, "sparse", recipe.grid, (1, 2, 3), seed=0)
+    epochs = [one.members[0].epochs for one in trained]
+    assert epochs == [1] * 7 + [2] * 3 + [3]
+    aucs = [one.members[0].history_["inner_auc"].max() for one in trained]
+    kept = {str(one.members[0].get_params()) for one in trained[7:10]}
+    best = sorted(range(7), key=lambda i: (aucs[i], -trained[i].members[0].history_["inner_loss"].min()))[-1]
+    assert network is trained[-1]
+    assert inner == aucs[-1]
+    assert any(str({**trained[best].members[0].get_params(), "epochs": 2}) == one for one in kept)
+    made = network.members[0].get_params()
+    assert all(made[name] == value for name, value in recipe.grid[chosen].items() if name != "limit")
 
 
 def test_mil_learns(folder):
     loaded = bags.load_mil("ucsb", folder)
     options = {"limit": 3.0, "epochs": 60, "learning_rate": 0.01, "normalize": False}
     for model in mil_protocol.MODELS:
-        ensemble = mil_protocol.networks(loaded, model, options, 2, seed=0)
-        probabilities = ensemble.probabilities(loaded)
+        ensemble = mil_protocol.classifiers(loaded, model, options, 2, seed=0)
+        probabilities = ensemble.scores(loaded)
         assert probabilities.shape == (2, 24)
         assert (probabilities[0] != probabilities[1]).any()
         assert mil_protocol.auc(loaded.labels, probabilities.mean(axis=0)) > 0.95
@@ -325,12 +477,15 @@ def test_the_fold_has_no_say_in_what_is_chosen(folder, monkeypatch):
     (train, test), *_ = mil_protocol.divisions(loaded.labels, 3, 0)
     held = loaded.take(test)
     spoilt = bags.Bags(held.instances + 100, held.offsets, 1 - held.labels, "spoilt", "")
-    recipe = mil.Options(**{**MIL, "data": folder}).recipe_named("tuned")
-    first, second = (
-        mil_protocol.evaluate(loaded.take(train), other, "sparse", recipe, 2, seed=0) for other in (held, spoilt)
-    )
-    assert (first["chosen"], first["inner"]) == (second["chosen"], second["inner"])
-    assert first["auc"] != second["auc"]
+    for name in ("tuned", "released"):
+        recipe = mil.Options(**{**MIL, "data": folder}).recipe_of(
+            {"recipe": name, "layer": "pooling", "structure": "all", "model": "sparse"}
+        )
+        first, second = (
+            mil_protocol.evaluate(loaded.take(train), other, "sparse", recipe, 2, seed=0) for other in (held, spoilt)
+        )
+        assert (first["chosen"], first["inner"]) == (second["chosen"], second["inner"])
+        assert first["auc"] != second["auc"]
 
 
 def test_mil_report(crossed, save, tmp_path):
@@ -340,10 +495,23 @@ def test_mil_report(crossed, save, tmp_path):
         "MILES, the paper  0.833 ± 0.026",
         "APR, the paper",
         "corrected resampled t-test",
-        "Recipe paper: how often the inner search chose each setting",
+        "Recipe tuned, 2 settings: how often each value was chosen",
+        "Recipe released, 2 settings, in rounds of 2, 3, 3, 3 epochs",
+        "sparse, tuned, ensemble of 2",
+        "Of 6 such tests 0.3 have p < 0.05 where nothing differs.",
+        "musk1, musk2, trec1, trec2, trec3, trec4, trec7, trec9, trec10: not run: the files are not there",
     ):
         assert " ".join(text.split()) in " ".join(crossed.report.split())
-    summary = mil_report.Summary(crossed.rows, {"ucsb": "any"})
+    again = mil_report.report_text(mil.stored(crossed.table.parent))
+    for part in ("Table 2", "Differences on the same folds", "What came out"):
+        assert again.partition(part)[2].splitlines()[:4] == crossed.report.partition(part)[2].splitlines()[:4]
+    names = [line.rpartition("  ")[0].strip() for line in crossed.report.splitlines()]
+    assert names.index("sparse, tuned, one network") < names.index("sparse, tuned, ensemble of 2")
+    recipes = {tuple(line.values()): mil.Options(**MIL).recipe_of(line) for line in mil.Options(**MIL).lines()}
+    summary = mil_report.Summary(crossed.rows, {"ucsb": "any"}, recipes)
+    counts = np.bincount(summary.values(("ucsb", "tuned", "pooling", "all", "sparse"), "chosen").astype(int))
+    (chosen,) = [line.split() for line in crossed.report.splitlines() if line.split()[:2] == ["initial_std", "0.1"]]
+    assert chosen[2] == str(counts[1] if len(counts) > 1 else 0)
     files = save(mil_report.figure(summary), tmp_path / "mil")
     assert all(file.stat().st_size > 5000 for file in files)
 
@@ -351,14 +519,18 @@ def test_mil_report(crossed, save, tmp_path):
 def test_paired_test_is_the_corrected_one():
     rng = np.random.default_rng(1)
     sparse, dense = rng.random((2, 3, 5))
+    any_line = {"dataset": "any", "recipe": "r", "layer": "l", "structure": "s"}
+    lines = [("r", "l", "s", model) for model in ("sparse", "dense")]
+    recipes = {line: mil_protocol.RECIPES["paper"] for line in lines}
+    pair = [(line, "auc") for line in lines]
     rows = [
-        {"dataset": "any", "recipe": "r", "repeat": i, "fold": j, "model": model, "metric": "auc", "value": v[i, j]}
+        {**any_line, "repeat": i, "fold": j, "model": model, "metric": "auc", "value": v[i, j]}
         for i in range(3)
         for j in range(5)
         for model, v in (("sparse", sparse), ("dense", dense))
     ]
-    summary = mil_report.Summary(rows, {})
-    difference, p, wilcoxon = summary.paired("any", "r")
+    summary = mil_report.Summary(rows, {}, recipes)
+    difference, p, wilcoxon = summary.paired("any", *pair)
     ahead = (sparse - dense).ravel()
     naive = stats.ttest_1samp(ahead, 0)
     # 15 folds, of which each has a fourth as many bags as are trained on: the variance is 1/15 + 1/4 instead of 1/15
@@ -366,12 +538,12 @@ def test_paired_test_is_the_corrected_one():
     assert difference == pytest.approx(ahead.mean())
     assert p == pytest.approx(2 * stats.t.sf(abs(t), 14))
     assert wilcoxon == pytest.approx(stats.wilcoxon(ahead).pvalue)
-    assert summary.of_repeats(("any", "r", "sparse"), "auc") == (
+    assert summary.of_repeats(("any", *lines[0]), "auc") == (
         pytest.approx(sparse.mean()),
         pytest.approx(sparse.mean(axis=1).std(ddof=1)),
     )
     same = [{**row, "value": 0.5} for row in rows]
-    assert mil_report.Summary(same, {}).paired("any", "r") == (0.0, 1.0, 1.0)
+    assert mil_report.Summary(same, {}, recipes).paired("any", *pair) == (0.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -386,6 +558,10 @@ def test_paired_test_is_the_corrected_one():
         ({"repeats": 0}, "repeats"),
         ({"members": 0}, "members"),
         ({"limit_settings": 0}, "limit_settings"),
+        ({"models": "DD"}, "models"),
+        ({"layer": "mean"}, "layer"),
+        ({"structure": "blocks"}, "structure"),
+        ({"structure": "window", "models": "sparse"}, "structure: windows are not for pooling"),
     ],
 )
 def test_mil_bad_options(tmp_path, folder, change, message):
@@ -499,7 +675,7 @@ def test_bits_interrupted_and_continued(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             bits.run(tmp_path / "cut", **options)
     assert len((tmp_path / "cut" / "table.csv").read_text().splitlines()) == 1 + len(whole.rows) // 2
-    assert bits.run(tmp_path / "cut", **options).report == whole.report
+    assert bits.run(tmp_path / "cut", **options).rows == whole.rows
     assert (tmp_path / "cut" / "table.csv").read_bytes() == whole.table.read_bytes()
 
 
@@ -513,7 +689,7 @@ def test_mil_side_by_side(tmp_path, folder, crossed):
 def test_command_line(tmp_path, folder, undrawn):
     for name, arguments, figures in (
         ("mil", ["--dataset", "ucsb", "--data", folder, "--repeats", "1", "--folds", "2", "--inner-folds", "2",
-                 "--limit-settings", "1", "--epochs", "1", "--members", "1"], ["mil"]),
+                 "--limit-settings", "1", "--epochs", "1", "--models", "APR", "sparse"], ["mil"]),
         ("mnist-bags", ["--sizes", "5", "--bags", "8", "--runs", "1", "--epochs", "1"],
          ["mnist-bags", "mnist-bags-weights"]),
     ):  # fmt: skip
@@ -521,4 +697,6 @@ def test_command_line(tmp_path, folder, undrawn):
         assert done.returncode == 0, done.stderr
         assert b"What came out" in done.stdout
         files = {path.name for path in (tmp_path / name).iterdir()}
-        assert files == {"table.csv", "settings.json"} | {f"{f}.{e}" for f in figures for e in ("png", "svg")}
+        assert files - {"times.csv"} == {"table.csv", "settings.json"} | {
+            f"{f}.{e}" for f in figures for e in ("png", "svg")
+        }

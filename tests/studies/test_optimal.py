@@ -182,3 +182,19 @@ def test_report_is_honest(found):
 def test_bad_options(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         study.run(tmp_path, **SMALL | change)
+
+
+def test_times(tmp_path):
+    few = {"sets": ("simplex", "pair"), "shares": (0.5, 4.0), "positions": 1.0, "timed": 5, "progress": False}
+    outcome = study.run(tmp_path, **few)
+    rows = protocol.time_sets(study.Options(**few))  # again: all but the times is the same
+    assert [(row["set"], row["share"], row["model"]) for row in rows] == [
+        ("simplex", share, model) for share in (0.5, 4.0) for model in ("sparse", "dense")
+    ]
+    assert [row["support"] for row in rows] == [5, 5, 1, 5]
+    assert rows[2]["steps"] == 2  # one update reaches the pattern, the next one finds it at rest
+    assert all(row["rest"] >= 0 and row["update"] >= 0 for row in rows)
+    assert len((tmp_path / "timed.csv").read_text().splitlines()) == 5
+    assert "Processor time of queries halfway from the mean to a pattern, 5 patterns" in " ".join(
+        outcome.report.split()
+    )

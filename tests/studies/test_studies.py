@@ -16,7 +16,7 @@ import pytest
 from sparsehopfield import FileFormatError, reference
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies import STUDIES, capacity, metastable, robustness
+from sparsehopfield.studies import STUDIES, capacity, figure_1, metastable, robustness
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies.metastable import protocol as metastable_protocol
 from sparsehopfield.studies.retrieval import study as retrieval_study
@@ -101,6 +101,104 @@ def test_attempt(model):
     settled, info = attempt(patterns * 20, patterns, model=model, steps=0)
     assert info.converged.all()
     assert settled.shape == (4, 4)
+
+
+def closed_forms(queries, patterns):
+    """What the released code computes, as it reads but in float64; and the same with its factor in all models."""
+    scores = queries @ patterns.T
+    scores = scores / scores.sum(axis=1, keepdims=True)
+    scores = scores / scores.sum(axis=1, keepdims=True)
+
+    def sparsemax(z):
+        ordered = -np.sort(-z, axis=1)
+        sums, k = np.cumsum(ordered, axis=1), np.arange(1, z.shape[1] + 1)
+        kept = np.sum(ordered - (sums - 1) / k > 0, axis=1, keepdims=True)
+        return np.maximum(z - (np.take_along_axis(sums, kept - 1, axis=1) - 1) / kept, 0)
+
+    exponentials, powers = np.exp(1000 * (scores - scores.max(axis=1, keepdims=True))), scores**10
+    dense, polynomial = (weights / weights.sum(axis=1, keepdims=True) for weights in (exponentials, powers))
+    released = {"sparse": sparsemax(scores), "dense": dense, "polynomial": polynomial}
+    both = {"released": released, "fair": {**released, "sparse": sparsemax(1000 * scores)}}
+    return scores, {key: {model: p @ patterns for model, p in weights.items()} for key, weights in both.items()}
+
+
+def test_protocols_compute_what_their_formulas_say():
+    digits = datasets.load_digits()
+    patterns, asked, rng = draw(digits, 60, 25, 0, protocol="released", run=2)
+    np.testing.assert_array_equal(patterns, digits.pixels(slice(120, 180)))
+    np.testing.assert_array_equal(asked, np.arange(25))
+    queries = noisy(patterns[asked], digits.shape, 0.4, rng)
+    scores, expected = closed_forms(queries.astype(float), patterns.astype(float))
+    for protocol, models in expected.items():
+        for model, states in models.items():
+            found, info = attempt(queries, patterns, model=model, protocol=protocol)
+            assert np.abs(found - states).max() < 1e-13, (protocol, model)
+            if model == "sparse":
+                assert (info.support_size.mean() == 60) == (protocol == "released")
+    found, _ = attempt(queries, patterns, model="sparse", protocol="released")
+    assert np.abs(found - scores @ patterns).max() < 1e-15  # no sparse answer, but the mean weighted by the scores
+    for model, separation in (("sparse", "sparsemax"), ("dense", "softmax")):
+        found, _ = attempt(queries, patterns, model=model, protocol="printed", beta=0.5)
+        np.testing.assert_allclose(found, reference.update(queries, patterns, 0.5, separation=separation), atol=1e-5)
+
+
+def test_without_a_common_pixel_nothing_is_retrieved():
+    patterns = np.eye(4, dtype=np.float32)[:3]
+    for model in ("sparse", "dense", "polynomial"):
+        states, _ = attempt(np.eye(4, dtype=np.float32)[2:], patterns, model=model, protocol="released")
+        assert judge(states, patterns[[2, 0]], 0.5)["retrieved"] == 0.5
+        assert not states[1].any()
+
+
+def test_protocols_side_by_side(tmp_path):
+    """Neither the printed rows nor their draws depend on what stands beside them."""
+    options = {"sizes": 12, "runs": 2, "models": ["sparse", "mean"], "progress": False}
+    alone = capacity.run(tmp_path / "alone", **options)
+    beside = capacity.run(tmp_path / "beside", protocol=["printed", "released", "fair"], **options)
+    assert beside.rows[: len(alone.rows)] == alone.rows
+    assert {(row["protocol"], row["threshold"]) for row in beside.rows} == {
+        *(("printed", 0.1), ("released", 0.2), ("fair", 0.2))
+    }
+    for text in ("below 0.1 (printed), 0.2 (released), 0.2 (fair)", "Share retrieved, released protocol\n"):
+        assert text in beside.report
+    one = capacity.run(tmp_path / "one", protocol="released", **{**options, "runs": None})
+    first = [row for row in beside.rows if row["protocol"] == "released" and row["run"] == 0]
+    assert one.rows == first
+
+
+def test_figure_1(tmp_path, monkeypatch):
+    options = {"datasets": "digits", "sizes": [5, 9], "patterns": 9, "noise": [0, 0.5], "progress": False}
+    outcome = figure_1.run(tmp_path, runs=2, **options)
+    assert outcome.rows == figure_1.read(tmp_path)
+    (row,) = (
+        row
+        for row in outcome.rows
+        if (row["study"], row["protocol"], row["x"], row["model"], row["threshold"])
+        == ("robustness", "fair", 0.5, "sparse", 0.1)
+    )
+    part = robustness.run(
+        tmp_path / "one", sizes=9, noise=0.5, runs=2, protocol="fair", threshold=0.1, models="sparse", progress=False
+    )
+    for metric in ("retrieved", "cosine"):
+        values = [row["value"] for row in part.rows if row["metric"] == metric]
+        assert row[metric] == pytest.approx(np.mean(values), abs=1e-4)
+    monkeypatch.setattr(retrieval_study, "attempt", None)  # from here on nothing is measured
+    again = figure_1.run(tmp_path, redraw=True)
+    assert (again.rows, again.report) == (outcome.rows, outcome.report)
+    drawn = figure_1.figure(again.rows, papers_thresholds=True)
+    assert [axis.get_title() for axis in drawn.axes[:3]] == [
+        f"{name}, cosine error < 0.1" for name in ("printed", "released", "fair")
+    ]
+    assert len(drawn.axes) == 6
+    line = next(line for line in drawn.axes[5].lines if line.get_label() == "sparse")
+    assert line.get_ydata()[1] == row["retrieved"]
+    table = tmp_path / "table.csv"
+    content = table.read_text()
+    for change in (("retrieved", "found"), ("released", "other"), (",2,", ",two,"), (content.splitlines()[-1], "")):
+        table.write_text(content.replace(*change, 1))
+        with pytest.raises(FileFormatError, match="damaged"):
+            figure_1.run(tmp_path, redraw=True)
+        table.write_text(content)
 
 
 # The table
@@ -395,6 +493,12 @@ def test_run_table_alone(tmp_path):
         ({"mask": "top"}, "mask"),
         ({"dataset": "mnits"}, "dataset"),
         ({"models": "polynomial", "similarity": "euclidean"}, "polynomial"),
+        ({"protocol": "paper"}, "protocol: unknown name 'paper'; valid: printed, released, fair"),
+        ({"protocol": "released", "beta": 2}, "beta: must be 1"),
+        ({"protocol": ["printed", "fair"], "steps": 0}, "steps: must be 1 in the fair protocol"),
+        ({"protocol": "fair", "similarity": "cosine"}, "similarity: the fair protocol"),
+        ({"protocol": "released", "models": ["sparse", "entmax15"]}, "models: the released protocol has no 'entmax15'"),
+        ({"protocol": "released", "sizes": 900}, "runs: 2 runs of 900 images in order are more than the 1797"),
     ],
 )
 def test_bad_options(tmp_path, change, message):
@@ -681,6 +785,8 @@ def made_up(sparse, dense):
     """Rows of a study of one setting with given rates."""
     return [
         {
+            "protocol": "printed",
+            "threshold": 0.5,
             "dataset": "mnist",
             "mask": "lower",
             "size": 10,
@@ -724,13 +830,13 @@ def test_verdict(sparse, dense, verdict):
 def test_report_is_honest():
 
     images = datasets.ImageSet("mnist", np.zeros((1, 4), np.uint8), (2, 2), "four pixels")
-    behind = report_text(Summary(capacity.STUDY, made_up([0.4, 0.5], [0.6, 0.7])), images, 0.5, 10)
+    behind = report_text(Summary(capacity.STUDY, made_up([0.4, 0.5], [0.6, 0.7])), images, 10)
     assert "dense ahead  sparse ahead" in behind  # here, beside the paper
     assert "sparse loses to dense by more than one standard error at M = 10 (by 0.2 at most)" in (
         " ".join(behind.split())
     )
     assert "contradicts" in behind
-    ahead = report_text(Summary(capacity.STUDY, made_up([0.6, 0.7], [0.4, 0.5])), images, 0.5, 10)
+    ahead = report_text(Summary(capacity.STUDY, made_up([0.6, 0.7], [0.4, 0.5])), images, 10)
     assert "agrees with" in ahead
     assert "loses" not in ahead
 

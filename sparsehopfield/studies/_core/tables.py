@@ -221,6 +221,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write(path, "".join(map(_line, [list(rows[0]), *(list(row.values()) for row in rows)])))
 
 
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a table, and what it was computed by."""
+    text = json.dumps({"settings": settings, "config": show_config(mode="dict")}, indent=2, default=str)
+    write(folder / SETTINGS, text + "\n")
+
+
 def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
     """Write the settings, or check that the table which is there has the same ones."""
     path = folder / SETTINGS
@@ -252,8 +258,7 @@ def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) 
         raise ValueError(
             f"{folder / TABLE} is there without its {SETTINGS}; choose another --output, or begin again with --restart"
         )
-    text = json.dumps({"settings": wanted, "config": show_config(mode="dict")}, indent=2, default=str)
-    write(path, text + "\n")
+    write_settings(folder, wanted)
 
 
 def _resume(

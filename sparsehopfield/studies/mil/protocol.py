@@ -1,23 +1,31 @@
 """The protocol of the study of real bags: folds, the search inside each of them, and what is measured.
 
 The bags are divided into folds again and again. All that is chosen or measured for one fold, the scale of the
-features among it, comes from the bags of the other folds: every setting of a recipe's grid is cross-validated on
-them, and the best is trained on all of them, several times from different initial weights. The fold's bags are then
-ranked by the mean of the networks' probabilities.
+features among it, comes from the bags of the other folds. Networks and baselines meet the same folds.
+
+- Recipes `paper` and `tuned`, and the baselines: every setting of a grid is cross-validated on the bags outside of the
+  fold, and the best is trained on all of them; networks several times, from different initial weights. A single network
+  is one of these by itself; the ensemble ranks the fold's bags by the mean of their probabilities.
+- Recipe `released`: the grid of the public code. Every network is trained on four fifths of the bags outside of the
+  fold, and the last fifth, the inner split, chooses both its epoch and the setting, as in that code. Settings are
+  searched by successive halving: all are trained for few epochs, the best third for thrice as many, and so on. The
+  network that wins is tested as it is. scikit-learn's HalvingRandomSearchCV scores settings by bags that their
+  training does not see, and so cannot choose epoch and setting by the same ones.
 
 The `tuned` grid
 ----------------
 A feature of these sets is zero in most segments and far from zero in a few, so that one segment can outweigh all
 others. Standardised features are therefore cut off at a few standard deviations, and not scaled up again. That, and
 the grid's ranges, were found by cross-validation in other divisions of the same bags, for both models alike; nothing
-else was kept from there.
+else was kept from there. The baselines choose between features that are cut off and that are not, too.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,14 +33,28 @@ from numpy.typing import NDArray
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.optional import require
+from sparsehopfield._engine.structure import Structure
 from sparsehopfield.data.bags import Bags
+from sparsehopfield.structures import LinearFeatures, RandomFeatures, RandomMask, TopK, Window
 from sparsehopfield.studies._core.options import derive_seed
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier
+    from sparsehopfield.studies.mil.baselines import BagClassifier
 
 #: The models by the names that the paper has for them, and the separation map of each.
 MODELS = {"sparse": "sparsemax", "dense": "softmax"}
+LAYERS = ("pooling", "hopfield", "attention")
+#: What a query attends to: all instances of its bag, three of them, or all by features of softmax's kernel.
+STRUCTURES: dict[str, Structure | None] = {
+    "all": None,
+    "topk": TopK(3),
+    "random": RandomMask(3, 0),
+    "window": Window(1),
+    "features": RandomFeatures(64, 0),
+    "linear": LinearFeatures("elu+1"),
+}
+OF_SOFTMAX = ("features", "linear")
 
 METRICS = ("auc", "single", "accuracy", "inner", "chosen")
 
@@ -46,14 +68,24 @@ class Recipe:
     Attributes
     ----------
     grid : sequence of dict
-        The settings to choose from: options of `HopfieldMILClassifier`, and `limit`, the number of standard
-        deviations at which features are cut off, or None.
+        The settings to choose from: options of the classifier, and `limit`, the number of standard deviations at which
+        features are cut off, or None.
     members : int
         How many networks the chosen setting is trained with.
+    rungs : sequence of int
+        Epochs of the rounds of successive halving; none where settings are cross-validated.
     """
 
     grid: Sequence[Options]
     members: int
+    rungs: Sequence[int] = ()
+
+    def limited(self, count: int, seed: int) -> Recipe:
+        """Return the recipe with at most so many settings: the first, or drawn from the grid of successive halving."""
+        if not self.rungs or count >= len(self.grid):
+            return replace(self, grid=self.grid[:count])
+        drawn = np.random.default_rng(seed).choice(len(self.grid), count, replace=False)
+        return replace(self, grid=[self.grid[i] for i in np.sort(drawn)])
 
 
 def _product(fixed: Options, **several: Sequence[Any]) -> list[dict[str, Any]]:
@@ -86,10 +118,70 @@ _TUNED = {
     "learning_rate_decay": 0.96,
     "beta": 0.1,
 }
+#: What the public code of the paper trains: no layer norms, a ReLU behind the pooling, early stopping by AUC.
+_RELEASED = {
+    "limit": None,
+    "normalize": False,
+    "activation": "relu",
+    "batch_size": 4,
+    "weight_decay": 1e-4,
+    "validation_fraction": 0.2,
+    "early_stopping": "auc",
+    "patience": 10,
+}
 RECIPES = {
     "paper": Recipe(_product(_PAPER, beta=[0.1, 10.0], dropout=[0.0, 0.75]), members=1),
     "tuned": Recipe(_product(_TUNED, limit=[1.0, 2.0], initial_std=[0.02, 0.1]), members=5),
+    "released": Recipe(
+        _product(
+            _RELEASED,
+            learning_rate=[1e-3, 1e-5],
+            learning_rate_decay=[0.98, 0.96, 0.94],
+            embedding=[(size,) * count for size in (32, 64, 128) for count in (1, 2)],
+            hidden_size=[16, 32, 64],
+            num_heads=[8, 12],
+            beta=[0.1, 10.0],
+            dropout=[0.0, 0.75],
+        ),
+        members=1,
+        rungs=(2, 6, 17, 50),
+    ),
 }
+
+_LIMITS = [None, 2.0]
+#: The baselines, by their names in the tables: the class in `baselines`, and the grid.
+BASELINES: dict[str, tuple[str, Recipe]] = {
+    name: (kind, Recipe(_product({}, limit=_LIMITS, **several), members=1))
+    for name, kind, several in (
+        ("MILES", "MILES", {"width": [0.5, 1.0], "C": [1.0, 10.0]}),
+        ("citation-kNN", "CitationKNN", {"references": [2, 10], "citers": [4, 14]}),
+        ("MInD", "MInD", {"C": [0.01, 0.1, 1.0]}),
+        ("APR", "APR", {"outside": [0.01, 0.5]}),
+        ("EM-DD", "EMDD", {"steps": [20, 100]}),
+        ("mi-SVM", "MiSVM", {"C": [1.0, 10.0]}),
+        ("gated-attention", "GatedAttention", {"learning_rate": [5e-4, 2e-3]}),
+        ("path-encoding", "PathEncoding", {"depth": [3, 6]}),
+    )
+}
+#: The recipe, layer and structure of a baseline in the table.
+NONE = "-"
+
+
+def lines(
+    recipes: Sequence[str], layers: Sequence[str], structures: Sequence[str], models: Sequence[str]
+) -> Iterator[dict[str, str]]:
+    """Yield recipe, layer, structure and model of what is measured: baselines once, networks where they are defined.
+
+    A window needs a place for every query, which a learned one does not have, and features stand in for softmax alone.
+    """
+    for model in models:
+        if model in BASELINES:
+            yield {"recipe": NONE, "layer": NONE, "structure": NONE, "model": model}
+            continue
+        for recipe, layer, structure in itertools.product(recipes, layers, structures):
+            of_pooling, of_softmax = structure != "window", model == "dense" or structure not in OF_SOFTMAX
+            if of_softmax and (of_pooling or layer != "pooling"):
+                yield {"recipe": recipe, "layer": layer, "structure": structure, "model": model}
 
 
 def divisions(labels: NDArray[np.int64], folds: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -140,57 +232,71 @@ class Scale:
         return [np.clip((bag - self.mean) / self.std, -limit, limit).astype(np.float32) for bag in bags]
 
 
-def networks(train: Bags, model: str, options: Options, members: int, seed: int) -> Ensemble:
-    """Train some networks on the same bags, from different initial weights.
+def classifiers(train: Bags, model: str, options: Options, members: int, seed: int) -> Ensemble:
+    """Train some networks on the same bags, from different initial weights; or a baseline.
 
     Parameters
     ----------
     train : Bags
         The bags to learn from.
-    model : {"sparse", "dense"}
-        The separation map.
+    model : str
+        Of `MODELS` or `BASELINES`.
     options : mapping
-        One setting of a recipe's grid.
+        One setting of a recipe's grid; with `layer` and `structure` of networks, where they are not the classifier's.
     members : int
         How many networks.
     seed : int
         Seed of all their draws.
     """
-    from sparsehopfield.estimators import HopfieldMILClassifier  # here: only those who train need scikit-learn
-
     options = dict(options)
     scale = Scale.of(train, options.pop("limit"))
     bags = scale(train)
-    return Ensemble(
-        scale,
-        [
-            HopfieldMILClassifier(
-                separation=MODELS[model], standardize=False, random_state=derive_seed(seed, member), **options
-            ).fit(bags, train.labels)
-            for member in range(members)
-        ],
-    )
+    if model in BASELINES:
+        from sparsehopfield.studies.mil import baselines  # here: only those who train need scikit-learn
+
+        kind = getattr(baselines, BASELINES[model][0])
+        return Ensemble(scale, [kind(**options).fit(bags, train.labels)])
+    from sparsehopfield.estimators import HopfieldMILClassifier
+
+    made = [
+        HopfieldMILClassifier(
+            separation=MODELS[model], standardize=False, random_state=derive_seed(seed, member), **options
+        )
+        for member in range(members)
+    ]
+    return Ensemble(scale, [one.fit(bags, train.labels) for one in made])
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks that were trained on the same bags.
+    """Networks that were trained on the same bags, or a baseline.
 
     Attributes
     ----------
     scale : Scale
         Normalisation of the features.
-    members : list of HopfieldMILClassifier
-        The networks.
+    members : list of HopfieldMILClassifier, or of one BagClassifier
     """
 
     scale: Scale
-    members: Sequence[HopfieldMILClassifier]
+    members: Sequence[HopfieldMILClassifier | BagClassifier]
 
-    def probabilities(self, bags: Bags) -> NDArray[np.float64]:
-        """Compute the probability of each bag to be positive, by each network: (members, B)."""
+    @property
+    def threshold(self) -> float:
+        """Return the score above which a bag is called positive."""
+        return 0.5 if hasattr(self.members[0], "predict_proba") else 0.0
+
+    def scores(self, bags: Bags) -> NDArray[np.float64]:
+        """Compute the probability of each bag to be positive, by each network, or a baseline's score: (members, B)."""
         scaled = self.scale(bags)
-        return np.array([member.predict_proba(scaled)[:, 1] for member in self.members])
+        return np.array(
+            [
+                member.predict_proba(scaled)[:, 1]
+                if hasattr(member, "predict_proba")
+                else member.decision_function(scaled)
+                for member in self.members
+            ]
+        )
 
 
 def auc(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
@@ -205,8 +311,8 @@ def choose(train: Bags, model: str, grid: Sequence[Options], folds: int, seed: i
     ----------
     train : Bags
         The bags to learn from.
-    model : {"sparse", "dense"}
-        The separation map.
+    model : str
+        Of `MODELS` or `BASELINES`.
     grid : sequence of mapping
         The settings.
     folds : int
@@ -226,11 +332,53 @@ def choose(train: Bags, model: str, grid: Sequence[Options], folds: int, seed: i
     for options in grid:
         values = []
         for number, (outside, inside) in enumerate(split):
-            network = networks(train.take(outside), model, options, 1, derive_seed(seed, 1, number))
+            trained = classifiers(train.take(outside), model, options, 1, derive_seed(seed, 1, number))
             inner = train.take(inside)
-            values.append(auc(inner.labels, network.probabilities(inner)[0]))
+            values.append(auc(inner.labels, trained.scores(inner)[0]))
         means.append(float(np.mean(values)))
     return int(np.argmax(means)), max(means)
+
+
+def halve(
+    train: Bags, model: str, grid: Sequence[Options], rungs: Sequence[int], seed: int
+) -> tuple[int, float, Ensemble]:
+    """Search a grid by successive halving: from round to round a third of the settings is trained for more epochs.
+
+    Parameters
+    ----------
+    train : Bags
+        The bags to learn from; an inner split of them, the same for all settings, chooses.
+    model : {"sparse", "dense"}
+    grid : sequence of mapping
+        The settings; with `validation_fraction` and `early_stopping`.
+    rungs : sequence of int
+        Epochs of each round.
+    seed : int
+        Seed of all draws, the same for all settings.
+
+    Returns
+    -------
+    chosen : int
+        The number of the setting that is best in the last round; the first of equals.
+    auc : float
+        The AUC of its best epoch on the inner split.
+    network : Ensemble
+        The network of that round and epoch, alone.
+    """
+    left = list(range(len(grid)))
+    for number, epochs in enumerate(rungs):
+        trained = {i: classifiers(train, model, {**grid[i], "epochs": epochs}, 1, seed) for i in left}
+        merits = {i: _merit(one.members[0]) for i, one in trained.items()}
+        left = sorted(left, key=merits.__getitem__, reverse=True)
+        if number + 1 < len(rungs):
+            left = left[: math.ceil(len(left) / 3)]
+    return left[0], merits[left[0]][0], trained[left[0]]
+
+
+def _merit(network: Any) -> tuple[float, float]:
+    """Return AUC and -loss of a network's best epoch on its inner split."""
+    best = network.best_epoch_ - 1
+    return float(network.history_["inner_auc"][best]), -float(network.history_["inner_loss"][best])
 
 
 def evaluate(train: Bags, test: Bags, model: str, recipe: Recipe, folds: int, seed: int) -> dict[str, float]:
@@ -240,12 +388,12 @@ def evaluate(train: Bags, test: Bags, model: str, recipe: Recipe, folds: int, se
     ----------
     train, test : Bags
         The bags to learn from, and those to measure on.
-    model : {"sparse", "dense"}
-        The separation map.
+    model : str
+        Of `MODELS` or `BASELINES`.
     recipe : Recipe
         What to choose from.
     folds : int
-        Parts to divide the training bags into when choosing.
+        Parts to divide the training bags into when choosing by cross-validation.
     seed : int
         Seed of all draws.
 
@@ -255,15 +403,17 @@ def evaluate(train: Bags, test: Bags, model: str, recipe: Recipe, folds: int, se
         `auc`: of the networks together; `single`: mean AUC of one network; `accuracy`: of the networks together;
         `inner`: mean AUC of the chosen setting in the search; `chosen`: its number in the grid.
     """
-    chosen, inner = choose(train, model, recipe.grid, folds, derive_seed(seed, 0))
-    probabilities = networks(train, model, recipe.grid[chosen], recipe.members, derive_seed(seed, 1)).probabilities(
-        test
-    )
-    together = probabilities.mean(axis=0)
+    if recipe.rungs:
+        chosen, inner, ensemble = halve(train, model, recipe.grid, recipe.rungs, seed)
+    else:
+        chosen, inner = choose(train, model, recipe.grid, folds, derive_seed(seed, 0))
+        ensemble = classifiers(train, model, recipe.grid[chosen], recipe.members, derive_seed(seed, 1))
+    scores = ensemble.scores(test)
+    together = scores.mean(axis=0)
     return {
         "auc": auc(test.labels, together),
-        "single": float(np.mean([auc(test.labels, one) for one in probabilities])),
-        "accuracy": float(np.mean((together > 0.5) == test.labels)),
+        "single": float(np.mean([auc(test.labels, one) for one in scores])),
+        "accuracy": float(np.mean((together > ensemble.threshold) == test.labels)),
         "inner": inner,
         "chosen": float(chosen),
     }

@@ -39,6 +39,7 @@ from sparsehopfield.studies.optimal.protocol import (
     compare,
     is_compared,
     make_set,
+    time_sets,
 )
 from sparsehopfield.studies.optimal.report import Summary, figure, report_text
 
@@ -63,6 +64,7 @@ examples:
   python -m sparsehopfield optimal
   python -m sparsehopfield optimal --sets angle --angle 1 --output results/close
   python -m sparsehopfield optimal --sets simplex orthonormal --size 200 --output results/many
+  python -m sparsehopfield optimal --timed 512 --threads 1 --output results/timed
 """
 
 
@@ -75,8 +77,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     output : path
         Folder for the table, its settings and the figures; an interrupted table that is there is continued.
     **options
-        Those of `Options`: `sets`, `shares`, `positions`, `size`, `angle`, `copies`, `jobs`, `seed`, `restart`,
-        `progress`.
+        Those of `Options`: `sets`, `shares`, `positions`, `size`, `angle`, `copies`, `timed`, `jobs`, `seed`,
+        `restart`, `progress`.
     """
     chosen = Options(**options)
     settings = [
@@ -95,7 +97,10 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         return compare(make_set(chosen, name), quantity, model, share, a, np.dtype(dtype))
 
     rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
-    summary = Summary(rows, chosen)
+    timed = time_sets(chosen) if chosen.timed else []
+    if timed:
+        tables.write_rows(Path(output, "timed.csv"), timed)
+    summary = Summary(rows, chosen, timed)
     files: list[Path] = []
     for quantity in ("weight", "energy"):
         files += plotting.save(
@@ -114,5 +119,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("size", "vectors of the larger sets", metavar="N")
     add("angle", "of 'angle'", metavar="DEGREES")
     add("copies", "of 'copies'", metavar="K")
+    add("timed", "vectors of the sets on which sparse and dense retrieval are timed; 0 for none", metavar="N")
     add_jobs_option(parser)
     add_common_options(parser, f"results/{NAME}", default)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from time import process_time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,9 @@ DTYPES = ("float64", "float32")
 QUANTITIES = ("weight", "state", "energy", "support", "threshold", "critical beta", "steps", "limit")
 METRICS = ("computed", "closed", "difference", "allowed")
 STEPS = 8
+#: The sets on which retrieval is timed, as they can be of any size; the position and number of the queries; updates at
+#: most.
+TIMED, TIMED_POSITION, TIMED_QUERIES, TIMED_STEPS = ("orthonormal", "simplex"), 0.5, 64, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class Options(StudyOptions):
         Degrees, above 0 and at most 180.
     copies : int
         How often the first pattern of "copies" is there, at least 2.
+    timed : int
+        Vectors of the sets of `TIMED` on which sparse and dense retrieval are timed; 0 for none.
     jobs : int
         Number of settings to measure at the same time.
     """
@@ -54,15 +60,19 @@ class Options(StudyOptions):
     size: int = 8
     angle: float = 30.0
     copies: int = 3
+    timed: int = 0
     jobs: int = 1
 
     _sequences: ClassVar[Mapping[str, type]] = {"sets": str, "shares": float, "positions": float}
+    _without_effect: ClassVar[Sequence[str]] = (*StudyOptions._without_effect, "timed")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_names("sets", self.sets, SETS)
         for name, least in (("size", 2), ("copies", 2), ("jobs", 1)):
             at_least(name, getattr(self, name), least)
+        if self.timed:
+            at_least("timed", self.timed, 2)
         for share in self.shares:
             if not 0 < share < math.inf:
                 raise ValueError(f"shares: must be positive and finite, got {share:g}")
@@ -269,3 +279,43 @@ class RoundingBounds:
         a = self.known.limit(self.model, self.beta)
         slope = self.known.slope(self.model, self.beta, a)
         return (self.state(a) + 8 * self._u * (slope > 0)) / (1 - slope)
+
+
+def time_sets(chosen: Options) -> list[dict[str, Any]]:
+    """Time one update and retrieval to rest, sparse and dense, of queries halfway from the mean to each pattern.
+
+    Parameters
+    ----------
+    chosen : Options
+        `timed` vectors a set.
+
+    Returns
+    -------
+    list of dict
+        A row for each set, share of the critical beta and model: `update` and `rest`, seconds of processor time of up
+        to 64 queries, the least of three, `steps`, the mean number of updates until rest (at most 100), and
+        `support`, the patterns with weight in the first update, by the closed form.
+    """
+    rows = []
+    for name in (one for one in TIMED if one in chosen.sets):
+        known = make_set(replace(chosen, size=chosen.timed), name)
+        queries = known.start + TIMED_POSITION * (known.patterns[:TIMED_QUERIES] - known.start)
+        for share in sorted(chosen.shares):
+            for model, separation in MAPS.items():
+                how = {"beta": share * known.critical, "separation": separation}
+                taken: dict[str, list[float]] = {"update": [], "rest": []}
+                for _ in range(3):
+                    begin = process_time()
+                    update(queries, known.patterns, **how)
+                    taken["update"].append(process_time() - begin)
+                    begin = process_time()
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", RetrievalWarning)
+                        _, info = retrieve(queries, known.patterns, max_steps=TIMED_STEPS, return_info=True, **how)
+                    taken["rest"].append(process_time() - begin)
+                support = np.count_nonzero(known.weights(model, share * known.critical, TIMED_POSITION))
+                rows.append(
+                    {"set": name, "share": share, "model": model, "support": support, "steps": info.steps.mean()}
+                    | {what: min(seconds) for what, seconds in taken.items()}
+                )
+    return rows

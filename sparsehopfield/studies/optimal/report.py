@@ -12,18 +12,20 @@ from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
 from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
-from sparsehopfield.studies.optimal.protocol import DTYPES, MAPS, QUANTITIES, STEPS, Options, make_set
+from sparsehopfield.studies.optimal.protocol import DTYPES, MAPS, QUANTITIES, STEPS, TIMED_STEPS, Options, make_set
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 class Summary(Means):
-    """The results by set, model, quantity and type."""
+    """The results by set, model, quantity and type, and times."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], chosen: Options, timed: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         super().__init__(rows, ("set", "model", "quantity", "dtype", "share", "position"))
-        self.chosen = chosen
+        self.chosen, self.timed = chosen, timed
 
     def where(self, **fixed: Any) -> list[tuple[Any, ...]]:
         """Return the settings whose columns have these values."""
@@ -113,7 +115,29 @@ def report_text(summary: Summary) -> str:
     parts = ["Optimal solutions", introduction, "Differences", aligned(lines)]
     if len(critical_betas) > 1:
         parts += ["From which beta on the pattern is an exact fixed point", aligned(critical_betas)]
+    if summary.timed:
+        parts += [_times(summary)]
     return "\n\n".join([*parts, bullets("What came out", _findings(summary))])
+
+
+def _times(summary: Summary) -> str:
+    """Return the table of times."""
+    lines = [["set", "beta", "support", *(f"{what} {model}" for what in ("ms", "steps", "rest ms") for model in MAPS)]]
+    lines[0] += ["dense/sparse: update", "rest"]
+    by_place: dict[tuple[str, float], dict[str, Mapping[str, Any]]] = {}
+    for row in summary.timed:
+        by_place.setdefault((row["set"], row["share"]), {})[row["model"]] = row
+    for (name, share), found in by_place.items():
+        line = [name, f"{share:g}", f"{found['sparse']['support']}"]
+        line += [f"{1000 * found[model]['update']:.1f}" for model in MAPS]
+        line += [f"{found[model]['steps']:.1f}" for model in MAPS]
+        line += [f"{1000 * found[model]['rest']:.1f}" for model in MAPS]
+        lines.append([*line, *(f"{found['dense'][what] / found['sparse'][what]:.2f}" for what in ("update", "rest"))])
+    words = (
+        f"Processor time of queries halfway from the mean to a pattern, {summary.chosen.timed} patterns: one update, "
+        f"and retrieval until rest ({TIMED_STEPS} at most); beta in units of the critical one, support by closed form"
+    )
+    return f"{wrap(words)}\n{aligned(lines, {0})}"
 
 
 def _difference(summary: Summary, keys: Sequence[tuple[Any, ...]]) -> str:

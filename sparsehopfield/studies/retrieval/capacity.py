@@ -47,7 +47,7 @@ def run(
     mask : {"upper", "lower", "left", "right"}
         The half that is set to zero.
     **options
-        Those of `sparsehopfield.studies.retrieval.Options`: `dataset`, `data`, `models`,
+        Those of `sparsehopfield.studies.retrieval.Options`: `protocol`, `dataset`, `data`, `models`,
         `similarity`, `beta`, `steps`, `threshold`, `queries`, `runs`, `seed`, `restart`, `progress`.
     """
     if mask not in MASKS:

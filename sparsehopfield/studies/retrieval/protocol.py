@@ -1,14 +1,15 @@
-"""The protocol of the paper's figure 1, which the capacity and the robustness study share.
+"""The protocols of the paper's figure 1, which the capacity and the robustness study share.
 
-Some images are drawn and stored as patterns; stored images are damaged and used as queries; one is retrieved
-when the cosine error `1 - cos(T(x), xi)` between what the model makes of the query and the stored image is
-below a threshold. The studies differ in the damage and in what grows along the axis, nothing else.
+Some images are stored as patterns; stored images are damaged and used as queries; one is retrieved when the cosine
+error `1 - cos(T(x), xi)` between what the model makes of the query and the stored image is below a threshold. The
+studies differ in the damage and in what grows along the axis, nothing else. `PROTOCOLS` has what is left to choose:
+the paper's text, its released code, and the same with one factor for all models.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,53 @@ MASKS = ("upper", "lower", "left", "right")
 #: Cosine errors below which a pattern counts as retrieved: the paper's for its three data sets. The digits of
 #: 8 x 8 pixels are so alike that at 0.5 the mean image passes for every one of them.
 THRESHOLDS = {"digits": 0.1, "mnist": 0.5, "cifar10": 0.1, "imagenet64": 0.1}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is stored, what a model makes of scores, and when a pattern counts as retrieved.
+
+    Attributes
+    ----------
+    summary : str
+        What it does, in words.
+    thresholds : mapping of str to float
+        The cosine error below which a pattern counts as retrieved, by the name of the data set.
+    runs : int
+        How many draws for each setting.
+    in_order : bool
+        Whether the images are stored in the order of their file, from the first on, instead of drawn.
+    factors : mapping of str to float, optional
+        By model, the factor of its scores, which are dot products divided by their sum over the stored patterns. None:
+        scores are of the similarity and the beta that the study is asked for.
+    """
+
+    summary: str
+    thresholds: Mapping[str, float]
+    runs: int
+    in_order: bool
+    factors: Mapping[str, float] | None
+
+
+#: The released code is that of github.com/MAGICS-LAB/SparseModernHopfield, theoretical_results_validation. Whatever
+#: threshold it is called with, it sets 20 per cent. Of its models only softmax takes the factor of 1,000.
+PROTOCOLS = {
+    "printed": Protocol("the paper's text: dot products times beta", THRESHOLDS, 10, False, None),
+    "released": Protocol(
+        "the released code: dot products divided by their sum, times 1,000 for the dense model alone",
+        dict.fromkeys(THRESHOLDS, 0.2),
+        1,
+        True,
+        {"sparse": 1.0, "dense": 1000.0, "polynomial": 1.0, "mean": 1.0},
+    ),
+    "fair": Protocol(
+        "as released, but times 1,000 for all models",
+        dict.fromkeys(THRESHOLDS, 0.2),
+        1,
+        True,
+        dict.fromkeys(MODELS, 1000.0),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -127,7 +175,9 @@ def noisy(images: Floats, shape: tuple[int, ...], sigma: float, rng: np.random.G
 # One measurement
 
 
-def draw(images: ImageSet, size: int, queries: int, seed: int) -> tuple[Floats, NDArray[np.intp], np.random.Generator]:
+def draw(
+    images: ImageSet, size: int, queries: int, seed: int, *, protocol: str = "printed", run: int = 0
+) -> tuple[Floats, NDArray[np.intp], np.random.Generator]:
     """Draw the patterns of one run and say which of them are queried.
 
     Parameters
@@ -140,6 +190,10 @@ def draw(images: ImageSet, size: int, queries: int, seed: int) -> tuple[Floats, 
         How many of them to query at most.
     seed : int
         The run's seed, as the table has it.
+    protocol : str
+        One of `PROTOCOLS`. Where it stores images in order, the first of them are queried, too.
+    run : int
+        The number of the run: in order, each takes the images behind those of the run before.
 
     Returns
     -------
@@ -151,12 +205,39 @@ def draw(images: ImageSet, size: int, queries: int, seed: int) -> tuple[Floats, 
         The generator, to draw the noise from.
     """
     rng = np.random.default_rng(seed)
+    if PROTOCOLS[protocol].in_order:
+        return images.pixels(slice(run * size, (run + 1) * size)), np.arange(min(size, queries)), rng
     patterns = images.pixels(rng.choice(len(images), size, replace=False))
     return patterns, rng.permutation(size)[:queries], rng
 
 
+def sharing_scores(queries: Floats, patterns: Floats) -> NDArray[np.float64]:
+    """Scale each query so that its dot products with all patterns sum to 1.
+
+    Parameters
+    ----------
+    queries, patterns : ndarray of shapes (N, d) and (M, d)
+        Pixels, at least 0.
+
+    Returns
+    -------
+    ndarray of float64 of shape (N, d)
+        The scaled queries; one whose products are all 0 becomes 0.
+    """
+    exact = queries.astype(np.float64)
+    sums = (exact @ patterns.sum(axis=0, dtype=np.float64))[:, None]
+    return np.divide(exact, sums, out=np.zeros_like(exact), where=sums > 0)
+
+
 def attempt(
-    queries: Floats, patterns: Floats, *, model: str, similarity: str = "dot", beta: float = 1.0, steps: int = 1
+    queries: NDArray[Any],
+    patterns: Floats,
+    *,
+    model: str,
+    similarity: str = "dot",
+    beta: float = 1.0,
+    steps: int = 1,
+    protocol: str = "printed",
 ) -> tuple[Floats, Any]:
     """Retrieve with one of the models.
 
@@ -172,6 +253,8 @@ def attempt(
         The inverse temperature.
     steps : int
         Number of updates; 0 means to the fixed point.
+    protocol : str
+        One of `PROTOCOLS`. One that has factors takes no other similarity, beta and steps than these defaults.
 
     Returns
     -------
@@ -185,6 +268,9 @@ def attempt(
         return np.tile(patterns.mean(axis=0), (count, 1)), SimpleNamespace(
             steps=np.zeros(count, int), converged=np.ones(count, bool), support_size=np.full(count, len(patterns))
         )
+    factors = PROTOCOLS[protocol].factors
+    if factors is not None:
+        queries, beta = sharing_scores(queries, patterns), factors[model]
     with warnings.catch_warnings():  # after a given number of steps most queries have not settled: as asked
         warnings.simplefilter("ignore", RetrievalWarning)
         states, info = retrieve(
@@ -196,6 +282,8 @@ def attempt(
             similarity=similarity,
             separation=MODELS[model],
         )
+    if factors is not None:
+        states[~queries.any(axis=1)] = 0  # no scores, no answer: nothing is retrieved
     return states, info
 
 

@@ -13,7 +13,7 @@ from sparsehopfield.data.datasets import ImageSet
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
 from sparsehopfield.studies._core.words import bullets, join_numbers, steps_in_words, wrap
-from sparsehopfield.studies.retrieval.protocol import MODELS, Study
+from sparsehopfield.studies.retrieval.protocol import MODELS, PROTOCOLS, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,21 +43,24 @@ class Summary:
     Attributes
     ----------
     panels : list of tuple
-        (similarity, beta, and the mask or the number of patterns): what one axes of the figure shows.
+        (similarity, beta, the mask or the number of patterns, protocol): what one axes of the figure shows.
     xs : list
         The label of the axis.
+    thresholds : dict of str to float
+        By protocol, the cosine error below which a pattern counts as retrieved.
     """
 
     def __init__(self, study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
         self.study, self.rows = study, rows
         other = study.level if study.axis == "size" else "size"
-        self._means = Means(rows, ("similarity", "beta", other, study.axis, "model"))
-        self.panels: list[Panel] = list(dict.fromkeys(key[:3] for key in self._means.keys))
+        self._means = Means(rows, ("similarity", "beta", other, "protocol", study.axis, "model"))
+        self.panels: list[Panel] = list(dict.fromkeys(key[:4] for key in self._means.keys))
+        self.thresholds: dict[str, float] = {row["protocol"]: row["threshold"] for row in rows}
         self.xs: list[Any] = self._means.levels(study.axis)
 
     def models(self, panel: Panel) -> list[str]:
         """Return the models that ran in a panel."""
-        return list(dict.fromkeys(key[4] for key in self._means.keys if key[:3] == panel))
+        return list(dict.fromkeys(key[5] for key in self._means.keys if key[:4] == panel))
 
     def mean(self, panel: Panel, x: Any, model: str, metric: str) -> float:
         """Return the mean over the runs."""
@@ -81,8 +84,10 @@ class Summary:
 
     def name(self, panel: Panel) -> str:
         """Return a panel's title: its similarity, and what differs from the other panels."""
-        similarity, beta, other = panel
-        parts = [f"{similarity} similarity"]
+        similarity, beta, other, protocol = panel
+        parts = [f"{similarity} similarity"] if PROTOCOLS[protocol].factors is None else []
+        if {*self.thresholds} != {"printed"}:
+            parts.append(f"{protocol} protocol")
         if len({p[1] for p in self.panels}) > 1:
             parts.append(f"beta {beta:g}")
         if len({p[2] for p in self.panels}) > 1:
@@ -96,23 +101,32 @@ class Summary:
         def all_of(column: str) -> str:
             return join_numbers(dict.fromkeys(row[column] for row in self.rows))
 
-        study, first, runs = self.study, self.rows[0], len({row["run"] for row in self.rows})
+        study, first = self.study, self.rows[0]
+        runs = {name: len({row["run"] for row in self.rows if row["protocol"] == name}) for name in self.thresholds}
+        counts = {f"{n} {'run' if n == 1 else 'runs'}" for n in runs.values()}
+        words = counts.pop() if len(counts) == 1 else ", ".join(f"{name} {n} runs" for name, n in runs.items())
         damage = f"{first['mask']} half masked" if study.level == "mask" else f"M = {all_of('size')}, Gaussian noise"
         return (
             f"{study.name} on {first['dataset']}: {damage}, {steps_in_words(first['steps'])}, beta {all_of('beta')}, "
-            f"{runs} {'run' if runs == 1 else 'runs'}"
+            f"{words}"
         )
 
+    @property
+    def criterion(self) -> str:
+        """Write below which cosine error a pattern counts as retrieved."""
+        words = {f"{threshold:g}" for threshold in self.thresholds.values()}
+        if len(words) == 1:
+            return f"cosine error < {words.pop()}"
+        return "cosine error < " + ", ".join(f"{value:g} ({name})" for name, value in self.thresholds.items())
 
-def figure(summary: Summary, threshold: float) -> Figure:
+
+def figure(summary: Summary) -> Figure:
     """Draw the means with bands of one standard deviation.
 
     Parameters
     ----------
     summary : Summary
         The results.
-    threshold : float
-        The cosine error below which a pattern counts as retrieved; for the label.
 
     Returns
     -------
@@ -139,7 +153,7 @@ def figure(summary: Summary, threshold: float) -> Figure:
         )
 
     shown = {
-        "retrieved": f"share retrieved\n(cosine error < {threshold:g})",
+        "retrieved": f"share retrieved\n({summary.criterion})",
         "cosine": "mean cosine",
         "exact": "share retrieved\nexactly",
     }
@@ -147,18 +161,19 @@ def figure(summary: Summary, threshold: float) -> Figure:
     return plotting.curves(grid, xlabel=summary.study.xlabel, title=summary.heading, log=summary.study.axis == "size")
 
 
-def report_text(summary: Summary, images: ImageSet, threshold: float, queries: int) -> str:
+def report_text(summary: Summary, images: ImageSet, queries: int) -> str:
     """Write the results beside what the paper says."""
     zeros = float(np.mean(images.images == 0))
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
         wrap(
             f"{images.description}; {zeros:.0%} of the pixels are zero. At most {queries} queries a run. "
-            f"Retrieved means a cosine error below {threshold:g}; exact means equal but for float32 "
+            f"Retrieved means a {summary.criterion.replace('<', 'below')}; exact means equal but for float32 "
             f"rounding; 'mean' answers every query with the mean of the stored images. Values are mean ± "
             f"standard deviation over runs; the lead of sparse over dense is taken run by run, ± its "
             f"standard error."
         ),
+        *(wrap(f"The {name} protocol: {PROTOCOLS[name].summary}.") for name in summary.thresholds if name != "printed"),
         wrap(f'The paper, figure 1 (which prints no numbers): "{CAPTION}"'),
         *(_rates(summary, panel, CLAIMS[images.name]) for panel in summary.panels),
         *(_details(summary, panel) for panel in summary.panels),
@@ -269,6 +284,8 @@ def _race(summary: Summary, panel: Panel, metric: str) -> str:
 def _against_claim(summary: Summary, panel: Panel) -> str:
     verdicts = [summary.verdict(panel, x, "retrieved") for x in summary.xs]
     ahead, behind = verdicts.count("sparse ahead"), verdicts.count("dense ahead")
+    if "one run" in verdicts:
+        return f"{summary.name(panel)}: one run cannot tell whether the paper's claim holds."
     if ahead + behind == 0:
         return f"{summary.name(panel)}: neither model is ahead anywhere, so the paper's claim is not seen."
     agree = "agrees with" if behind == 0 else "contradicts" if ahead == 0 else "only partly agrees with"

@@ -48,12 +48,17 @@ def run(
         As in `sparsehopfield.studies.capacity.run`.
     """
     noise = as_tuple(noise, float)
+    check_noise(noise)
+    return study.run(STUDY, output, study.Options(**options), sizes=sizes, levels=noise)
+
+
+def check_noise(noise: Sequence[float]) -> None:
+    """Raise a ValueError unless there are standard deviations, finite and at least 0."""
     for sigma in noise:
         if not 0 <= sigma < float("inf"):
             raise ValueError(f"noise: must be finite and at least 0, got {sigma}")
     if not noise:
         raise ValueError("noise: at least one standard deviation is needed")
-    return study.run(STUDY, output, study.Options(**options), sizes=sizes, levels=noise)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

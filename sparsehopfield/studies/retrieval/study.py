@@ -17,10 +17,10 @@ from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
-from sparsehopfield.studies._core.cli import add_image_options
+from sparsehopfield.studies._core.cli import add_image_options, add_option
 from sparsehopfield.studies._core.options import ImageOptions, Outcome, at_least, check_names, check_sizes, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
-from sparsehopfield.studies.retrieval.protocol import MODELS, THRESHOLDS, Floats, Study, attempt, draw, judge
+from sparsehopfield.studies.retrieval.protocol import MODELS, PROTOCOLS, THRESHOLDS, Floats, Study, attempt, draw, judge
 from sparsehopfield.studies.retrieval.report import Summary, figure, report_text
 
 METRICS = ("retrieved", "cosine", "exact", "support", "updates", "settled")
@@ -32,29 +32,61 @@ class Options(ImageOptions):
 
     Attributes
     ----------
+    protocol : str or sequence of str
+        Of "printed", the paper's text; "released", its released code; "fair", the latter with the same factor for all
+        models. The last two have scores of their own: dot similarity without beta, and one step.
     models : str or sequence of str
         Of "sparse", "dense", "polynomial", "entmax15", and "mean", which answers every query with the mean
         of the stored images: what a success is worth. The polynomial model is left out of euclidean
         similarity, where scores are negative and an even power lets the worst pattern win.
     threshold : float, optional
-        A pattern is retrieved when its cosine error is below this; the paper's for the data set by default.
-    runs : int
-        How many draws for each setting.
+        A pattern is retrieved when its cosine error is below this; by default the protocol's, in the printed one by
+        the data set.
+    runs : int, optional
+        How many draws for each setting; by default 10 in the printed protocol, 1 in the others.
     """
 
+    protocol: Sequence[str] = ("printed",)
     models: Sequence[str] = ("sparse", "dense", "polynomial", "mean")
     similarity: Sequence[str] = ("dot", "euclidean")
     threshold: float | None = None
-    runs: int = 10
+    runs: int | None = None
 
-    _sequences: ClassVar[Mapping[str, type]] = {**ImageOptions._sequences, "models": str}
+    _sequences: ClassVar[Mapping[str, type]] = {**ImageOptions._sequences, "protocol": str, "models": str}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_names("models", self.models, MODELS)
-        at_least("runs", self.runs, 1)
+        if self.runs is not None:
+            at_least("runs", self.runs, 1)
+        check_names("protocol", self.protocol, PROTOCOLS)
+        for name in self.protocol:
+            self._check_protocol(name)
         if self.threshold is not None and not 0 < self.threshold <= 2:
             raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {self.threshold}")
+
+    def _check_protocol(self, name: str) -> None:
+        """Raise a ValueError if the protocol leaves an option no choice, and it has another value."""
+        factors = PROTOCOLS[name].factors
+        if factors is None:
+            return
+        if self.beta != (1.0,):
+            raise ValueError(f"beta: must be 1, as scores that are divided by their sum have none ({name} protocol)")
+        if self.steps != 1:
+            raise ValueError(f"steps: must be 1 in the {name} protocol, got {self.steps}")
+        if "dot" not in self.similarity:
+            raise ValueError(f"similarity: the {name} protocol has dot products only")
+        for model in self.models:
+            if model not in factors:
+                raise ValueError(f"models: the {name} protocol has no {model!r}; valid: {', '.join(factors)}")
+
+    def runs_of(self, protocol: str) -> int:
+        """Return how many draws a protocol makes for each setting."""
+        return PROTOCOLS[protocol].runs if self.runs is None else self.runs
+
+    def threshold_of(self, protocol: str) -> float:
+        """Return the cosine error below which a pattern counts as retrieved in a protocol."""
+        return PROTOCOLS[protocol].thresholds[self.dataset] if self.threshold is None else self.threshold
 
 
 @ignoring_float_errors()
@@ -83,51 +115,80 @@ def run(
         The rows, the files and the report.
     """
     images = datasets.load(options.dataset, options.data)
+    rows = measure_all(study, output, options, images, sizes=sizes, levels=levels)
+    summary = Summary(study, rows)
+    return Outcome(
+        rows,
+        Path(output, tables.TABLE),
+        plotting.save(figure(summary), Path(output, study.name)),
+        report_text(summary, images, options.queries),
+    )
+
+
+def measure_all(
+    study: Study,
+    output: str | os.PathLike[str],
+    options: Options,
+    images: datasets.ImageSet,
+    *,
+    sizes: int | Sequence[int],
+    levels: Sequence[Any],
+) -> list[dict[str, Any]]:
+    """Measure a study's table, or continue it; the arguments are those of `run`, and the images of the data set."""
     sizes = check_sizes(sizes, images)
-    threshold = THRESHOLDS[options.dataset] if options.threshold is None else options.threshold
-    steps = options.steps
+    for name in options.protocol:
+        needed = max(sizes) * options.runs_of(name)
+        if PROTOCOLS[name].in_order and needed > len(images):
+            raise ValueError(
+                f"runs: {options.runs_of(name)} runs of {max(sizes)} images in order are more than the {len(images)} "
+                f"of {images.name} ({name} protocol)"
+            )
     settings = _settings(study, options, sizes, levels)
 
     @lru_cache(maxsize=1)  # models and similarities of one draw follow each other
-    def prepare(size: int, seed: int, level: Any) -> tuple[Floats, NDArray[np.intp], Floats]:
-        patterns, queried, rng = draw(images, size, options.queries, seed)
+    def prepare(protocol: str, size: int, run: int, seed: int, level: Any) -> tuple[Floats, NDArray[np.intp], Floats]:
+        patterns, queried, rng = draw(images, size, options.queries, seed, protocol=protocol, run=run)
         return patterns, queried, study.damage(patterns[queried], images.shape, level, rng)
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
-        patterns, queried, queries = prepare(setting["size"], setting["seed"], setting[study.level])
+        patterns, queried, queries = prepare(
+            *(setting[key] for key in ("protocol", "size", "run", "seed", study.level))
+        )
         states, info = attempt(
             queries,
             patterns,
             model=setting["model"],
             similarity=setting["similarity"],
             beta=setting["beta"],
-            steps=steps,
+            steps=setting["steps"],
+            protocol=setting["protocol"],
         )
         targets = patterns[queried]
         if setting["similarity"] == "cosine":  # such a memory holds the rows scaled to length 1
             targets = targets / np.linalg.norm(targets, axis=1, keepdims=True)
         return {
-            **judge(states, targets, threshold),
+            **judge(states, targets, setting["threshold"]),
             "support": float(np.mean(info.support_size)),
             "updates": float(np.mean(info.steps)),
             "settled": float(np.mean(info.converged)),
         }
 
-    also = {"images": len(images), "sizes": list(sizes), study.level: list(levels), "threshold": threshold}
-    rows = measure_table(output, study.name, options, settings, METRICS, measure, also)
-    summary = Summary(study, rows)
-    return Outcome(
-        rows,
-        Path(output, tables.TABLE),
-        plotting.save(figure(summary, threshold), Path(output, study.name)),
-        report_text(summary, images, threshold, options.queries),
-    )
+    also = {
+        "images": len(images),
+        "sizes": list(sizes),
+        study.level: list(levels),
+        "threshold": [options.threshold_of(name) for name in options.protocol],
+        "runs": [options.runs_of(name) for name in options.protocol],
+    }
+    return measure_table(output, study.name, options, settings, METRICS, measure, also)
 
 
 def _settings(study: Study, options: Options, sizes: Sequence[int], levels: Sequence[Any]) -> list[dict[str, Any]]:
     """List the settings of a study's grid, those of one draw side by side."""
     settings = [
         {
+            "protocol": protocol,
+            "threshold": options.threshold_of(protocol),
             "dataset": options.dataset,
             study.level: level,
             "size": size,
@@ -138,11 +199,12 @@ def _settings(study: Study, options: Options, sizes: Sequence[int], levels: Sequ
             "run": run,
             "seed": derive_seed(options.seed, size, run),
         }
+        for protocol in options.protocol
         for size in sizes
-        for run in range(options.runs)
+        for run in range(options.runs_of(protocol))
         for level in levels
         for beta in options.beta
-        for similarity in options.similarity
+        for similarity in (options.similarity if PROTOCOLS[protocol].factors is None else ("dot",))
         for model in options.models
         if not (model == "polynomial" and similarity == "euclidean")  # see Options
     ]
@@ -157,6 +219,14 @@ def _settings(study: Study, options: Options, sizes: Sequence[int], levels: Sequ
 def add_options(parser: argparse.ArgumentParser, study: str) -> None:
     """Add the options that both studies have to the parser of the one with this name."""
     add, default = parser.add_argument, Options()
+    add_option(
+        parser,
+        default,
+        "protocol",
+        f"protocols ({'; '.join(f'{name}: {protocol.summary}' for name, protocol in PROTOCOLS.items())})",
+        choices=PROTOCOLS,
+        shown=" ".join(default.protocol),
+    )
     add(
         "--models",
         nargs="+",
@@ -172,8 +242,9 @@ def add_options(parser: argparse.ArgumentParser, study: str) -> None:
         metavar="ERROR",
         help="a pattern is retrieved when 1 - cosine is below this (default: "
         + ", ".join(f"{value:g} for {name}" for name, value in THRESHOLDS.items())
-        + ")",
+        + "; 0.2 in the protocols released and fair)",
     )
-    add("--runs", type=int, default=default.runs, metavar="N", help="draws for each setting (default: %(default)s)")
+    runs = "; ".join(f"{name}: {protocol.runs}" for name, protocol in PROTOCOLS.items())
+    add("--runs", type=int, metavar="N", help=f"draws for each setting (default: {runs})")
     papers = {"similarity": "dot is the paper's", "beta": "the paper's", "steps": "the paper's"}
     add_image_options(parser, study, default, queries="the stored patterns", papers=papers)

@@ -202,7 +202,7 @@ def _train(network: nn.Module, task: Task, training: Training) -> None:
     """Train a network on all windows of the part to train with."""
     windows, targets = _pairs(task, task.origins("train"))
     steps = -(-len(windows) // training.batch)
-    optimizer = torch.optim.AdamW(network.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+    optimizer = torch.optim.AdamW(_groups(network, training.weight_decay), training.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, training.learning_rate, total_steps=training.epochs * steps
     )
@@ -221,6 +221,14 @@ def _train(network: nn.Module, task: Task, training: Training) -> None:
         if error < best:
             best, weights = error, copy.deepcopy(network.state_dict())
     network.load_state_dict(weights)
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the parameters as AdamW takes them: decay would draw a learned beta to 1, its logarithm to 0."""
+    named = list(network.named_parameters())
+    betas = [parameter for name, parameter in named if name.endswith("log_scaling")]
+    others = [parameter for name, parameter in named if not name.endswith("log_scaling")]
+    return [{"params": others, "weight_decay": weight_decay}, {"params": betas, "weight_decay": 0.0}]
 
 
 def windows_before(task: Task, origins: NDArray[np.int64]) -> Tensor:

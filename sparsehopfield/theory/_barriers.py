@@ -1,0 +1,349 @@
+"""Stationary states of the sparse energy, all of them, and the exact barriers between its minima.
+
+Where sparsemax has support S the update is affine, and a state x = sum p_i xi_i is stationary iff the weights are
+p = sparsemax(beta s(x)): on S the numbers (Q p)_i + b_i are equal, Q = G - 1/beta with the Gram matrix G of the
+patterns and b the bias of their scores (0 for dot similarity), and elsewhere (G p)_i + b_i is at most as large. These
+are the Karush-Kuhn-Tucker conditions of the standard quadratic programme, p'Qp/2 + b'p to be made largest on the
+simplex; a support names at most one such state, unless it is degenerate. There the Hessian of the energy is 1 - A,
+A = beta sum over S of the centred patterns' outer products, and the index, the number of directions in which the
+energy falls, is the number of eigenvalues of A above 1.
+
+A grows with its support: a support has at least the index of every part of it. So the supports of states of bounded
+index are found one pattern at a time, and none is missed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
+
+from sparsehopfield._engine.checks import as_whole, ignoring_float_errors
+from sparsehopfield.errors import RetrievalWarning
+from sparsehopfield.functional import associate, energy, retrieve
+from sparsehopfield.theory._patterns import Floats, ScoredPatterns, as_single_beta, prepare_patterns, row_blocks
+
+#: Relative, within which equality decides nothing.
+DEGENERATE = 1e-10
+#: On the way down from a saddle.
+MOST_UPDATES = 20_000
+
+
+@dataclass(frozen=True)
+class StationaryStates:
+    """Stationary states of the sparse energy, by ascending energy.
+
+    Attributes
+    ----------
+    states : ndarray, shape (n, d)
+    weights : ndarray, shape (n, M)
+        Those of the patterns: `states` is their product with these.
+    energies : ndarray, shape (n,)
+    indices : ndarray of int, shape (n,)
+        In how many directions the energy falls: 0 for minima, 1 for saddles between two basins.
+    """
+
+    states: Floats
+    weights: Floats
+    energies: Floats
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+    def of_index(self, index: int) -> StationaryStates:
+        """Return those of one index."""
+        chosen = self.indices == index
+        return StationaryStates(self.states[chosen], self.weights[chosen], self.energies[chosen], self.indices[chosen])
+
+
+@dataclass(frozen=True)
+class EnergyBarriers:
+    """The minima of the sparse energy, and how high one must climb from one to another.
+
+    Attributes
+    ----------
+    minima : StationaryStates
+        Where retrieval rests.
+    saddles : StationaryStates
+        Of index 1: the lowest points of ridges between basins.
+    sides : ndarray of int, shape (saddles, 2)
+        The minima that each saddle leads down to; both may be the same.
+    levels : ndarray, shape (minima, minima)
+        The least height of a path from one minimum to another: of its highest point. On the diagonal their energies.
+    """
+
+    minima: StationaryStates
+    saddles: StationaryStates
+    sides: NDArray[np.int64]
+    levels: Floats
+
+    @property
+    def escapes(self) -> Floats:
+        """Return how far the energy must rise on the way from each minimum to any other, (minima,); inf from the only
+        one.
+        """
+        others = np.where(np.eye(len(self.levels), dtype=bool), np.inf, self.levels)
+        return np.asarray(others.min(axis=1, initial=np.inf) - self.minima.energies)
+
+
+def stationary_states(
+    patterns: ArrayLike,
+    beta: ArrayLike = 1.0,
+    *,
+    similarity: str = "dot",
+    max_index: int | None = None,
+    max_supports: int = 1_000_000,
+) -> StationaryStates:
+    """Find all stationary states of the sparse energy, or all up to an index.
+
+    Parameters
+    ----------
+    patterns : array_like, shape (M, d)
+    beta : float, positive
+    similarity : {"dot", "euclidean", "cosine"}
+    max_index : int, at least 0, optional
+        Only states with at most so many directions of descent: 0 the minima, 1 also the saddles between their basins.
+        By default all. The smaller, the less work.
+    max_supports : int, at least 1
+        How many supports to look at before giving up.
+
+    Returns
+    -------
+    StationaryStates
+
+    Raises
+    ------
+    ValueError
+        Naming `max_supports`, if there are more: without a bound on the index all 2^M are looked at, with one those
+        whose patterns can share a state of that index, which are few where beta is large. Naming `beta`, where a state
+        is degenerate (the Hessian has an eigenvalue 0, or a pattern is about to get weight), so that it has no index.
+    TypeError, OverflowError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    Not in the paper. The module's text has the proof that none is missed.
+
+    References
+    ----------
+    Bomze, "On standard quadratic optimization problems", Journal of Global Optimization 13, 1998, for the programme
+    whose solutions the states are.
+
+    Examples
+    --------
+    >>> found = stationary_states([[1.0], [-1.0]], beta=2.0)
+    >>> found.states.ravel().tolist(), found.indices.tolist()
+    ([1.0, -1.0, 0.0], [0, 0, 1])
+    """
+    scored, b = prepare_patterns(patterns, similarity), as_single_beta(beta)
+    most = None if max_index is None else as_whole("max_index", max_index, 0)
+    return _found(scored, similarity, b, most, as_whole("max_supports", max_supports, 1))
+
+
+def energy_barriers(
+    patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str = "dot", max_supports: int = 1_000_000
+) -> EnergyBarriers:
+    """Compute the barriers between all minima of the sparse energy, exactly.
+
+    Parameters
+    ----------
+    patterns : array_like, shape (M, d)
+    beta : float, positive
+    similarity : {"dot", "euclidean", "cosine"}
+    max_supports : int, at least 1
+        How many supports to look at before giving up.
+
+    Returns
+    -------
+    EnergyBarriers
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        As `stationary_states`.
+
+    Notes
+    -----
+    Not in the paper. The lowest path between two minima has its highest point at a saddle of index 1, since the energy
+    grows without bound in all directions (for euclidean similarity, too). So all paths are known by the saddles and by
+    where one comes down from each of them. Retrieval goes down there: on the whole segment from x to T(x) the energy is
+    at most that at x, as it lies below a parabola that is least at T(x). Minima are joined in order of the saddles'
+    energies, as by Kruskal's minimum spanning tree.
+
+    References
+    ----------
+    Becker and Karplus, "The topology of multidimensional potential energy surfaces", Journal of Chemical Physics 106,
+    1997, for trees of minima and barriers.
+
+    Examples
+    --------
+    >>> found = energy_barriers([[1.0], [-1.0]], beta=2.0)
+    >>> found.escapes.tolist()  # from -1/2 at either pattern to -1/8 at 0
+    [0.375, 0.375]
+    """
+    scored, b = prepare_patterns(patterns, similarity), as_single_beta(beta)
+    found = _found(scored, similarity, b, 1, as_whole("max_supports", max_supports, 1))
+    minima, saddles = found.of_index(0), found.of_index(1)
+    sides = _descended(scored, similarity, b, saddles, found)
+    levels = np.full((len(minima), len(minima)), np.inf)
+    np.fill_diagonal(levels, minima.energies)
+    group = np.arange(len(minima))
+    for (one, other), height in zip(sides, saddles.energies, strict=True):
+        here, there = group == group[one], group == group[other]
+        if group[one] != group[other]:
+            levels[np.ix_(here, there)] = levels[np.ix_(there, here)] = height
+            group[there] = group[one]
+    return EnergyBarriers(minima, saddles, sides, levels)
+
+
+@ignoring_float_errors()
+def _found(scored: ScoredPatterns, similarity: str, beta: float, most: int | None, limit: int) -> StationaryStates:
+    """Find the stationary states of at most this index; None: of any."""
+    rows = scored.rows
+    gram = rows @ rows.T
+    if not np.isfinite(beta * gram).all():
+        raise OverflowError("beta: scores times beta exceed the largest float64; scale the patterns down")
+    weights, indices = [np.zeros((0, len(rows)))], [np.zeros(0, np.int64)]
+    for supports, index in _supports(gram, beta, most, limit):
+        some, is_state = _weights(scored, gram, beta, supports)
+        weights.append(some[is_state])
+        indices.append(index[is_state])
+    p, index = np.concatenate(weights), np.concatenate(indices)
+    states = p @ rows
+    energies = energy(states, rows, beta, similarity=_of_rows(similarity)) if len(states) else np.zeros(0)
+    order = np.argsort(energies, kind="stable")
+    return StationaryStates(states[order], p[order], energies[order], index[order])
+
+
+def _of_rows(similarity: str) -> str:
+    """Return the similarity of prepared rows: those of cosine have length 1 already."""
+    return "dot" if similarity == "cosine" else similarity
+
+
+def _supports(
+    gram: Floats, beta: float, most: int | None, limit: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield supports of 1, 2, ... patterns, (n, k), and their indices, (n,): those of at most `most`."""
+    m = len(gram)
+    supports = np.arange(m)[:, None]
+    examined = m
+    while len(supports):
+        if examined > limit:
+            raise ValueError(
+                f"max_supports: more than {limit} sets of patterns may share a stationary state at beta {beta:g}; "
+                "raise it, bound the index, or take a larger beta"
+            )
+        index = _indices(gram, beta, supports)
+        if most is not None:
+            supports, index = supports[index <= most], index[index <= most]
+        yield supports, index
+        following = m - 1 - supports[:, -1]  # patterns after the last one of each
+        examined += int(following.sum())
+        if examined <= limit:
+            grown = np.repeat(supports, following, axis=0)
+            rank = np.arange(len(grown)) - np.repeat(np.cumsum(following) - following, following)
+            supports = np.concatenate([grown, (grown[:, -1] + 1 + rank)[:, None]], axis=1)
+
+
+def _indices(gram: Floats, beta: float, supports: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of eigenvalues of A above 1 for supports (n, k), by those of the centred Gram matrix."""
+    index = np.empty(len(supports), np.int64)
+    for block in row_blocks(len(supports), supports.shape[1] ** 2):
+        chosen = supports[block]
+        part = gram[chosen[:, :, None], chosen[:, None, :]]
+        mean = part.mean(axis=1, keepdims=True)
+        values = beta * _eigenvalues(part - mean - mean.swapaxes(1, 2) + mean.mean(axis=2, keepdims=True))
+        bad = (np.abs(values - 1) <= DEGENERATE).any(axis=1)
+        if bad.any():
+            raise ValueError(
+                f"beta: at {beta:g} the energy is flat along a line in which patterns {_named(chosen[bad.argmax()])} "
+                "share the weight; take another one"
+            )
+        index[block] = (values > 1).sum(axis=1)
+    return index
+
+
+def _eigenvalues(centred: Floats) -> Floats:
+    """Return the eigenvalues of centred Gram matrices (n, k, k), of which up to two patterns have one and three two."""
+    if centred.shape[1] > 3:
+        return np.linalg.eigvalsh(centred)
+    trace, square = np.trace(centred, axis1=1, axis2=2), (centred**2).sum(axis=(1, 2))
+    apart = np.sqrt(
+        np.maximum(2 * square - trace**2, 0)
+    )  # of the two: their sum and the sum of their squares are known
+    return np.stack([trace - apart, trace + apart], axis=1) / 2
+
+
+def _weights(
+    scored: ScoredPatterns, gram: Floats, beta: float, supports: NDArray[np.int64]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the weights (n, M) that are stationary on supports (n, k), and whether they are so among all patterns."""
+    n, k = supports.shape
+    m = len(gram)
+    bias = -scored.offset_weight / 2 * scored.squares
+    weights, is_state = np.zeros((n, m)), np.zeros(n, bool)
+    for block in row_blocks(n, max(m, (k + 1) ** 2)):
+        chosen = supports[block]
+        system = np.zeros((len(chosen), k + 1, k + 1))
+        system[:, :k, :k] = gram[chosen[:, :, None], chosen[:, None, :]] - np.eye(k) / beta
+        system[:, :k, k], system[:, k, :k] = -1.0, 1.0
+        right = np.concatenate([-bias[chosen], np.ones((len(chosen), 1))], axis=1)
+        p = np.linalg.solve(system, right[:, :, None])[:, :k, 0]
+        all_weights = weights[block]
+        np.put_along_axis(all_weights, chosen, p, axis=1)
+        scores = all_weights @ gram + bias
+        threshold = (np.take_along_axis(scores, chosen, axis=1) - p / beta).mean(axis=1)
+        slack = beta * (threshold[:, None] - scores)  # of patterns without weight
+        np.put_along_axis(slack, chosen, p, axis=1)
+        least = slack.min(axis=1)
+        edge = max(DEGENERATE, 64 * np.finfo(np.float64).eps * beta * float(np.abs(scores).max(initial=0)))
+        bad = np.abs(least) <= edge
+        if bad.any():
+            raise ValueError(
+                f"beta: at {beta:g} a stationary state of patterns {_named(chosen[bad.argmax()])} is where another "
+                "one gets or loses weight, and has no index; take another one"
+            )
+        is_state[block] = least > 0
+    return weights, is_state
+
+
+def _named(support: NDArray[np.int64]) -> str:
+    """Write which patterns a support holds, the first few of them."""
+    some = ", ".join(str(i) for i in support[:6])
+    return some + ", ..." * (len(support) > 6)
+
+
+def _descended(
+    scored: ScoredPatterns, similarity: str, beta: float, saddles: StationaryStates, found: StationaryStates
+) -> NDArray[np.int64]:
+    """Return the minima, (saddles, 2), that one comes to from each saddle along the direction in which it falls."""
+    rows, similarity = scored.rows, _of_rows(similarity)
+    ways = np.empty_like(saddles.states)
+    for way, weights in zip(ways, saddles.weights, strict=True):
+        part = rows[weights > 0]
+        centred = part - part.mean(axis=0)
+        *_, direction = np.linalg.svd(centred, full_matrices=False)
+        way[:] = direction[0] * np.linalg.norm(centred, axis=1).max()
+    signs = np.array([1.0, -1.0])[:, None]
+    is_far = np.ones(len(saddles), bool)
+    while (
+        is_far.any()
+    ):  # until both sides lie where the same patterns have weight: there the energy falls from the saddle
+        ways[is_far] /= 2
+        starts = saddles.states[:, None] + signs * ways[:, None]
+        there = associate(starts, rows, beta, similarity=similarity).toarray().reshape(len(saddles), 2, -1) > 0
+        is_far = (there != (saddles.weights > 0)[:, None]).any(axis=(1, 2))
+    x = starts.reshape(-1, rows.shape[1]) if len(saddles) else np.zeros((0, rows.shape[1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RetrievalWarning)  # what still moves is near enough to tell where it goes
+        x = retrieve(x, rows, beta, similarity=similarity, max_steps=MOST_UPDATES)
+    minima = np.flatnonzero(found.indices == 0)
+    nearest = cdist(x, found.states).argmin(axis=1)
+    if not np.isin(nearest, minima).all():
+        raise ValueError("patterns: a way down from a saddle ends at another one; move a pattern a little")
+    return np.searchsorted(minima, nearest).reshape(-1, 2)
