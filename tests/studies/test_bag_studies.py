@@ -7,6 +7,7 @@ import pytest
 from helpers import command
 from scipy import stats
 
+from sparsehopfield import layers
 from sparsehopfield.data import bags, datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies import bits, mil, mnist_bags
@@ -403,7 +404,15 @@ def test_mil_lines():
         chosen = mil.Options(epochs=1, members=1, limit_settings=1, **options).recipe_of(line)
         assert chosen.grid[0]["layer"] == line["layer"]
         assert chosen.grid[0]["structure"] is mil_protocol.STRUCTURES[line["structure"]]
-    assert len(mil_protocol.RECIPES["released"].grid) == 864
+
+
+def test_mil_released_as_its_source():
+    grid = mil_protocol.RECIPES["released"].grid
+    assert len(grid) == len({str(setting) for setting in grid}) == 864
+    for setting in grid:
+        assert "patience" not in setting  # its early stopping ends no training
+        start = layers.Linear(setting["embedding"][-1], 50, random_state=0).weight.value
+        assert setting["initial_std"] == pytest.approx(start.std(), rel=0.1)  # as of PyTorch's linear layers
 
 
 @pytest.mark.parametrize("structure", mil_protocol.STRUCTURES)
@@ -438,6 +447,21 @@ def test_successive_halving(folder, monkeypatch):
     assert any(str({**trained[best].members[0].get_params(), "epochs": 2}) == one for one in kept)
     made = network.members[0].get_params()
     assert all(made[name] == value for name, value in recipe.grid[chosen].items() if name != "limit")
+
+
+def test_baselines_draw_by_the_seed(folder):
+    loaded = bags.load_mil("ucsb", folder)
+    for name, options in (
+        ("gated-attention", {"epochs": 1, "embedding": 4, "attention": 2}),
+        ("EM-DD", {"starts": 1, "steps": 1}),
+        ("path-encoding", {"trees": 3}),
+    ):
+        first, second, again = (
+            mil_protocol.classifiers(loaded, name, {"limit": None, **options}, 1, seed).scores(loaded)
+            for seed in (0, 1, 0)
+        )
+        assert (first != second).any(), name
+        np.testing.assert_array_equal(first, again)
 
 
 def test_mil_learns(folder):
