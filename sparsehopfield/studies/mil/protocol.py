@@ -18,8 +18,8 @@ The public code is `real_world_mil.py` of https://github.com/MAGICS-LAB/SparseMo
 
 - It searches in the first fold alone, whose training bags are tested in the other nine, and trains every setting for
   all epochs.
-- It chooses the setting by the inner AUC of the last epoch, and reports the test AUC of the epoch with the best one. (At
-  051e70c, before its last change, it reports the test AUC of the last epoch.)
+- It chooses the setting by the inner AUC of the last epoch, and reports the test AUC of the epoch with the best one.
+  (At 051e70c, before its last change, it reports the test AUC of the last epoch.)
 - Its early stopping compares with a constant 0, and so ends no training; here is none either.
 - It takes features as they are; here they are standardised.
 - Every instance of a bag is a query of its layer; here one learned query pools the bag. It calls the layer with an
