@@ -25,6 +25,7 @@ def get_num_threads() -> int:
     Returns
     -------
     int
+        At least 1.
 
     Examples
     --------
@@ -40,6 +41,7 @@ def set_num_threads(n: int) -> int:
     Parameters
     ----------
     n : int, 1 to 64
+        The most threads that a call uses.
 
     Returns
     -------

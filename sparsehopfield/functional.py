@@ -68,7 +68,9 @@ def energy(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     similarity : {"dot", "euclidean", "cosine"}
@@ -128,6 +130,7 @@ def update(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
         One row a pattern. uint8 and float16 are widened tile by tile, and so is float32 for float64 queries.
     beta : float or array_like, positive
@@ -198,7 +201,9 @@ def associate(
     queries : array_like, shape (..., d)
         Leading axes are flattened to N.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float or array_like, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
     structure : Structure, optional
@@ -255,12 +260,16 @@ def retrieve(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float or array_like, positive
+        Inverse temperature.
     values : array_like, shape (M, v), optional
         The iteration runs on the patterns; the result is the values mixed by the weights of the
         last update.
     max_steps : int, at least 0
+        Updates at most.
     tol : float, at least 0, optional
         A query has converged when a step moves it by at most `tol * max |xi|`, in Euclidean length; by default
         4 eps of the dtype. Exact fixed points are found with `tol=0`, too.
@@ -280,6 +289,7 @@ def retrieve(
     Returns
     -------
     states : ndarray, shape (..., d), or (..., v) with values
+        Where retrieval ended.
     info : RetrievalInfo
         If asked for.
 

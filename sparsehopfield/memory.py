@@ -594,6 +594,7 @@ class HopfieldMemory:
         Parameters
         ----------
         path : str or path-like
+            The file to read.
         mmap : bool
             Leave patterns, values and the index in the file and map it: they are read where they are needed, so a
             memory may be larger than RAM. Loading still takes one pass over patterns, for the norms, and over the index
@@ -679,7 +680,9 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
+            One row a query.
         out : ndarray, of the result's shape, optional
+            Where the states are written.
         exclude : array_like of int, shape (...), optional
             Of each query the position of one pattern that it does not see, or -1; it broadcasts to the queries' leading
             axes.
@@ -687,6 +690,7 @@ class HopfieldMemory:
         Returns
         -------
         ndarray, shape (..., v), or (..., *pattern_shape)
+            The states after one step.
 
         Raises
         ------
@@ -772,7 +776,8 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
-        max_steps, tol, return_info, out
+            One row a query.
+        max_steps, tol, return_info, out : int, float, bool and ndarray, optional
             As in `sparsehopfield.retrieve`.
         exclude : array_like of int, shape (...), optional
             As in `update`, in every step. `tol` is relative to the longest pattern that a query sees.
@@ -780,6 +785,7 @@ class HopfieldMemory:
         Returns
         -------
         ndarray, shape (..., v), or (..., *pattern_shape); or (ndarray, RetrievalInfo)
+            The states where retrieval ended; with `return_info` also how it went.
 
         Examples
         --------
@@ -802,7 +808,8 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
-        top, min_weight
+            One row a query.
+        top, min_weight : int and float, optional
             As in `sparsehopfield.associate`.
         exclude : array_like of int, shape (...), optional
             As in `update`; that column of the query's row is empty.
@@ -810,6 +817,7 @@ class HopfieldMemory:
         Returns
         -------
         scipy.sparse.csr_array, shape (N, M)
+            The weights that are not 0: a row for each query, a column for each pattern.
 
         Examples
         --------
@@ -825,12 +833,14 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
+            One row a query.
         exclude : array_like of int, shape (...), optional
             As in `update`.
 
         Returns
         -------
         ndarray, shape (...)
+            The energy of each query.
 
         Examples
         --------
@@ -848,6 +858,7 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
+            One row a query.
         k : int, from 1 to 2**31 - 1
             How many. It may be more than there are.
         exclude : array_like of int, shape (...), optional
@@ -907,12 +918,14 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
+            One row a query.
         offset : int
             Position of the first pattern in the whole.
 
         Returns
         -------
         Candidates
+            What `merge` needs of these patterns.
 
         Examples
         --------
@@ -1152,6 +1165,7 @@ class HopfieldMemory:
         Returns
         -------
         ndarray, shape of betas
+            The shares, from 0 to 1.
 
         Raises
         ------
@@ -1237,6 +1251,7 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
+            One row a query.
         beta : float or array_like, positive, optional
             The memory's by default; an array broadcasts to the queries' leading axes.
 
@@ -1326,6 +1341,7 @@ class HopfieldMemory:
         Returns
         -------
         Capacity
+            Both numbers, and what they rest on.
 
         Raises
         ------

@@ -68,6 +68,7 @@ class AdamW:
     betas : tuple of two floats, from 0 to below 1
         Of the running means of the gradient and of its square.
     eps : float, positive
+        What is added to the root of the second moment.
     weight_decay : float
         Share of a parameter, times the learning rate, that each step takes away.
 
@@ -186,7 +187,9 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     Parameters
     ----------
     parameters : Module, or mapping or iterable of Parameter
+        Whose gradients are clipped.
     max_norm : float
+        The largest norm that all gradients together keep.
 
     Returns
     -------
@@ -236,7 +239,9 @@ class ExponentialDecay:
     Parameters
     ----------
     optimizer : AdamW
+        Whose learning rate decays.
     rate : float, positive
+        What each step multiplies the learning rate by.
 
     Examples
     --------

@@ -186,10 +186,12 @@ class Playground:
         Parameters
         ----------
         settings : Settings
+            What is damaged, how, and what retrieves.
 
         Returns
         -------
         Trial
+            The damaged image, and what the memory made of it.
 
         Raises
         ------

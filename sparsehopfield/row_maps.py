@@ -209,6 +209,7 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: A
     z : array_like, shape (..., n)
         Scores, of any sign. -inf is a mask, as are the masked entries of a `numpy.ma` array, and counts as 0.
     order : int or array_like of int, at least 1
+        The power that scores are raised to.
     axis : int
         Where the rows lie.
     out : ndarray, optional
@@ -242,6 +243,7 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
     Parameters
     ----------
     z : array_like, shape (..., n)
+        Scores, along `axis`.
     k : int or array_like of int, at least 1
         More than n means n.
     axis : int
@@ -252,6 +254,7 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
     Returns
     -------
     ndarray, shape (..., n)
+        Weights that sum to 1, at most k of them above 0.
 
     Raises
     ------
@@ -272,6 +275,7 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
     Parameters
     ----------
     z : array_like, shape (..., n)
+        Scores, along `axis`.
     k : int or array_like of int, at least 1
         More than n means n.
     axis : int
@@ -282,6 +286,7 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
     Returns
     -------
     ndarray, shape (..., n)
+        Weights that sum to 1, at most k of them above 0.
 
     Raises
     ------
@@ -302,6 +307,7 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
     Parameters
     ----------
     z : array_like, shape (..., n)
+        Scores, along `axis`.
     axis : int
         Where the rows lie.
 
@@ -310,6 +316,7 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
     tau : ndarray, shape (...)
         Weights are [z - tau]_+. +inf for a row all masked.
     support_size : ndarray of int64, shape (...)
+        How many weights are above 0.
 
     Raises
     ------
@@ -342,6 +349,7 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | N
     Returns
     -------
     ndarray, shape (..., n)
+        The gradient in the scores.
 
     Raises
     ------
@@ -373,6 +381,7 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array |
     Returns
     -------
     ndarray, shape (..., n)
+        The gradient in the scores.
 
     Raises
     ------
@@ -405,6 +414,7 @@ def polynomial_vjp(
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     order : int or array_like of int, at least 1
+        The power that scores are raised to.
     axis : int
         Where the rows lie.
     out : ndarray, optional
@@ -413,6 +423,7 @@ def polynomial_vjp(
     Returns
     -------
     ndarray, shape (..., n)
+        The gradient in the scores.
 
     Raises
     ------
@@ -435,12 +446,14 @@ def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     Parameters
     ----------
     z : array_like, shape (..., n)
+        Scores, along `axis`.
     axis : int
         Where the rows lie.
 
     Returns
     -------
     ndarray, shape (...)
+        One number a row of scores.
 
     Raises
     ------
@@ -461,6 +474,7 @@ def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     Parameters
     ----------
     z : array_like, shape (..., n)
+        Scores, along `axis`.
     axis : int
         Where the rows lie.
 
@@ -577,6 +591,7 @@ _DOCUMENTATION = (
     Returns
     -------
     ndarray, shape (..., n)
+        Weights that sum to 1.
 
     Raises
     ------
@@ -599,7 +614,9 @@ _DOCUMENTATION = (
     Parameters
     ----------
     z : array_like, shape (..., n)
+        Scores, along `axis`.
     alpha : float or array_like, {bound}
+        As of the map itself.
     axis : int
         Where the rows lie.
 
@@ -608,6 +625,7 @@ _DOCUMENTATION = (
     tau : ndarray, shape (...)
         Weights are {formula}; -inf where the map has no threshold.
     support_size : ndarray of int64, shape (...)
+        How many weights are above 0.
 
     Raises
     ------
@@ -629,6 +647,7 @@ _DOCUMENTATION = (
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     alpha : float or array_like, {bound}
+        As of the map itself.
     axis : int
         Where the rows lie.
     out : ndarray, optional
@@ -637,6 +656,7 @@ _DOCUMENTATION = (
     Returns
     -------
     ndarray, shape (..., n)
+        The gradient in the scores.
 
     Raises
     ------
@@ -661,6 +681,7 @@ _DOCUMENTATION = (
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     alpha : float or array_like, {bound}
+        As of the map itself.
     axis : int
         Where the rows lie.
 
@@ -688,13 +709,16 @@ _DOCUMENTATION = (
     Parameters
     ----------
     z : array_like, shape (..., n)
+        Scores, along `axis`.
     alpha : float or array_like, {bound}
+        As of the map itself.
     axis : int
         Where the rows lie.
 
     Returns
     -------
     ndarray, shape (...)
+        One number a row of scores.
 
     Raises
     ------

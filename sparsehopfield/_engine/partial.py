@@ -102,6 +102,7 @@ class Candidates:
         Returns
         -------
         scipy.sparse.csr_array, shape (N, n_patterns)
+            Each row sums to 1.
 
         Raises
         ------
@@ -123,6 +124,7 @@ class Candidates:
         Returns
         -------
         ndarray, shape (..., v)
+            One row a query.
 
         Raises
         ------

@@ -201,6 +201,7 @@ class Polynomial(SeparationMap):
     Parameters
     ----------
     order : int, at least 1
+        The power that scores are raised to.
 
     Raises
     ------

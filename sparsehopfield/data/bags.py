@@ -584,7 +584,7 @@ def image_bags(
     num_bags : int
         How many bags.
     mean_size, std_size : float
-        Mean and standard deviation of the bag sizes. (The authors' code says variance and means this.)
+        Mean and standard deviation of the bag sizes, which the authors' code calls their variance.
     target : int
         The digit that makes a bag positive.
     targets_per_bag : int, optional

@@ -26,10 +26,12 @@ def words(text: str) -> list[str]:
     Parameters
     ----------
     text : str
+        Any text.
 
     Returns
     -------
     list of str
+        In their order, repeated ones, too.
 
     Raises
     ------

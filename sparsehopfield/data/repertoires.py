@@ -313,6 +313,7 @@ def kmers(
     sequences : ndarray of bytes, shape (R,)
         Of `AMINO_ACIDS`, as `Repertoires.sequences` are.
     k : int from 1 to 5
+        Letters of a k-mer.
     columns : array_like of int, shape (c,), optional
         The numbers of the k-mers to count; by default all, in alphabetical order: 0 is "AAA", 20**k - 1 is "YYY".
     weights : array_like of shape (R,), optional
@@ -426,6 +427,7 @@ def load_airr(
     Returns
     -------
     Repertoires
+        Their sequences, counts and labels.
 
     Raises
     ------

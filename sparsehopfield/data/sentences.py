@@ -130,6 +130,7 @@ def load_files(sources: str | os.PathLike[str], targets: str | os.PathLike[str])
     Returns
     -------
     Pairs
+        Line by line.
 
     Raises
     ------

@@ -98,6 +98,7 @@ def load(name: str, root: str | os.PathLike[str]) -> Series:
     Returns
     -------
     Series
+        With its parts.
 
     Raises
     ------
@@ -139,6 +140,7 @@ def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[i
     Returns
     -------
     Series
+        With the parts that were asked for.
 
     Raises
     ------

@@ -370,7 +370,7 @@ class Coordinator:
     ----------
     engine : Engine
         Brings requests to the shards; `Serial` for shards in this process.
-    beta, separation
+    beta, separation : float, and str or map
         As of `HopfieldMemory`; may be changed later.
     structure : TopK, optional
         The only structure that shards know; all pairs by default. May be changed later.
@@ -539,11 +539,14 @@ class Coordinator:
         Parameters
         ----------
         queries : array_like, shape (..., d)
+            One row a query.
         out : ndarray, shape (..., v), optional
+            Where the states are written.
 
         Returns
         -------
         ndarray, shape (..., v)
+            The states after one step.
 
         Examples
         --------
@@ -568,12 +571,14 @@ class Coordinator:
         Parameters
         ----------
         queries : array_like, shape (..., d)
-        max_steps, tol, return_info, out
+            One row a query.
+        max_steps, tol, return_info, out : int, float, bool and ndarray, optional
             As in `sparsehopfield.retrieve`.
 
         Returns
         -------
         ndarray, shape (..., v), or (ndarray, RetrievalInfo)
+            The states where retrieval ended; with `return_info` also how it went.
 
         Examples
         --------
@@ -590,12 +595,14 @@ class Coordinator:
         Parameters
         ----------
         queries : array_like, shape (..., d)
-        top, min_weight
+            One row a query.
+        top, min_weight : int and float, optional
             As in `sparsehopfield.associate`.
 
         Returns
         -------
         scipy.sparse.csr_array, shape (N, M)
+            The weights that are not 0.
 
         Examples
         --------
@@ -612,10 +619,12 @@ class Coordinator:
         Parameters
         ----------
         queries : array_like, shape (..., d)
+            One row a query.
 
         Returns
         -------
         ndarray, shape (...)
+            The energy of each query.
 
         Examples
         --------
@@ -632,7 +641,9 @@ class Coordinator:
         Parameters
         ----------
         queries : array_like, shape (..., d)
+            One row a query.
         k : int, from 1 to 32
+            How many patterns to find for each query.
 
         Returns
         -------
@@ -838,6 +849,7 @@ class Coordinator:
         Parameters
         ----------
         queries : array_like, shape (..., d)
+            One row a query.
         beta : float or array_like, positive, optional
             The memory's by default; an array broadcasts to the queries' leading axes.
 
@@ -887,6 +899,7 @@ class Coordinator:
         Returns
         -------
         Duplicates
+            The pairs, by positions in the whole.
 
         Raises
         ------

@@ -177,6 +177,7 @@ class Shard:
     patterns : array_like, shape (m, d)
         As of `HopfieldMemory`.
     values : array_like, shape (m, v), optional
+        The values of its patterns.
     first : int
         Position of its first pattern in the whole.
     first_row : int, optional
@@ -184,7 +185,7 @@ class Shard:
         give weight to all patterns are used.
     ids : array_like of int, shape (m,), optional
         Names of the patterns; by default the numbers of their rows.
-    similarity, scale, index, check_finite, copy
+    similarity, scale, index, check_finite, copy : str, float, str, bool and bool, optional
         As of `HopfieldMemory`.
     block : int
         Rows of the source that are a block: for separations that give weight to all patterns sums are made block by
@@ -302,10 +303,12 @@ class Shard:
         Parameters
         ----------
         first : int
+            The position of its first pattern.
 
         Returns
         -------
         Shard
+            It shares the patterns with this one.
         """
         other = self._copy()
         other.first = as_whole("first", first, 0)
@@ -322,6 +325,7 @@ class Shard:
         Returns
         -------
         Shard
+            It shares the patterns with this one.
 
         Raises
         ------
@@ -346,6 +350,7 @@ class Shard:
         Returns
         -------
         Shard
+            The patterns that are left.
 
         Raises
         ------
@@ -562,12 +567,14 @@ class Engine(Protocol):
         function : callable
             A function of this package, at the top of its module, so that it can be pickled by name.
         request : Request
+            What is asked of every shard.
         merge : callable
             Joins two results; associative, and it does not matter which comes first.
 
         Returns
         -------
-        The one result that is left.
+        object
+            The one result that is left.
         """
 
 

@@ -141,6 +141,7 @@ def scout(shard: Shard, request: Request) -> Best:
     Parameters
     ----------
     shard : Shard
+        The shard that is asked.
     request : Request
         Its `queries`, and `count`, from 1 to 32.
 
@@ -324,6 +325,7 @@ def partial(shard: Shard, request: Request) -> Lists:
     Parameters
     ----------
     shard : Shard
+        The shard that is asked.
     request : Request
         `floor` excludes lower scores; `most`, for softmax: where more patterns are within reach, there is no list.
 
@@ -439,12 +441,14 @@ def gather(shard: Shard, request: Request) -> Rows:
     Parameters
     ----------
     shard : Shard
+        The shard that is asked.
     request : Request
         Its `positions`, ascending; `values` False leaves out values.
 
     Returns
     -------
     Rows
+        The patterns, and where each stands.
 
     Raises
     ------
@@ -736,6 +740,7 @@ def finish(rows: Rows, whole: Whole) -> Finished:
     rows : Rows
         At least those that have weight for the queries to be answered.
     whole : Whole
+        What the shards are parts of.
 
     Returns
     -------

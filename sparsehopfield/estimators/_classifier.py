@@ -74,7 +74,9 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         Parameters
         ----------
         X : array_like of shape (M, d)
+            One row a sample.
         y : array_like of shape (M,)
+            The class of each row.
         sample_weight : array_like of shape (M,), at least 0, optional
             A row of weight w counts as w copies of it; one of weight 0 is as if it were not there.
 
@@ -96,11 +98,13 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y : array_like
             As in `fit`. The rows become numbers of the dtype that is stored.
         classes : array_like of shape (n_classes,)
             All classes that will ever come. Needed in the first call, unless `fit` came before; later it may be left
             out.
+        sample_weight : array_like, optional
+            As in `fit`.
 
         Returns
         -------
@@ -177,6 +181,7 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            One row a sample.
 
         Returns
         -------
@@ -191,6 +196,7 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            One row a sample.
         return_certificate : bool
             Whether to return besides which answers are certified.
 

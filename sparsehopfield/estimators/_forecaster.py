@@ -277,7 +277,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         X : None
             Exogenous columns, which are refused.
         fh : int, optional
-            How many rows to forecast, in place of `horizon`. (In sktime a number is that one step alone.)
+            How many rows to forecast, in place of `horizon`. In sktime a number is that one step alone.
 
         Returns
         -------
@@ -481,6 +481,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of float64, shape (n, horizon, c)
+            The forecasts: for each time `horizon` rows of all columns.
 
         Notes
         -----

@@ -56,6 +56,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     hidden_size : int
         Dimensions of a head.
     num_heads : int
+        Heads of the association.
     output_size : int, optional
         Features of each result; by default those of an instance after the embedding.
     quantity : int
@@ -78,13 +79,16 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     signed : bool
         Instead, bring features from 0 to 1 (bits) to -1 to 1. Needs standardize=False.
     epochs : int
+        Passes over the training data.
     batch_size : int
         Bags in a step.
     learning_rate : float
+        Step size of the optimizer, at first.
     learning_rate_decay : float or "cosine"
         The learning rate's factor from epoch to epoch; or the rate falls to 0 over all `epochs`, as
         `sparsehopfield.optim.CosineDecay` does it.
     weight_decay : float
+        Of the optimizer, AdamW.
     max_norm : float, optional
         The gradient's norm is clipped at this.
     anneal : None, ("beta", start, stop, share) or ("alpha", start, stop, share)
@@ -425,12 +429,13 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids
+        bags, bag_ids : array_like, the second optional
             As in `fit`.
 
         Returns
         -------
         ndarray of shape (B,)
+            One logit a bag.
         """
         network, prepared = self._prepared(bags, bag_ids)
         return _logits(network, prepared)
@@ -441,12 +446,13 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids
+        bags, bag_ids : array_like, the second optional
             As in `fit`.
 
         Returns
         -------
         ndarray of shape (B, 2)
+            One row a bag; columns as in `classes_`.
         """
         logits = self.decision_function(bags, bag_ids)
         return np.stack([expit(-logits), expit(logits)], axis=1)
@@ -456,12 +462,13 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids
+        bags, bag_ids : array_like, the second optional
             As in `fit`.
 
         Returns
         -------
         ndarray of shape (B,)
+            One class a bag.
         """
         positive = self.decision_function(bags, bag_ids) > 0
         return self.classes_[positive.astype(int)]
@@ -472,7 +479,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids
+        bags, bag_ids : array_like, the second optional
             As in `fit`.
 
         Returns
@@ -489,7 +496,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, y, bag_ids
+        bags, y, bag_ids : array_like, the last optional
             As in `fit`.
         **fit_params
             Other arguments of `fit`, by name.
@@ -497,6 +504,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         Returns
         -------
         ndarray, as `transform` returns
+            One row a bag.
         """
         return self.fit(bags, y, bag_ids, **fit_params).transform(bags, bag_ids)
 
@@ -513,7 +521,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids
+        bags, bag_ids : array_like, the second optional
             As in `fit`.
         per_head : bool
             Whether heads are returned one by one or averaged.

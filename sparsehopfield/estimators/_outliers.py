@@ -127,7 +127,9 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         Parameters
         ----------
         X : array_like of shape (M, d), of at least two rows
+            One row a sample.
         y : ignored
+            Not used.
         sample_weight : array_like of shape (M,), at least 0, optional
             A row of weight w counts as w copies of it; one of weight 0 is as if it were not there.
 
@@ -151,7 +153,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight : array_like
             As in `fit`, but that one row is enough. The rows become numbers of the dtype that is stored.
 
         Returns
@@ -295,7 +297,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight : array_like
             As in `fit`.
 
         Returns

@@ -193,9 +193,11 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     init : {"k-means", "rows"}
         What the prototypes of a class begin as: centres of its rows (`sklearn.cluster.KMeans`), or some of its rows.
     epochs : int
+        Passes over the training data.
     batch_size : int
         Rows in a step.
     learning_rate : float
+        Step size of the optimizer, at first.
     learning_rate_decay : float
         The learning rate's factor from epoch to epoch.
     weight_decay : float
@@ -301,7 +303,9 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like of shape (M, d)
+            One row a sample.
         y : array_like of shape (M,)
+            The class of each row.
         sample_weight : array_like of shape (M,), at least 0, optional
             How much each row counts in the loss, in the start, the scale, `history_` and `usage_`. A row of weight 0 is
             as if it were not there. One of weight w counts as w copies would, but is drawn once in an epoch.
@@ -336,12 +340,14 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y : array_like
             As in `fit`. Centre, scale and the prototypes' start are those of the rows of the first call. A class that
             has no rows in it gets no prototypes of its own: others come to stand for it, too, as its rows come. So the
             first rows should be of all classes.
         classes : array_like of shape (n_classes,)
             All classes that will ever come. Needed in the first call, unless `fit` came before.
+        sample_weight : array_like, optional
+            As in `fit`.
 
         Returns
         -------
@@ -531,10 +537,12 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            One row a sample.
 
         Returns
         -------
         ndarray of shape (N, n_classes), or (N,) of two classes: how much the second's is above the first's
+            The logits of each row.
         """
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -545,10 +553,12 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            One row a sample.
 
         Returns
         -------
         ndarray of shape (N, n_classes)
+            One row a sample; columns as in `classes_`.
         """
         return softmax(self._logits(X))
 
@@ -558,10 +568,12 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            One row a sample.
 
         Returns
         -------
         ndarray of shape (N,)
+            One class a row.
         """
         best = self._logits(X).argmax(axis=1)
         return cast(Array, self.classes_[best])
@@ -572,6 +584,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            One row a sample.
 
         Returns
         -------

@@ -80,7 +80,9 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         Parameters
         ----------
         X : array_like of shape (M, d)
+            One row a sample.
         y : array_like of shape (M,) or (M, n_outputs)
+            The targets of each row.
         sample_weight : array_like of shape (M,), at least 0, optional
             A row of weight w counts as w copies of it; one of weight 0 is as if it were not there.
 
@@ -119,7 +121,7 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight : array_like
             As in `fit`. Rows and targets become numbers of the dtypes that are stored.
 
         Returns
@@ -161,10 +163,12 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            One row a sample.
 
         Returns
         -------
         ndarray of shape (N,) or (N, n_outputs), as `y` in `fit`
+            The predicted targets.
         """
         return self._shaped(self._retrieve(self._queries(X)))
 

@@ -96,7 +96,9 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         Parameters
         ----------
         X : array_like of shape (M, d)
+            One row a sample.
         y : ignored
+            Not used.
         sample_weight : array_like of shape (M,), at least 0, optional
             A row of weight w counts as w copies of it; one of weight 0 is not stored.
 
@@ -124,7 +126,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight : array_like
             As in `fit`. The rows become numbers of the dtype that is stored.
 
         Returns
@@ -157,6 +159,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         Parameters
         ----------
         X : array_like of shape (N, d)
+            One row a sample.
         return_certificate : bool
             Whether to return besides which answers are certified.
 

@@ -258,13 +258,13 @@ def explain(
 
     Parameters
     ----------
-    stored : PatternSet
+    pattern_set : PatternSet
         The patterns.
     ids : ndarray of int64, shape (M,)
         Their names.
     query : array_like, shape (d,)
         The query.
-    beta, separation, structure
+    beta, separation, structure : float, str or map, and Structure or None
         The model.
     top : int
         How many patterns to list.
@@ -274,6 +274,7 @@ def explain(
     Returns
     -------
     Explanation
+        What `HopfieldMemory.explain` returns.
 
     Raises
     ------

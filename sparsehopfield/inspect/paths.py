@@ -51,13 +51,16 @@ def retrieval_path(memory: Any, queries: ArrayLike, *, max_steps: int = 20, tol:
     memory : HopfieldMemory
         Any memory with `retrieve` and `energy`. With `values` the states are those in pattern space.
     queries : array_like, shape (..., d)
+        One row a query.
     max_steps : int, at least 1
+        Updates at most.
     tol : float, at least 0, optional
         As in `HopfieldMemory.retrieve`.
 
     Returns
     -------
     RetrievalPath
+        All states, with their energies and supports.
 
     Raises
     ------

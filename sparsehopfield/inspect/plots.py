@@ -141,6 +141,7 @@ def support_by_beta(
     memory : HopfieldMemory
         Its separation must have a cutoff, as those of sparsemax and entmax. The memory is not changed.
     queries : array_like, shape (..., d)
+        One row a query.
     betas : array_like, shape (b,), optional
         Inverse temperatures; by default 33 from a hundredth to the hundredfold of the memory's.
     quantiles : two numbers from 0 to 1
@@ -549,7 +550,7 @@ def calibration_by_beta(
         Their classes.
     betas : array_like, shape (b,), optional
         Inverse temperatures; by default 1/10, 1/3, 1, 3 and 10 times that of the classifier.
-    bins, strategy, ax
+    bins, strategy, ax : int, str and Axes, optional
         As in `calibration`.
     **options
         Of the curves, to `Axes.plot`.

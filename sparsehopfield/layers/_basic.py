@@ -62,7 +62,9 @@ class Linear(Module):
     Parameters
     ----------
     input_size, output_size : int, at least 1
+        Features of a row before and after.
     bias : bool
+        Whether to add a bias.
     dtype : {float32, float64}
     random_state : None, int or numpy.random.Generator
         Weights and biases begin uniform within 1 / sqrt(input_size), as PyTorch's do.
@@ -214,7 +216,9 @@ class Dropout(_Elementwise):
     Parameters
     ----------
     rate : float from 0 to below 1
+        Which share of the numbers becomes 0 in training.
     random_state : None, int or numpy.random.Generator
+        Of what becomes 0.
 
     Examples
     --------
@@ -242,6 +246,7 @@ class Flatten(Module):
     Parameters
     ----------
     start_axis : int, at least 0
+        The first of the axes that become one.
 
     Examples
     --------
@@ -359,14 +364,16 @@ def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> t
     Parameters
     ----------
     logits : array_like
-        x, of any shape.
+        The x, of any shape.
     targets : array_like, from 0 to 1
-        y, of the same shape.
+        The y, of the same shape.
 
     Returns
     -------
     loss : float
+        The mean.
     grad : ndarray of the logits' shape
+        The gradient.
 
     Raises
     ------
@@ -393,14 +400,16 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[floa
     Parameters
     ----------
     predictions : array_like
-        x, of any shape.
+        The x, of any shape.
     targets : array_like
-        y, of the same shape.
+        The y, of the same shape.
 
     Returns
     -------
     loss : float
+        The mean.
     grad : ndarray of the predictions' shape
+        The gradient.
 
     Raises
     ------

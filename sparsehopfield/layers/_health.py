@@ -46,6 +46,7 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     Parameters
     ----------
     layer : Hopfield, HopfieldPooling or HopfieldLayer
+        The layer, after a pass.
     warn : bool
         Whether to issue a RuntimeWarning when more than 95 % of the associations have collapsed, or the query gradient
         is below 1e-8 of that coming in.
@@ -53,6 +54,7 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     Returns
     -------
     GradientHealth
+        What was found.
 
     Raises
     ------

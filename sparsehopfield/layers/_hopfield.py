@@ -41,8 +41,9 @@ class Hopfield(HopfieldOptions, Module):
     pattern_size : int, optional
         Features p of a head's projected patterns; `hidden_size` by default.
     num_heads : int
+        Heads of the association.
     scaling : float or array_like of shape (num_heads,), optional
-        beta; 1 / sqrt(hidden_size) by default.
+        Beta; 1 / sqrt(hidden_size) by default.
     update_steps_max : int or None
         The first association and this many more updates; negative or None: until every query rests.
     update_steps_eps : float, positive
@@ -255,8 +256,8 @@ class Hopfield(HopfieldOptions, Module):
         stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
             True where a stored pattern is none.
         association_mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
-            bool, True where a state pattern must not attend to a stored one; or numbers added to the scores. M is the
-            largest bag's size where bags are ragged.
+            Of bool, True where a state pattern must not attend to a stored one; or numbers added to the scores. M is
+            the largest bag's size where bags are ragged.
         offsets : array_like of int, shape (B + 1,), optional
             Bag b has rows offsets[b] to offsets[b + 1].
         train : bool
@@ -356,7 +357,7 @@ class Hopfield(HopfieldOptions, Module):
 
         Parameters
         ----------
-        input, stored_pattern_padding_mask, association_mask, offsets
+        input, stored_pattern_padding_mask, association_mask, offsets : array_like, optional but the first
             As of `forward`.
 
         Returns
@@ -380,12 +381,13 @@ class Hopfield(HopfieldOptions, Module):
 
         Parameters
         ----------
-        input, stored_pattern_padding_mask, association_mask, offsets
+        input, stored_pattern_padding_mask, association_mask, offsets : array_like, optional but the first
             As of `forward`.
 
         Returns
         -------
         ndarray of shape (B, H, N, M)
+            The weights of samples, heads, state patterns and stored patterns.
 
         Examples
         --------
@@ -407,14 +409,17 @@ class Hopfield(HopfieldOptions, Module):
 
         Parameters
         ----------
-        input, offsets
+        input : array_like
             As of `forward`.
-        stored_pattern_padding_mask, association_mask
+        stored_pattern_padding_mask, association_mask : array_like, optional
             As of `forward`; without effect here.
+        offsets : array_like of int, optional
+            As of `forward`.
 
         Returns
         -------
         ndarray of shape (B, H, M, p), or (H, R, p) for ragged bags
+            The projected patterns of samples and heads.
 
         Examples
         --------
@@ -454,7 +459,7 @@ class Hopfield(HopfieldOptions, Module):
 
         Parameters
         ----------
-        input, stored_pattern_padding_mask, association_mask, offsets
+        input, stored_pattern_padding_mask, association_mask, offsets : array_like, optional but the first
             As of `forward`.
         per_head : bool
             One mixture for each head; their mean by default.

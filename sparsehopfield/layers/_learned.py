@@ -138,7 +138,7 @@ class HopfieldPooling(_WithLearnedPatterns):
 
     Parameters
     ----------
-    input_size, hidden_size, output_size, pattern_size, num_heads
+    input_size, hidden_size, output_size, pattern_size, num_heads : int, optional but the first
         As of `Hopfield`.
     quantity : int
         State patterns, each of which gives `output_size` features.
@@ -241,7 +241,7 @@ class HopfieldLayer(_WithLearnedPatterns):
 
     Parameters
     ----------
-    input_size, hidden_size, output_size, pattern_size, num_heads
+    input_size, hidden_size, output_size, pattern_size, num_heads : int, optional but the first
         As of `Hopfield`.
     lookup_weights_as_separated : bool
         Whether pattern projections are learned beside the stored patterns; else they are these.

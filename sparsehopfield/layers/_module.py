@@ -412,6 +412,7 @@ def load(path: str | os.PathLike[str]) -> Module:
     Parameters
     ----------
     path : str or path-like
+        The file to read.
 
     Raises
     ------

@@ -275,11 +275,11 @@ class RandomFeatures(Features):
         D.
     seed : int, at least 0
         W is drawn from it alone: the same for every call and beta.
+    causal : bool
+        Query i sees patterns 0 to i only; there must be as many queries as patterns.
     orthogonal : bool
         Rows of W are orthogonal in groups of d; each is normal for itself, so that the kernel stays unbiased, and its
         variance is in practice a little smaller.
-    causal : bool
-        Query i sees patterns 0 to i only; there must be as many queries as patterns.
 
     Raises
     ------
@@ -337,10 +337,12 @@ class RandomFeatures(Features):
         Parameters
         ----------
         d : int, at least 1
+            Features of a pattern.
 
         Returns
         -------
         ndarray of float64, shape (n_features, d)
+            One row a feature.
         """
         rng = np.random.default_rng(self.seed)
         w = _normal(rng, self.n_features, as_whole("d", d, 1))
@@ -416,6 +418,7 @@ class FeatureState:
         Parameters
         ----------
         patterns : array_like, shape (M, d)
+            One row a pattern.
         values : array_like, shape (M, v)
             If, and only if, the state was made with values.
 
@@ -449,6 +452,7 @@ class FeatureState:
         Returns
         -------
         FeatureState
+            A new state.
 
         Raises
         ------
@@ -477,6 +481,7 @@ class FeatureState:
         Parameters
         ----------
         queries : array_like, shape (..., d)
+            One row a query.
 
         Returns
         -------

@@ -124,6 +124,7 @@ class Pairs(Structure):
         Returns
         -------
         ndarray of bool, shape (n, m)
+            One row a query, one column a pattern.
 
         Raises
         ------
@@ -426,7 +427,9 @@ class RandomMask(Pairs):
     Parameters
     ----------
     k : int, at least 1 and at most the number of patterns
+        How many patterns each query sees.
     seed : int, 0 to 2**64 - 1
+        Of the random subsets.
     block : int, at least 1
         Consecutive queries that share a subset.
 

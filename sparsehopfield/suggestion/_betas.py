@@ -32,6 +32,7 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayL
     Parameters
     ----------
     memory : HopfieldMemory
+        The memory whose patterns are to be stored.
     share : float
         Above 0, at most 1.
     margins : array_like, shape (M,), optional

@@ -90,6 +90,7 @@ class Suggestion:
         Returns
         -------
         dict
+            Of `beta`, `similarity`, `separation` and `structure`.
 
         Examples
         --------
@@ -111,6 +112,7 @@ class Suggestion:
         Parameters
         ----------
         X : array_like, shape (M, d)
+            The rows to store.
         y : array_like, optional
             Classes or targets of the rows, as the suggestion was made from: the memory's values are their votes, one
             column each of `numpy.unique(y)`, or these targets.
@@ -120,6 +122,7 @@ class Suggestion:
         Returns
         -------
         HopfieldMemory
+            It has all rows, not the sample alone.
 
         Raises
         ------

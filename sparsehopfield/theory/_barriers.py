@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linprog
 from scipy.spatial.distance import cdist
 
 from sparsehopfield._engine.checks import as_whole, ignoring_float_errors
@@ -104,7 +105,9 @@ def stationary_states(
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
     max_index : int, at least 0, optional
         Only states with at most so many directions of descent: 0 the minima, 1 also the saddles between their basins.
@@ -115,12 +118,14 @@ def stationary_states(
     Returns
     -------
     StationaryStates
+        The states that were found.
 
     Raises
     ------
     ValueError
-        Naming `max_supports`, if there are more: without a bound on the index all 2^M are looked at, with one those
-        whose patterns can share a state of that index, which are few where beta is large. Naming `beta`, where a state
+        Naming `max_supports`, if there are more: without a bound on the index all 2^M are looked at. With the bound 1
+        all pairs and triples are, M (M - 1) (M - 2) / 6 (up to 182 patterns by default), and of larger ones those whose
+        parts can share a state of that index, which are few where beta is large. Naming `beta`, where a state
         is degenerate (the Hessian has an eigenvalue 0, or a pattern is about to get weight), so that it has no index.
     TypeError, OverflowError
         Naming the argument at fault.
@@ -153,7 +158,9 @@ def energy_barriers(
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
     max_supports : int, at least 1
         How many supports to look at before giving up.
@@ -161,6 +168,7 @@ def energy_barriers(
     Returns
     -------
     EnergyBarriers
+        The barriers that were found.
 
     Raises
     ------
@@ -209,10 +217,15 @@ def _found(scored: ScoredPatterns, similarity: str, beta: float, most: int | Non
     if not np.isfinite(beta * gram).all():
         raise OverflowError("beta: scores times beta exceed the largest float64; scale the patterns down")
     weights, indices = [np.zeros((0, len(rows)))], [np.zeros(0, np.int64)]
-    for supports, index in _supports(gram, beta, most, limit):
-        some, is_state = _weights(scored, gram, beta, supports)
-        weights.append(some[is_state])
-        indices.append(index[is_state])
+    for supports in _supports(gram, beta, most, limit):
+        for block in row_blocks(len(supports), max(len(rows), (supports.shape[1] + 1) ** 2)):
+            index, is_flat = _indices(gram, beta, supports[block])
+            for support in supports[block][is_flat]:
+                _refuse_flat(scored, gram, beta, support)
+            chosen = supports[block][~is_flat]
+            some, is_state = _weights(scored, gram, beta, chosen)
+            weights.append(some[is_state])
+            indices.append(index[~is_flat][is_state])
     p, index = np.concatenate(weights), np.concatenate(indices)
     states = p @ rows
     energies = energy(states, rows, beta, similarity=_of_rows(similarity)) if len(states) else np.zeros(0)
@@ -225,47 +238,56 @@ def _of_rows(similarity: str) -> str:
     return "dot" if similarity == "cosine" else similarity
 
 
-def _supports(
-    gram: Floats, beta: float, most: int | None, limit: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield supports of 1, 2, ... patterns, (n, k), and their indices, (n,): those of at most `most`."""
+def _supports(gram: Floats, beta: float, most: int | None, limit: int) -> Iterator[NDArray[np.int64]]:
+    """Yield supports of 1, 2, ... patterns, (n, k): those of index at most `most`."""
     m = len(gram)
     supports = np.arange(m)[:, None]
     examined = m
     while len(supports):
-        if examined > limit:
-            raise ValueError(
-                f"max_supports: more than {limit} sets of patterns may share a stationary state at beta {beta:g}; "
-                "raise it, bound the index, or take a larger beta"
-            )
-        index = _indices(gram, beta, supports)
-        if most is not None:
-            supports, index = supports[index <= most], index[index <= most]
-        yield supports, index
         following = m - 1 - supports[:, -1]  # patterns after the last one of each
         examined += int(following.sum())
-        if examined <= limit:
-            grown = np.repeat(supports, following, axis=0)
-            rank = np.arange(len(grown)) - np.repeat(np.cumsum(following) - following, following)
-            supports = np.concatenate([grown, (grown[:, -1] + 1 + rank)[:, None]], axis=1)
-
-
-def _indices(gram: Floats, beta: float, supports: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of eigenvalues of A above 1 for supports (n, k), by those of the centred Gram matrix."""
-    index = np.empty(len(supports), np.int64)
-    for block in row_blocks(len(supports), supports.shape[1] ** 2):
-        chosen = supports[block]
-        part = gram[chosen[:, :, None], chosen[:, None, :]]
-        mean = part.mean(axis=1, keepdims=True)
-        values = beta * _eigenvalues(part - mean - mean.swapaxes(1, 2) + mean.mean(axis=2, keepdims=True))
-        bad = (np.abs(values - 1) <= DEGENERATE).any(axis=1)
-        if bad.any():
+        if examined > limit:  # before anything is computed of these
             raise ValueError(
-                f"beta: at {beta:g} the energy is flat along a line in which patterns {_named(chosen[bad.argmax()])} "
-                "share the weight; take another one"
+                f"max_supports: more than {limit} sets of patterns are to be looked at, {examined} with up to "
+                f"{supports.shape[1] + 1} patterns; raise it, bound the index, or store fewer patterns"
             )
-        index[block] = (values > 1).sum(axis=1)
-    return index
+        yield supports
+        grown = np.repeat(supports, following, axis=0)
+        rank = np.arange(len(grown)) - np.repeat(np.cumsum(following) - following, following)
+        supports = np.concatenate([grown, (grown[:, -1] + 1 + rank)[:, None]], axis=1)
+        if most is not None:
+            parts = [supports[block] for block in row_blocks(len(supports), supports.shape[1] ** 2)]
+            supports = np.concatenate([part[_indices(gram, beta, part)[0] <= most] for part in parts] or [supports])
+
+
+def _indices(gram: Floats, beta: float, supports: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the number of eigenvalues of A above 1 for supports (n, k), and whether one is 1, so that it is flat."""
+    part = gram[supports[:, :, None], supports[:, None, :]]
+    mean = part.mean(axis=1, keepdims=True)
+    values = beta * _eigenvalues(part - mean - mean.swapaxes(1, 2) + mean.mean(axis=2, keepdims=True))
+    is_flat = np.abs(values - 1) <= DEGENERATE
+    return ((values > 1) & ~is_flat).sum(axis=1), np.asarray(is_flat.any(axis=1))
+
+
+def _refuse_flat(scored: ScoredPatterns, gram: Floats, beta: float, support: NDArray[np.int64]) -> None:
+    """Raise if a support on which the energy is flat in some direction holds a stationary state."""
+    k, bias = len(support), -scored.offset_weight / 2 * scored.squares
+    others = np.setdiff1d(np.arange(len(gram)), support)
+    of_support = np.concatenate([gram[np.ix_(support, support)] - np.eye(k) / beta, -np.ones((k, 1))], axis=1)
+    beyond = np.concatenate([gram[np.ix_(others, support)], -np.ones((len(others), 1))], axis=1)
+    found = linprog(  # in the weights and the threshold
+        np.zeros(k + 1),
+        A_eq=np.concatenate([of_support, [[1.0] * k + [0.0]]]),
+        b_eq=np.append(-bias[support], 1.0),
+        A_ub=beyond if len(others) else None,
+        b_ub=-bias[others] if len(others) else None,
+        bounds=[(0, None)] * k + [(None, None)],
+    )
+    if found.status == 0:
+        raise ValueError(
+            f"beta: at {beta:g} the energy is flat along a line in which patterns {_named(support)} share the weight; "
+            "take another one"
+        )
 
 
 def _eigenvalues(centred: Floats) -> Floats:
@@ -284,32 +306,29 @@ def _weights(
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the weights (n, M) that are stationary on supports (n, k), and whether they are so among all patterns."""
     n, k = supports.shape
-    m = len(gram)
     bias = -scored.offset_weight / 2 * scored.squares
-    weights, is_state = np.zeros((n, m)), np.zeros(n, bool)
-    for block in row_blocks(n, max(m, (k + 1) ** 2)):
-        chosen = supports[block]
-        system = np.zeros((len(chosen), k + 1, k + 1))
-        system[:, :k, :k] = gram[chosen[:, :, None], chosen[:, None, :]] - np.eye(k) / beta
-        system[:, :k, k], system[:, k, :k] = -1.0, 1.0
-        right = np.concatenate([-bias[chosen], np.ones((len(chosen), 1))], axis=1)
-        p = np.linalg.solve(system, right[:, :, None])[:, :k, 0]
-        all_weights = weights[block]
-        np.put_along_axis(all_weights, chosen, p, axis=1)
-        scores = all_weights @ gram + bias
-        threshold = (np.take_along_axis(scores, chosen, axis=1) - p / beta).mean(axis=1)
-        slack = beta * (threshold[:, None] - scores)  # of patterns without weight
-        np.put_along_axis(slack, chosen, p, axis=1)
-        least = slack.min(axis=1)
-        edge = max(DEGENERATE, 64 * np.finfo(np.float64).eps * beta * float(np.abs(scores).max(initial=0)))
-        bad = np.abs(least) <= edge
-        if bad.any():
-            raise ValueError(
-                f"beta: at {beta:g} a stationary state of patterns {_named(chosen[bad.argmax()])} is where another "
-                "one gets or loses weight, and has no index; take another one"
-            )
-        is_state[block] = least > 0
-    return weights, is_state
+    weights = np.zeros((n, len(gram)))
+    if not n:
+        return weights, np.zeros(0, bool)
+    system = np.zeros((n, k + 1, k + 1))
+    system[:, :k, :k] = gram[supports[:, :, None], supports[:, None, :]] - np.eye(k) / beta
+    system[:, :k, k], system[:, k, :k] = -1.0, 1.0
+    right = np.concatenate([-bias[supports], np.ones((n, 1))], axis=1)
+    p = np.linalg.solve(system, right[:, :, None])[:, :k, 0]
+    np.put_along_axis(weights, supports, p, axis=1)
+    scores = weights @ gram + bias
+    threshold = (np.take_along_axis(scores, supports, axis=1) - p / beta).mean(axis=1)
+    slack = beta * (threshold[:, None] - scores)  # of patterns without weight
+    np.put_along_axis(slack, supports, p, axis=1)
+    least = slack.min(axis=1)
+    edge = max(DEGENERATE, 64 * np.finfo(np.float64).eps * beta * float(np.abs(scores).max()))
+    bad = np.abs(least) <= edge
+    if bad.any():
+        raise ValueError(
+            f"beta: at {beta:g} a stationary state of patterns {_named(supports[bad.argmax()])} is where another one "
+            "gets or loses weight, and has no index; take another one"
+        )
+    return weights, least > 0
 
 
 def _named(support: NDArray[np.int64]) -> str:

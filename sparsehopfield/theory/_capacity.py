@@ -92,6 +92,7 @@ def capacity_bound(
     m : float, positive
         Radius of the sphere that patterns are drawn from, uniformly. Of data of other kinds the lemma says nothing.
     beta : float, positive
+        Inverse temperature.
     p : float, between 0 and 1
         Probability of failure.
     radius : float, at least 0
@@ -171,9 +172,11 @@ def dense_capacity_bound(d: int, m: float, beta: ArrayLike, p: float) -> Capacit
     Parameters
     ----------
     d : int, at least 2
+        Features of a pattern.
     m : float, positive
         Radius of the sphere that patterns are drawn from; K sqrt(d - 1) in the source.
     beta : float, positive
+        Inverse temperature.
     p : float, between 0 and 1
         Probability of failure.
 
@@ -256,10 +259,11 @@ def exact_capacity(d: int, m: float, beta: ArrayLike, p: float, radius: float = 
     m : float, positive
         Radius of the sphere that patterns are drawn from, uniformly.
     beta : float, positive
+        Inverse temperature.
     p : float, between 0 and 1
         Probability of failure.
     radius : float, at least 0
-        r: every query within r of a pattern is sent to exactly this pattern in one step.
+        Every query within this distance of a pattern, r, is sent to exactly this pattern in one step.
 
     Returns
     -------

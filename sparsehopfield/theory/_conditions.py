@@ -125,7 +125,9 @@ def well_separated(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive
@@ -190,7 +192,9 @@ def required_margin(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive

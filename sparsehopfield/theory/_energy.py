@@ -21,7 +21,9 @@ def energy_as_printed(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
@@ -29,6 +31,7 @@ def energy_as_printed(
     Returns
     -------
     ndarray, shape (...)
+        The energy of each query.
 
     Raises
     ------
@@ -69,7 +72,9 @@ def energy_offset(
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
         The first term is m^2/2, 0 and 1/2.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
@@ -78,6 +83,7 @@ def energy_offset(
     Returns
     -------
     float
+        The offset.
 
     Raises
     ------
@@ -121,7 +127,9 @@ def contraction(
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, or Entmax with alpha at most 2
         With softmax the bound is half as large.

@@ -37,7 +37,9 @@ def retrieval_error(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive
@@ -48,6 +50,7 @@ def retrieval_error(
     Returns
     -------
     ndarray, shape (...)
+        The error of each query.
 
     Raises
     ------
@@ -137,7 +140,9 @@ def retrieval_bound(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive
@@ -199,7 +204,9 @@ def dense_error_floor(queries: ArrayLike, patterns: ArrayLike, index: ArrayLike,
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive

@@ -32,6 +32,7 @@ def exact_flips(
     patterns : array_like, shape (M, d)
         All entries c or -c, with one c for all.
     beta : float, positive
+        Inverse temperature.
     separation : {"sparsemax", "entmax15"}, Entmax or Normmax
         A map that gives all weight to a score that leads by enough.
 
@@ -91,12 +92,14 @@ def exact_recall(
     flips : int or array_like of int, from 0 to d
         How many entries of the query are flipped.
     beta : float, positive
+        Inverse temperature.
     separation : {"sparsemax", "entmax15"}, Entmax or Normmax
         A map that gives all weight to a score that leads by enough.
 
     Returns
     -------
     float or ndarray, shape of flips
+        The probability for each number of flips.
 
     Raises
     ------

@@ -29,6 +29,7 @@ def margin(patterns: ArrayLike, *, similarity: str = "dot") -> Floats:
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     similarity : {"dot", "euclidean", "cosine"}
         Dot: min over nu of <xi_mu, xi_mu - xi_nu>. Euclidean: min |xi_mu - xi_nu|^2/2. Cosine: of the unit rows.
 
@@ -66,7 +67,9 @@ def margin_at(queries: ArrayLike, patterns: ArrayLike, index: ArrayLike, *, simi
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     similarity : {"dot", "euclidean", "cosine"}
@@ -106,6 +109,7 @@ def min_half_distance(patterns: ArrayLike) -> float:
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
 
     Returns
     -------
@@ -141,6 +145,7 @@ def critical_beta(patterns: ArrayLike, *, similarity: str = "dot") -> Floats:
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     similarity : {"dot", "euclidean", "cosine"}
 
     Returns
@@ -174,7 +179,9 @@ def is_certified(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str 
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
         Cosine: of the unit rows.
 
@@ -210,7 +217,9 @@ def is_fixed_point(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: st
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
         Cosine: of the unit rows, which are what T mixes.
 
@@ -266,7 +275,9 @@ def exact_radius(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str 
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
         Cosine: around the unit rows.
 

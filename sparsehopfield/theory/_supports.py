@@ -143,7 +143,7 @@ def expected_support(
         Standard deviation of the scores, times beta: for a query x and patterns with independent features of variance v
         it is beta sqrt(v) |x|.
     lead : float, optional
-        beta times how far the score of one pattern, which the query is for, is above the mean of the others. By default
+        Beta times how far the score of one pattern, which the query is for, is above the mean of the others. By default
         the query is for none.
     separation : {"sparsemax", "entmax15"}
 

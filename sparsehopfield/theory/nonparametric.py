@@ -117,6 +117,7 @@ class NonparametricHopfield:
         The pairs that a query sees: `TopK`, `Window`, `RandomMask` and the others that list pairs. Its answer is the
         regression to these pairs alone, solved once for each set of them.
     beta : float, positive
+        Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
         "euclidean" makes the exponential kernel the Gaussian exp(-beta |x - y|^2 / 2); "cosine" takes the pairs'
         queries at length 1, as memories do. "dot" for the kernel "dot".
@@ -223,6 +224,7 @@ class NonparametricHopfield:
         Parameters
         ----------
         memories : array_like, shape (M, v)
+            One row a memory.
         queries : array_like, shape (M, d), optional
             By default the memories themselves; else, say, memories with noise.
 
@@ -263,6 +265,7 @@ class NonparametricHopfield:
         Returns
         -------
         MarginFit
+            The solution, and what tells whether it is the closed form.
 
         Raises
         ------
@@ -312,10 +315,12 @@ class NonparametricHopfield:
         Parameters
         ----------
         queries : array_like, shape (..., d)
+            One row a query.
 
         Returns
         -------
         ndarray of float64, shape (..., v)
+            One row a query.
 
         Raises
         ------
@@ -330,6 +335,7 @@ class NonparametricHopfield:
         Parameters
         ----------
         queries : array_like, shape (..., d)
+            One row a query.
 
         Returns
         -------
@@ -349,6 +355,7 @@ class NonparametricHopfield:
         Parameters
         ----------
         queries : array_like, shape (..., d)
+            One row a query.
 
         Returns
         -------

@@ -87,6 +87,7 @@ def diameter(patterns: ArrayLike) -> float:
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
 
     Returns
     -------
@@ -116,6 +117,7 @@ def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
     scores : array_like, shape (..., M)
         Finite, before beta.
     k : int, from 1 to M
+        How many scores are used.
     beta : float or array_like, positive
         Broadcasts to the leading axes.
 
@@ -194,7 +196,9 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     k : int, from 1 to M
         Of equal scores the first are taken.
     beta : float or array_like, positive
@@ -203,6 +207,7 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     Returns
     -------
     Truncation
+        The error, its bound, and what was left out.
 
     Raises
     ------
@@ -255,14 +260,18 @@ def topk_energy(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     k : int, from 1 to M
+        How many patterns have weight.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
     Returns
     -------
     ndarray, shape (...)
+        The energy of each query.
 
     Raises
     ------
@@ -321,7 +330,9 @@ def masked_error(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     mask : array_like of bool, shape (M,) or (..., M)
@@ -332,6 +343,7 @@ def masked_error(
     Returns
     -------
     ndarray, shape (...)
+        The error of each query.
 
     Raises
     ------
@@ -370,7 +382,9 @@ def masked_bound(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
+        One row a pattern.
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     mask : array_like of bool, shape (M,) or (..., M)
@@ -429,7 +443,9 @@ def hull_distance(points: ArrayLike, patterns: ArrayLike) -> Any:
     Parameters
     ----------
     points : array_like, shape (..., d)
+        Points whose distance is wanted.
     patterns : array_like, shape (M, d)
+        One row a pattern.
 
     Returns
     -------
@@ -489,7 +505,9 @@ def mask_hit_probability(n_patterns: int, k: int, steps: int = 1) -> float:
     Parameters
     ----------
     n_patterns : int, at least 1
+        How many patterns there are.
     k : int, from 1 to n_patterns
+        How many patterns a query sees.
     steps : int, at least 1
         With a new mask in every step; with one mask for all it is 1.
 
@@ -544,9 +562,11 @@ def feature_relative_variance(x: ArrayLike, y: ArrayLike, n_features: int, beta:
     Parameters
     ----------
     x, y : array_like, shape (..., d)
+        The rows whose kernel is estimated.
     n_features : int, at least 1
         D; independent, as with `RandomFeatures(orthogonal=False)`.
     beta : float, positive
+        Inverse temperature.
 
     Returns
     -------
@@ -585,8 +605,11 @@ def features_needed(x: ArrayLike, y: ArrayLike, relative_error: float, beta: Arr
     Parameters
     ----------
     x, y : array_like, shape (..., d)
+        The rows whose kernel is estimated.
     relative_error : float, positive
+        The error to reach, relative to the kernel.
     beta : float, positive
+        Inverse temperature.
 
     Returns
     -------
@@ -624,7 +647,9 @@ def kernel_displacement(
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     structure : LinearFeatures or RandomFeatures, optional
         Softmax over all pairs by default.
 
@@ -666,7 +691,9 @@ def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: Array
     Parameters
     ----------
     patterns : array_like, shape (M, d)
+        One row a pattern.
     beta : float, positive
+        Inverse temperature.
     index : array_like of int, optional
         Which patterns; all by default. Each takes O(M d).
 

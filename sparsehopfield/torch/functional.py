@@ -226,6 +226,7 @@ def associate(
     Parameters
     ----------
     queries : Tensor, shape (B, N, H, d), or (N, H, d) shared by all samples
+        One row a query and head.
     stored : Tensor, shape (B, M, H, d), or (M, H, d) shared by all samples, or (R, H, d) with `offsets`
         H may be 1 here: rows shared by all heads.
     values : Tensor, shaped as `stored`, with v features instead of d
@@ -240,8 +241,8 @@ def associate(
     padding_mask : Tensor of bool, shape (B, M), optional
         True where there is no stored row.
     mask : Tensor, shape (N, M), (B, N, M), (B, H, N, M) or hflayers' (B * H, N, M), optional
-        bool, True where a query does not see a row (not as in `scaled_dot_product_attention`); or numbers added to the
-        scores, -inf included, which may have a gradient: then plain torch computes.
+        Of bool, True where a query does not see a row (not as in `scaled_dot_product_attention`); or numbers added to
+        the scores, -inf included, which may have a gradient: then plain torch computes.
     offsets : Tensor of int64, shape (B + 1,), optional
         Ragged bags: sample b has rows offsets[b] to offsets[b + 1].
     dropout : float from 0 to below 1
@@ -339,12 +340,14 @@ def hopfield_attention(
     Parameters
     ----------
     query : Tensor, shape (..., H, N, d)
+        One row a query.
     key : Tensor, shape (..., H, M, d)
         Heads and leading axes broadcast to the query's.
     value : Tensor, shape (..., H, M, v)
+        One row for each of the keys.
     attn_mask : Tensor, broadcast to (..., H, N, M), optional
-        bool, True where a query sees a row, as `scaled_dot_product_attention` takes it (and not as the layers do); or
-        numbers added to the scores, -inf included.
+        Of bool, True where a query sees a row, as `scaled_dot_product_attention` takes it (and not as the layers do);
+        or numbers added to the scores, -inf included.
     dropout_p : float from 0 to below 1
         Rate at which weights are dropped; always, also in evaluation.
     is_causal : bool

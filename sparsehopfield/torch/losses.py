@@ -314,7 +314,9 @@ class EntmaxLoss(nn.Module):
     Parameters
     ----------
     alpha : float, at least 1
+        Which map of the family: 1 is softmax, 2 sparsemax.
     ignore_index : int
+        The class of targets that are left out.
     reduction : {"mean", "sum", "none"}
     backend : {None, "core", "torch"}
 
@@ -348,6 +350,7 @@ class SparsemaxLoss(EntmaxLoss):
     Parameters
     ----------
     ignore_index : int
+        The class of targets that are left out.
     reduction : {"mean", "sum", "none"}
     backend : {None, "core", "torch"}
 
@@ -367,6 +370,7 @@ class SoftmaxLoss(EntmaxLoss):
     Parameters
     ----------
     ignore_index : int
+        The class of targets that are left out.
     reduction : {"mean", "sum", "none"}
     backend : {None, "core", "torch"}
 

@@ -206,11 +206,13 @@ def retrieve(
         Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient.
     values : Tensor, shape (M, v), optional
         The iteration runs on the patterns; the result is the values mixed by the weights there.
-    max_steps, tol, return_info, similarity, separation, structure, check_finite, index
+    max_steps, tol, return_info, similarity, separation, structure : optional
         As in `sparsehopfield.retrieve`.
     sparse_grad : bool
         Whether the gradients of patterns and values are sparse COO tensors with the rows that have weight in some
         result, as those of `torch.nn.Embedding(sparse=True)`, for `torch.optim.SparseAdam` and `SGD`.
+    check_finite, index : bool and str, optional
+        As in `sparsehopfield.retrieve`.
 
     Returns
     -------
@@ -323,6 +325,7 @@ def update(
     Parameters
     ----------
     queries : Tensor, shape (..., d)
+        One row a query.
     patterns : Tensor, shape (M, d)
         One row a pattern.
     beta : float or Tensor, positive
@@ -330,7 +333,7 @@ def update(
         several is not positive, the query is NaN.
     values : Tensor, shape (M, v), optional
         What is mixed; the patterns themselves by default.
-    similarity, separation, structure
+    similarity, separation, structure : str, str or map, and Structure, optional
         As in `sparsehopfield.update`; euclidean similarity has no structure of features.
     backend : {None, "core", "torch"}
         None: the C core on the CPU where it can, else plain torch. "core" raises an error where the core cannot.
@@ -510,11 +513,13 @@ def energy(
     Parameters
     ----------
     queries : Tensor, shape (..., d)
+        One row a query.
     patterns : Tensor, shape (M, d)
+        One row a pattern.
     beta : float or Tensor, positive
         Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient. Where it is
         not positive, the query is NaN.
-    similarity, separation, structure
+    similarity, separation, structure : str, str or map, and Structure, optional
         As in `sparsehopfield.energy`.
     backend : {None, "core", "torch"}
         Who computes the gradient, as in `update`. The energy itself is computed in the core, from copies on the CPU.
@@ -612,14 +617,18 @@ class HopfieldMemory:
     patterns : Tensor, shape (M, d), or (M, *pattern_shape)
         One row a pattern: float32, float64, float16, uint8, integers; bfloat16 is widened to float32.
     beta : float or Tensor, positive
+        Inverse temperature.
     values : Tensor, shape (M, v), optional
+        What is mixed in place of the patterns.
+    similarity, separation, structure, ids : optional
+        As in `sparsehopfield.HopfieldMemory`.
     copy : bool, optional
         True copies, False refuses to, None copies what the core cannot read in place: tensors of other devices and
         dtypes; and what is meant to change: tensors that require a gradient, as parameters do, and tensors made in
         inference mode, whose changes nobody counts. A tensor that is read in place must not be changed while the memory
         lives, and cannot be resized: methods, attributes and copies of the memory raise then (not `len`, `repr` and
         `dtype`), but for changes through `.data` or NumPy, which only `verify` finds.
-    similarity, separation, structure, ids, check_finite, scale, index, pattern_shape
+    check_finite, scale, index, pattern_shape : optional
         As in `sparsehopfield.HopfieldMemory`.
 
     Raises
@@ -765,7 +774,7 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        path, mmap, verify, index
+        path, mmap, verify, index : str or path-like, and bool, optional but the first
             As in `sparsehopfield.HopfieldMemory.load`, whose errors and notes hold.
 
         Returns
@@ -784,6 +793,7 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : Tensor, shape (..., d)
+            One row a query.
         exclude : Tensor of int, shape (...), optional
             As in `sparsehopfield.HopfieldMemory.update`.
 
@@ -810,7 +820,8 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : Tensor, shape (..., d)
-        max_steps, tol, return_info
+            One row a query.
+        max_steps, tol, return_info : int, float and bool, optional
             As in `sparsehopfield.retrieve`.
         exclude : Tensor of int, shape (...), optional
             As in `sparsehopfield.HopfieldMemory.retrieve`.

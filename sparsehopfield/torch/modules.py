@@ -125,8 +125,9 @@ class Hopfield(HopfieldOptions, nn.Module):
     pattern_size : int, optional
         Features p of a head's projected patterns; `hidden_size` by default.
     num_heads : int
+        Heads of the association.
     scaling : float, or Tensor or array_like of shape (num_heads,), optional
-        beta; 1 / sqrt(hidden_size) by default. May be changed later.
+        Beta; 1 / sqrt(hidden_size) by default. May be changed later.
     update_steps_max : int or None
         The first association and this many more updates; negative or None: until every query rests.
     update_steps_eps : float, positive
@@ -168,7 +169,7 @@ class Hopfield(HopfieldOptions, nn.Module):
         Whether beta is learned, one a head, by its logarithm: parameter `log_scaling`.
     backend : {"core", "torch"}, optional
         What computes the association: the C core, on the CPU alone, or plain torch. By default the core where it can.
-    device, dtype
+    device, dtype : torch.device and torch.dtype, optional
         Of the parameters, as in all modules of torch.
 
     Raises
@@ -378,7 +379,7 @@ class Hopfield(HopfieldOptions, nn.Module):
         stored_pattern_padding_mask : Tensor of bool, shape (B, M), optional
             True where a stored pattern is none.
         association_mask : Tensor, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
-            bool, True where a state pattern must not attend to a stored one, as in hflayers; or numbers added to the
+            Of bool, True where a state pattern must not attend to a stored one, as in hflayers; or numbers added to the
             scores. M is the largest bag's size where bags are ragged.
         offsets : Tensor or array_like of int, shape (B + 1,), optional
             Bag b has rows offsets[b] to offsets[b + 1].
@@ -407,7 +408,7 @@ class Hopfield(HopfieldOptions, nn.Module):
 
         Parameters
         ----------
-        input, stored_pattern_padding_mask, association_mask, offsets
+        input, stored_pattern_padding_mask, association_mask, offsets : array_like, optional but the first
             As of `forward`.
 
         Returns
@@ -438,14 +439,17 @@ class Hopfield(HopfieldOptions, nn.Module):
 
         Parameters
         ----------
-        input, offsets
+        input : array_like
             As of `forward`.
-        stored_pattern_padding_mask, association_mask
+        stored_pattern_padding_mask, association_mask : array_like, optional
             As of `forward`; without effect here.
+        offsets : array_like of int, optional
+            As of `forward`.
 
         Returns
         -------
         Tensor of shape (B, H, M, p), or (H, R, p) for ragged bags
+            The projected patterns of samples and heads.
 
         Examples
         --------
@@ -612,8 +616,8 @@ class HopfieldPooling(_WithLearnedPatterns):
 
     Parameters
     ----------
-    input_size, hidden_size, ..., disable_out_projection
-        As of `Hopfield`.
+    input_size, hidden_size, output_size, pattern_size, num_heads : int, optional but the first
+        As of `Hopfield`, as are the arguments that are not listed here.
     quantity : int
         State patterns, each of which gives `output_size` features.
     trainable : bool
@@ -726,8 +730,8 @@ class HopfieldLayer(_WithLearnedPatterns):
 
     Parameters
     ----------
-    input_size, hidden_size, ..., update_steps_eps, normalize_stored_pattern, ..., disable_out_projection
-        As of `Hopfield`.
+    input_size, hidden_size, output_size, pattern_size, num_heads : int, optional but the first
+        As of `Hopfield`, as are the arguments that are not listed here.
     lookup_weights_as_separated : bool
         Whether pattern projections are learned beside the stored patterns; else they are these.
     lookup_targets_as_trainable : bool

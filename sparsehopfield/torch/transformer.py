@@ -162,6 +162,7 @@ class HopfieldEncoderLayer(_TransformerLayer):
         Parameters
         ----------
         src : Tensor of shape (B, N, e), or (N, B, e) unless batch_first
+            The source sequence.
         src_mask, src_key_padding_mask : Tensor, optional
             `association_mask` and `stored_pattern_padding_mask` of `Hopfield.forward`; of the latter also the numbers
             that torch's containers make of it, -inf where a row is none, else 0.
@@ -171,6 +172,7 @@ class HopfieldEncoderLayer(_TransformerLayer):
         Returns
         -------
         Tensor, shaped as `src`
+            What the layer makes of the source.
 
         Raises
         ------
@@ -194,7 +196,7 @@ class HopfieldDecoderLayer(_TransformerLayer):
     ----------
     hopfield_association_self, hopfield_association_cross : Hopfield
         Of which the layer keeps copies, their weights drawn anew.
-    dim_feedforward, dropout, activation, backend
+    dim_feedforward, dropout, activation, backend : int, float, str and str, optional
         As of `HopfieldEncoderLayer`.
 
     Notes
@@ -263,7 +265,9 @@ class HopfieldDecoderLayer(_TransformerLayer):
         Parameters
         ----------
         tgt : Tensor of shape (B, N, e), or (N, B, e) unless batch_first
+            The target sequence.
         memory : Tensor of shape (B, M, e), or (M, B, e)
+            What the encoder made of the source.
         tgt_mask, memory_mask : Tensor, optional
             `association_mask` of `Hopfield.forward`, of the two associations.
         tgt_key_padding_mask, memory_key_padding_mask : Tensor, optional
@@ -274,6 +278,7 @@ class HopfieldDecoderLayer(_TransformerLayer):
         Returns
         -------
         Tensor, shaped as `tgt`
+            What the layer makes of the target.
 
         Raises
         ------

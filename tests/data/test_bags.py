@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 from scipy.io import savemat
-from scipy.sparse import csc_matrix, issparse
+from scipy.sparse import csc_matrix, issparse, lil_matrix
 
 from sparsehopfield import FileFormatError
 from sparsehopfield.data import bags, datasets
@@ -103,8 +103,8 @@ def test_musk(tmp_path, rng, folder, name, file):
 def test_trec(tmp_path, rng, version):
     """Passages have tens of thousands of features, nearly all of them zero, and stay sparse."""
     content = three_bags(rng)
-    wide = csc_matrix((6, 66552))
-    wide[:, [3, 70, 66000, 66551]] = content["features"][:, :4]
+    wide = lil_matrix((6, 66552))
+    wide[:, [3, 70, 66000, 66551]] = content["features"].toarray()[:, :4]
     savemat(tmp_path / "trec_10_200x200_matlab.mat", {**content, "features": csc_matrix(wide)}, format=version)
     loaded = bags.load_mil("trec10", tmp_path)
     assert issparse(loaded.instances)

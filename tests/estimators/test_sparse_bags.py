@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy
 from scipy import sparse
 
 from sparsehopfield.estimators import HopfieldMILClassifier
@@ -112,10 +113,12 @@ def test_indices_out_of_range_are_refused(made, make, index):
 
 def test_sparse_bags_of_other_shapes_are_refused(made):
     flat = sparse.coo_array(np.ones(3))
-    for given, message in (
+    cases = [
         ([flat, flat], r"bags\[0\]: must have shape \(instances, features\), got \(3,\)"),
         (flat, r"bags: must be a list .* sparse array of shape \(3,\)"),
-        ([sparse.coo_array(np.ones((2, 3, 4)))], r"bags\[0\]: must have shape"),
-    ):
+    ]
+    if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 15):  # which brought arrays of more than two dimensions
+        cases.append(([sparse.coo_array(np.ones((2, 3, 4)))], r"bags\[0\]: must have shape"))
+    for given, message in cases:
         with pytest.raises(ValueError, match=message):
             HopfieldMILClassifier(**OPTIONS).fit(given, [0, 1])

@@ -49,19 +49,22 @@ def completion(capsys):
 
 
 @pytest.mark.parametrize("way", WAYS.values())
-def test_both_ways_do_the_same_and_name_themselves(way):
+def test_both_ways_do_the_same_and_name_themselves(way, monkeypatch, capsys):
     done = run(way, "--version")
     assert (done.returncode, done.stdout) == (0, f"sparsehopfield {sh.__version__}\n")
-    assert sh.show_config("dict")["platform"] in run(way, "info").stdout
-    done = run(way, "--help")
-    assert done.stdout.startswith(f"usage: {way} [-h]")
-    assert f"'{way} COMMAND --help'" in done.stdout
-    done = run(way, "theory", "--help")
-    assert done.stdout.startswith(f"usage: {way} theory [-h]")
-    assert f"\n  {way} theory --dataset mnist" in done.stdout
     done = run(way, "nonsense")
     assert done.returncode == 2
     assert done.stderr.startswith(f"usage: {way} ")
+    # The rest in this process: a start of the command line reads every study.
+    monkeypatch.setattr(sys, "argv", [INSTALLED if way == SCRIPT else "__main__.py"])
+    assert main(["info"]) == 0
+    assert sh.show_config("dict")["platform"] in capsys.readouterr().out
+    text = printed(capsys, "--help")
+    assert text.startswith(f"usage: {way} [-h]")
+    assert f"'{way} COMMAND --help'" in text
+    text = printed(capsys, "theory", "--help")
+    assert text.startswith(f"usage: {way} theory [-h]")
+    assert f"\n  {way} theory --dataset mnist" in text
 
 
 def test_the_script_is_declared():

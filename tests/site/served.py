@@ -70,12 +70,16 @@ class Tab:
         self.address, self.wrong = address, []
         self.page.on("console", self.hear)
         self.page.on("pageerror", lambda error: self.wrong.append(f"{self.path}: {error}"))
-        self.page.on("requestfailed", lambda request: self.wrong.append(f"{self.path}: no {request.url}"))
+        self.page.on("requestfailed", self.miss)
         self.page.route("**/*", self.check)
 
     def hear(self, message):
         if message.type in ("error", "warning"):
             self.wrong.append(f"{self.path}: {message.text}")
+
+    def miss(self, request):
+        if request.failure != "net::ERR_ABORTED":  # as when the tab moves on, or `check` said no
+            self.wrong.append(f"{self.path}: no {request.url}")
 
     def check(self, route):
         """Let no request leave this machine."""

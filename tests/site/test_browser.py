@@ -32,7 +32,7 @@ CONTRAST = """() => {
         });
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
-    const text = luminance(getComputedStyle(document.querySelector("article p")).color);
+    const text = luminance(getComputedStyle(document.querySelector("article")).color);
     const behind = luminance(getComputedStyle(document.body).backgroundColor);
     return [behind, (Math.max(text, behind) + 0.05) / (Math.min(text, behind) + 0.05)];
 }"""
@@ -109,7 +109,7 @@ def test_pages_fit_a_telephone(tab):
     for path in PAGES:
         narrow.open(path)
         assert narrow.value("document.documentElement.scrollWidth") <= 380, path
-        size = "parseFloat(getComputedStyle(document.querySelector('article p')).fontSize)"
+        size = "parseFloat(getComputedStyle(document.querySelector('article')).fontSize)"
         assert narrow.value(size) >= 14, path
 
 

@@ -36,7 +36,7 @@ def site():
 
 @pytest.fixture(scope="module")
 def pages(site):
-    return {path: Page(path) for path in sorted(site.rglob("*.html"))}
+    return {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.parts}
 
 
 def test_no_link_leads_nowhere(pages, site):

@@ -34,11 +34,21 @@ def test_a_small_run(tmp_path):
     assert summary.values(("sphere", 0.2), "minima").tolist() == [1, 1]  # there is nothing to leave
     assert np.isnan(summary.values(("sphere", 0.2), "escape")).all()
     assert (summary.values(("sphere", 8.0), "line") >= 1 - 1e-9).all()
-    assert "Minima and saddles are known of 4 of 4 sets." in outcome.report
-    correlations = summary.all("steps and distance")
-    sign = np.mean(correlations > 0)
-    assert f"Ranks of updates and distance: mean correlation {correlations.mean():+.2f}" in outcome.report
-    assert f"positive in {100 * sign:.0f} %" in " ".join(outcome.report.split())
+    said = " ".join(outcome.report.split())
+    assert "Minima and saddles are known in 4 of 4 settings, of 2 sets of patterns." in said
+    correlations = summary.by_draw("steps and distance")
+    error = np.ptp(correlations) / 2  # of two: their deviation over the root of 2
+    assert f"Ranks of updates and distance: mean correlation {correlations.mean():+.2f} ± {error:.2f}" in said
+
+
+def test_sets_at_several_betas_count_once():
+    rows = [
+        {"family": "sphere", "beta": beta, "draw": draw, "metric": metric, "value": value}
+        for metric in ("steps and rate",)
+        for draw, values in enumerate([(0.1, 0.3), (0.5, float("nan"))])
+        for beta, value in zip((1.0, 2.0), values, strict=True)
+    ]
+    assert report.Summary(rows, study.Options()).by_draw("steps and rate") == pytest.approx([0.2, 0.5])
 
 
 def test_sets_with_too_many_supports_are_left_out():

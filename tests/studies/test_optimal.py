@@ -194,7 +194,9 @@ def test_times(tmp_path):
     assert [row["support"] for row in rows] == [5, 5, 1, 5]
     assert rows[2]["steps"] == 2  # one update reaches the pattern, the next one finds it at rest
     assert all(row["rest"] >= 0 and row["update"] >= 0 for row in rows)
-    assert len((tmp_path / "timed.csv").read_text().splitlines()) == 5
+    assert (tmp_path / "timed.csv").read_text().splitlines()[1].startswith("simplex,5,0.5,sparse,5,")
+    with pytest.raises(ValueError, match="timed: only orthonormal and simplex"):
+        study.Options(sets="pair", timed=5)
     assert "Processor time of queries halfway from the mean to a pattern, 5 patterns" in " ".join(
         outcome.report.split()
     )

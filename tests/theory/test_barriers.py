@@ -104,14 +104,25 @@ def test_barriers_in_closed_form():
     alone = theory.energy_barriers([[1.0, 2.0]], 3.0)
     assert alone.escapes.tolist() == [np.inf]
     assert alone.sides.shape == (0, 2)
+    # patterns 0 and 1 alone would be flat at this beta, but pattern 2 has all weight wherever they could share it
+    far = theory.stationary_states([[1.0, 0.0], [-1.0, 0.0], [0.0, 100.0]], 0.5)
+    assert (far.states.tolist(), far.indices.tolist()) == ([[0.0, 100.0]], [0])
     copies = theory.energy_barriers([[1.0], [1.0], [-1.0]], 3.0)  # a pattern stored twice is one minimum
     assert sorted(copies.minima.states.ravel()) == pytest.approx([-1, 1])
+
+
+#: At beta 1/2 states between the first two patterns are at rest wherever the other two have no weight.
+FLAT = [[1.0], [-1.0], [2.5], [-2.5]]
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: theory.energy_barriers([[1.0], [-2.0]], 2 / 9), ValueError, "beta: at 0.222222 the energy is flat"),
+        (
+            lambda: theory.energy_barriers(FLAT, 0.5, similarity="euclidean"),
+            ValueError,
+            "beta: at 0.5 the energy is flat",
+        ),
         (lambda: theory.stationary_states([[1.0], [0.0]], 1.0, max_index=0), ValueError, "beta: at 1 a stationary"),
         (lambda: theory.stationary_states(np.eye(12), 4.0, max_supports=99), ValueError, "max_supports: more than 99"),
         (lambda: theory.stationary_states(np.eye(3), 4.0, max_index=-1), ValueError, "max_index: must be at least 0"),

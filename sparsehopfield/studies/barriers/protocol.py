@@ -93,7 +93,7 @@ def measure(
     found = dict.fromkeys(METRICS, math.nan) | {"known": 0.0}
     try:
         barriers = theory.energy_barriers(patterns, beta, max_supports=chosen.max_supports)
-    except ValueError:  # too many supports, or a degenerate state, which a draw hardly ever has
+    except ValueError:  # too many supports, or a degenerate state: there is nothing to measure then
         return found
     states = barriers.minima.states
     distances = cdist(patterns, states)

@@ -28,7 +28,7 @@ class Summary(Means):
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
         super().__init__(rows, ("family", "beta"))
-        self.chosen = chosen
+        self.rows, self.chosen = rows, chosen
 
     def known(self, key: Key, metric: str) -> Floats:
         """Return the values of the sets that have one."""
@@ -38,6 +38,14 @@ class Summary(Means):
     def all(self, metric: str) -> Floats:
         """Return the values of all sets that have one."""
         return np.concatenate([self.known(key, metric) for key in self.keys])
+
+    def by_draw(self, metric: str, family: str | None = None) -> Floats:
+        """Return the mean over the betas of each set of patterns that has a value, of one family or of all."""
+        groups: dict[tuple[str, int], list[float]] = {}
+        for row in self.rows:
+            if row["metric"] == metric and family in (None, row["family"]) and not np.isnan(row["value"]):
+                groups.setdefault((row["family"], row["draw"]), []).append(row["value"])
+        return np.array([np.mean(values) for values in groups.values()])
 
     def median(self, key: Key, metric: str) -> float:
         """Return the median over the sets that have a value; nan for none."""
@@ -85,10 +93,10 @@ def report_text(summary: Summary) -> str:
     introduction = (
         f"Sets of {chosen.patterns} patterns; {chosen.queries} queries near each, at {chosen.noise:g} of its length. "
         "Medians over the sets whose minima and saddles are known: 'sets', of how many (the others have more supports "
-        "than were looked at). 'pure': minima that are patterns; 'escape': the barrier around a minimum; 'line': the "
-        "rise on the straight line between two minima over the least one; 'loose': pairs for which it is more than 1 % "
-        "too high. Then rank correlations, within a set: of updates with barrier, rate and distance, of the exact "
-        "radius with the barrier."
+        "than were to be looked at, or a degenerate state). 'pure': minima that are patterns; 'escape': the barrier "
+        "around a minimum; 'line': the rise on the straight line between two minima over the least one; 'loose': pairs "
+        "for which it is more than 1 % too high. Then rank correlations, within a set: of updates with barrier, rate "
+        "and distance, of the exact radius with the barrier."
     )
     return "\n\n".join(
         ["Barriers", wrap(introduction), aligned(lines, {0}), bullets("What came out", _findings(summary))]
@@ -98,7 +106,8 @@ def report_text(summary: Summary) -> str:
 def _findings(summary: Summary) -> Iterator[str]:
     """Write sentences from the rows alone."""
     known = summary.all("known")
-    yield f"Minima and saddles are known of {known.sum():.0f} of {len(known)} sets."
+    sets = len({(row["family"], row["draw"]) for row in summary.rows})
+    yield f"Minima and saddles are known in {known.sum():.0f} of {len(known)} settings, of {sets} sets of patterns."
     line, loose = summary.all("line"), summary.all("loose")
     if len(line):
         yield (
@@ -106,10 +115,17 @@ def _findings(summary: Summary) -> Iterator[str]:
             f"sets of their medians), and by more than 1 % too far for {100 * np.mean(loose):.0f} % of the pairs."
         )
     for metric, words in CORRELATIONS.items():
-        values = summary.all(metric)
+        values = summary.by_draw(metric)
         if len(values) > 1:
-            error = values.std(ddof=1) / len(values) ** 0.5
+            families = {family: summary.by_draw(metric, family) for family in summary.levels("family")}
+            each = ", ".join(f"{family} {_mean(own)}" for family, own in families.items() if len(own) > 1)
             yield (
-                f"Ranks of {words}: mean correlation {values.mean():+.2f} ± {error:.2f} (standard error over "
-                f"{len(values)} sets), positive in {100 * np.mean(values > 0):.0f} % of them."
+                f"Ranks of {words}: mean correlation {_mean(values)} (standard error over {len(values)} sets of "
+                f"patterns, each the mean over its betas), positive in {100 * np.mean(values > 0):.0f} % of them. By "
+                f"family: {each}."
             )
+
+
+def _mean(values: Floats) -> str:
+    """Write a mean and its standard error."""
+    return f"{values.mean():+.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"

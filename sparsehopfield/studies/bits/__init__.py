@@ -52,7 +52,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield bits --jobs 2
   python -m sparsehopfield bits --recipe paper tuned --jobs 2 --output results/bits-both
-  python -m sparsehopfield bits --recipe released released-cosine --part size --output results/bits-released
+  python -m sparsehopfield bits --recipe released released-cosine --output results/bits-released
   python -m sparsehopfield bits --recipe paper --signals fixed --output results/bits-fixed
   python -m sparsehopfield bits --part size --sizes 500 1000 --recipe tuned --output results/large
   python -m sparsehopfield bits --layer hopfield attention --runs 3 --output results/layers

@@ -48,7 +48,7 @@ examples:
   python -m sparsehopfield mil --data ~/data --jobs 4
   python -m sparsehopfield mil --dataset elephant --recipe tuned --repeats 1 --output results/one
   python -m sparsehopfield mil --models MILES mi-SVM --repeats 1 --output results/baselines
-  python -m sparsehopfield mil --models dense --layer hopfield --structure window features --recipe tuned
+  python -m sparsehopfield mil --models dense --layer hopfield --structure window features
   python -m sparsehopfield mil --dataset ucsb --output results/ucsb
 """
 

@@ -97,9 +97,11 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         return compare(make_set(chosen, name), quantity, model, share, a, np.dtype(dtype))
 
     rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
-    timed = time_sets(chosen) if chosen.timed else []
+    timed, file = time_sets(chosen) if chosen.timed else [], Path(output, "timed.csv")
     if timed:
-        tables.write_rows(Path(output, "timed.csv"), timed)
+        tables.write_rows(file, timed)
+    elif chosen.restart:
+        file.unlink(missing_ok=True)
     summary = Summary(rows, chosen, timed)
     files: list[Path] = []
     for quantity in ("weight", "energy"):

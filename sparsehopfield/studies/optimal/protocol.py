@@ -73,6 +73,8 @@ class Options(StudyOptions):
             at_least(name, getattr(self, name), least)
         if self.timed:
             at_least("timed", self.timed, 2)
+            if not {*TIMED} & {*self.sets}:
+                raise ValueError(f"timed: only {' and '.join(TIMED)} are timed; ask for one of them by sets")
         for share in self.shares:
             if not 0 < share < math.inf:
                 raise ValueError(f"shares: must be positive and finite, got {share:g}")
@@ -315,7 +317,14 @@ def time_sets(chosen: Options) -> list[dict[str, Any]]:
                     taken["rest"].append(process_time() - begin)
                 support = np.count_nonzero(known.weights(model, share * known.critical, TIMED_POSITION))
                 rows.append(
-                    {"set": name, "share": share, "model": model, "support": support, "steps": info.steps.mean()}
+                    {
+                        "set": name,
+                        "patterns": chosen.timed,
+                        "share": share,
+                        "model": model,
+                        "support": support,
+                        "steps": info.steps.mean(),
+                    }
                     | {what: min(seconds) for what, seconds in taken.items()}
                 )
     return rows

@@ -256,10 +256,10 @@ def figure(rows: Sequence[Row], *, papers_thresholds: bool = False) -> Figure:
             line = []
             for protocol in protocols:
                 threshold = _threshold(dataset, protocol, papers_thresholds)
-                lines = [
-                    plotting.Line(model, *([row[name] for row in found] for name in ("x", "retrieved", "std")))
-                    for model, found in panels[kind.name, dataset, protocol, threshold].items()
-                ]
+                lines = []
+                for model, found in panels[kind.name, dataset, protocol, threshold].items():
+                    x, mean, std = ([row[name] for row in found] for name in ("x", "retrieved", "std"))
+                    lines.append(plotting.Line(model, x, mean, std))
                 label = f"{dataset}, {titles.get(kind.name, 'noise')}\nshare retrieved"
                 line.append(plotting.Panel(f"{protocol}, cosine error < {threshold:g}", lines, label, (-0.04, 1.04)))
             grid.append(line)
