@@ -26,8 +26,8 @@ The public code is `real_world_mil.py` of https://github.com/MAGICS-LAB/SparseMo
   argument that this does not take, and so does not run as it is.
 - Its layer computes softmax in the mode "sparse", too, and projects its values from the keys; here sparse is sparsemax,
   and values are projected from the instances.
-- Initial weights are uniform, as those of PyTorch's linear layers. Here those of the embedding are; all others of the
-  Hopfield layer are normal, with the standard deviation that such weights have for inputs of the embedding's size.
+- Initial weights are uniform, as those of PyTorch's linear layers. Here those of the linear layers are, too; those of
+  the Hopfield layer are normal, with the standard deviation that uniform ones have for inputs of the embedding's size.
 
 The `tuned` grid
 ----------------
