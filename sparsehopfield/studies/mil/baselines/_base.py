@@ -62,7 +62,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, bags: Any) -> Floats:
-        """Score bags, the more positive the higher.
+        """Compute the scores of bags, the more positive the higher.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
 
     @abstractmethod
     def _scores(self, rows: Floats, offsets: Ints) -> Floats:
-        """Score bags, (B,)."""
+        """Compute the scores of bags, (B,)."""
 
 
 def _end_to_end(bags: Any) -> tuple[Floats, Ints]:
