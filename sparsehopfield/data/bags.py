@@ -97,7 +97,7 @@ class Bags:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> NDArray[Any]:
-        """Return the instances of one bag, as a view."""
+        """Return the instances of one bag: a view of an array, a copy of rows of a sparse one."""
         rows = self._rows(index)
         return self.instances[rows]
 

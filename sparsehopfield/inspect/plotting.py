@@ -55,6 +55,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "polynomial": {"color": "#009E73", "marker": "^", "linestyle": ":"},
     "entmax15": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
     "mean": {"color": "#777777", "marker": "", "linestyle": (0, (1, 1))},
+    "baseline": {"color": "#E69F00", "marker": "v", "linestyle": "-"},
     "sparse, the paper": {"color": "#0072B2", "marker": "x", "linestyle": (0, (1, 2))},
     "dense, the paper": {"color": "#D55E00", "marker": "+", "linestyle": (0, (1, 2))},
     "simulated": {"color": "#0072B2", "marker": "o", "linestyle": "-"},

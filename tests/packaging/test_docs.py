@@ -154,6 +154,12 @@ def test_named_commands_exist(page):
     assert [script for script in scripts if not (ROOT / script).exists()] == []
 
 
+def test_nothing_is_left_to_fill_in():
+    """No page or notebook has a mark like `@@RESULTS@@`, which stands for figures that are to come."""
+    texts = {page: page.read_text(encoding="utf-8") for page in [*PAGES, *ROOT.glob("notebooks/*.ipynb")]}
+    assert [page.name for page, text in texts.items() if "@@" in text] == []
+
+
 def test_every_page_is_listed():
     listed = re.findall(r"\]\(([^)\s#]+\.md)\)", prose(ROOT / "docs" / "index.md"))
     missing = {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - {

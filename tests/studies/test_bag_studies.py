@@ -7,7 +7,9 @@ import pytest
 from helpers import command
 from scipy import stats
 
+from sparsehopfield import layers
 from sparsehopfield.data import bags, datasets
+from sparsehopfield.errors import FileFormatError
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies import bits, mil, mnist_bags
 from sparsehopfield.studies._core import arrivals, means, tables
@@ -403,7 +405,15 @@ def test_mil_lines():
         chosen = mil.Options(epochs=1, members=1, limit_settings=1, **options).recipe_of(line)
         assert chosen.grid[0]["layer"] == line["layer"]
         assert chosen.grid[0]["structure"] is mil_protocol.STRUCTURES[line["structure"]]
-    assert len(mil_protocol.RECIPES["released"].grid) == 864
+
+
+def test_mil_released_as_its_source():
+    grid = mil_protocol.RECIPES["released"].grid
+    assert len(grid) == len({str(setting) for setting in grid}) == 864
+    for setting in grid:
+        assert "patience" not in setting  # its early stopping ends no training
+        start = layers.Linear(setting["embedding"][-1], 50, random_state=0).weight.value
+        assert setting["initial_std"] == pytest.approx(start.std(), rel=0.1)  # as of PyTorch's linear layers
 
 
 @pytest.mark.parametrize("structure", mil_protocol.STRUCTURES)
@@ -438,6 +448,21 @@ def test_successive_halving(folder, monkeypatch):
     assert any(str({**trained[best].members[0].get_params(), "epochs": 2}) == one for one in kept)
     made = network.members[0].get_params()
     assert all(made[name] == value for name, value in recipe.grid[chosen].items() if name != "limit")
+
+
+def test_baselines_draw_by_the_seed(folder):
+    loaded = bags.load_mil("ucsb", folder)
+    for name, options in (
+        ("gated-attention", {"epochs": 1, "embedding": 4, "attention": 2}),
+        ("EM-DD", {"starts": 1, "steps": 1}),
+        ("path-encoding", {"trees": 3}),
+    ):
+        first, second, again = (
+            mil_protocol.classifiers(loaded, name, {"limit": None, **options}, 1, seed).scores(loaded)
+            for seed in (0, 1, 0)
+        )
+        assert (first != second).any(), name
+        np.testing.assert_array_equal(first, again)
 
 
 def test_mil_learns(folder):
@@ -499,7 +524,8 @@ def test_mil_report(crossed, save, tmp_path):
         "Recipe released, 2 settings, in rounds of 2, 3, 3, 3 epochs",
         "sparse, tuned, ensemble of 2",
         "Of 6 such tests 0.3 have p < 0.05 where nothing differs.",
-        "musk1, musk2, trec1, trec2, trec3, trec4, trec7, trec9, trec10: not run: the files are not there",
+        "tiger, fox, elephant, musk1, musk2: not run: the files are not there.",
+        "TREC9: read by load_mil, but not studied",
     ):
         assert " ".join(text.split()) in " ".join(crossed.report.split())
     again = mil_report.report_text(mil.stored(crossed.table.parent))
@@ -514,6 +540,35 @@ def test_mil_report(crossed, save, tmp_path):
     assert chosen[2] == str(counts[1] if len(counts) > 1 else 0)
     files = save(mil_report.figure(summary), tmp_path / "mil")
     assert all(file.stat().st_size > 5000 for file in files)
+
+
+def test_mil_stored_checks_what_it_reads(crossed, tmp_path):
+    settings, table = ((crossed.table.parent / name).read_text() for name in ("settings.json", "table.csv"))
+    lines = table.splitlines(keepends=True)
+    whole = "".join(lines[:-5])  # without the last setting
+    for name, text, message in (
+        ("settings.json", "{}", "settings.json: damaged"),
+        ("settings.json", settings.replace('"study": "mil"', '"study": "bits"'), "another study"),
+        ("settings.json", settings.replace('"repeats": 2', '"repeats": "two"'), "settings.json: damaged"),
+        ("settings.json", settings.replace('"seed": 0', '"seed": 1'), "table.csv, line 2: damaged"),
+        ("table.csv", table.replace(",auc,", ",area,", 1), "table.csv, line 2: damaged"),
+        ("table.csv", whole, "table.csv: not finished .1 of 30 settings"),
+        ("table.csv", "".join(lines[:-1]), "table.csv: not finished"),
+        ("table.csv", table + "ucsb,", "table.csv: damaged"),
+        ("table.csv", "", "table.csv: not finished"),
+    ):
+        for file, content in (("settings.json", settings), ("table.csv", table), (name, text)):
+            (tmp_path / file).write_text(content)
+        with pytest.raises(FileFormatError, match=message):
+            mil.stored(tmp_path)
+        assert (tmp_path / name).read_text() == text  # nothing was cut off
+    (tmp_path / "table.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"table\.csv"):
+        mil.stored(tmp_path)
+    assert (
+        tables.stored_rows(crossed.table.parent, mil.Options(dataset="ucsb", **MIL).settings(), mil_protocol.METRICS)
+        == crossed.rows
+    )
 
 
 def test_paired_test_is_the_corrected_one():

@@ -85,6 +85,35 @@ def test_bad_input(call, message):
         call(*drawn(3, 6))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("MILES", "width", -1),
+        ("MILES", "width", 0),
+        ("MILES", "C", float("nan")),
+        ("MInD", "C", 0),
+        ("CitationKNN", "references", 0),
+        ("CitationKNN", "references", -1),
+        ("CitationKNN", "citers", -3),
+        ("APR", "outside", 0),
+        ("APR", "outside", 2),
+        ("APR", "margin", -1),
+        ("EMDD", "steps", 0),
+        ("EMDD", "starts", 0),
+        ("EMDD", "random_state", -1),
+        ("MiSVM", "turns", 0),
+        ("MiSVM", "gamma", 0),
+        ("GatedAttention", "epochs", 0),
+        ("GatedAttention", "learning_rate", -1),
+        ("PathEncoding", "depth", 0),
+        ("PathEncoding", "trees", 0),
+    ],
+)
+def test_bad_parameters(kind, name, value):
+    with pytest.raises((ValueError, TypeError), match=rf"^{name}: "):
+        getattr(baselines, kind)(**{name: value}).fit(*drawn(3, 6))
+
+
 def test_miles_embeds_by_the_nearest_instance(fitted):
     bags, y = drawn(0)
     machine = baselines.MILES(width=2.0, C=1.0).fit(bags, y)

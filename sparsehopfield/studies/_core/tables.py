@@ -17,7 +17,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sparsehopfield._engine.atomic_files import as_path, atomic_write
 from sparsehopfield._engine.optional import require
@@ -28,10 +28,12 @@ from sparsehopfield.errors import FileFormatError
 from sparsehopfield.studies._core.options import StudyOptions
 
 TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
+AGAIN = "; choose another --output, or begin again with --restart"  # what helps where a table cannot be continued
 
 Setting = Mapping[str, Any]
 Row = dict[str, Any]
 Together = Callable[[Setting], Any]
+Options = TypeVar("Options", bound=StudyOptions)
 
 
 def run_table(
@@ -83,7 +85,9 @@ def run_table(
     claim(folder, study, options, restart)
     columns = list(settings[0])
     expected = {_key(setting, columns): metrics(setting) if callable(metrics) else metrics for setting in settings}
-    done = _resume(folder / TABLE, columns, expected)
+    done, whole = _complete(folder / TABLE, columns, expected, AGAIN)
+    if (folder / TABLE).exists():
+        os.truncate(folder / TABLE, whole)
     _times(folder / TIMES)  # found damaged now, and not when something is measured
     waiting = [setting for setting in settings if _key(setting, columns) not in done]
     with (
@@ -101,10 +105,15 @@ def run_table(
                 _keep_time(folder / TIMES, columns, key, values["seconds"], 1 if jobs > 1 else get_num_threads())
             done[key] = {metric: float(values[metric]) for metric in expected[key]}
             bar.update()
+    return _rows(settings, done)
+
+
+def _rows(settings: Sequence[Setting], done: Mapping[tuple[str, ...], Row]) -> list[Row]:
+    """Return one row for each value, in the order of the settings."""
     return [
         {**setting, "metric": metric, "value": value}
         for setting in settings
-        for metric, value in done[_key(setting, columns)].items()
+        for metric, value in done[_key(setting, list(setting))].items()
     ]
 
 
@@ -141,6 +150,77 @@ def measure_table(
         progress=chosen.progress,
         together=together,
     )
+
+
+def stored_options(folder: str | os.PathLike[str], study: str, kind: type[Options]) -> Options:
+    """Read the options of a table that is there.
+
+    Parameters
+    ----------
+    folder : path
+        The folder of the table and its settings.
+    study : str
+        Name of the study.
+    kind : type
+        Of the study's options.
+
+    Returns
+    -------
+    StudyOptions
+        Of that type.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no settings.
+    FileFormatError
+        If they are damaged, or another study's.
+    """
+    path = Path(as_path(folder, "folder"), SETTINGS)
+    text = path.read_bytes()
+    try:
+        settings = json.loads(text)["settings"]
+        if settings["study"] != study:
+            raise ValueError(f"of {settings['study']}")
+        return kind(**{name: settings[name] for name in kind().as_settings()})
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise FileFormatError(f"{path}: damaged, or of another study ({first_line(error)})") from error
+
+
+def stored_rows(
+    folder: str | os.PathLike[str],
+    settings: Sequence[Setting],
+    metrics: Sequence[str] | Callable[[Setting], Sequence[str]],
+) -> list[Row]:
+    """Read a finished table, and leave it as it is.
+
+    Parameters
+    ----------
+    folder, settings, metrics
+        As `run_table` has them.
+
+    Returns
+    -------
+    list of dict
+        What `run_table` returns.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no table.
+    FileFormatError
+        If it is damaged or not finished.
+    """
+    path = Path(as_path(folder, "folder"), TABLE)
+    columns = list(settings[0])
+    expected = {_key(setting, columns): metrics(setting) if callable(metrics) else metrics for setting in settings}
+    path.stat()  # a table that is not there is another error than one that is not finished
+    done, whole = _complete(path, columns, expected)
+    if missing := len(expected) - len(done):
+        raise FileFormatError(f"{path}: not finished ({missing} of {len(expected)} settings are missing)")
+    if whole < path.stat().st_size:
+        raise FileFormatError(f"{path}: damaged (its last line is not complete)")
+    return _rows(settings, done)
 
 
 def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[float]:
@@ -256,30 +336,22 @@ def claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -
                 else [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise FileFormatError(
-                f"{path}: damaged settings file ({first_line(error)}); choose another --output, or begin again with "
-                "--restart"
-            ) from error
+            raise FileFormatError(f"{path}: damaged settings file ({first_line(error)}){AGAIN}") from error
         if differ:
             what = "; ".join(f"{name}: there {found.get(name)}, now {wanted.get(name)}" for name in differ)
-            raise ValueError(
-                f"{folder} holds a table of other settings ({first_line(what)}); "
-                f"choose another --output, or begin again with --restart"
-            )
+            raise ValueError(f"{folder} holds a table of other settings ({first_line(what)}){AGAIN}")
         return
     if (folder / TABLE).exists():
-        raise ValueError(
-            f"{folder / TABLE} is there without its {SETTINGS}; choose another --output, or begin again with --restart"
-        )
+        raise ValueError(f"{folder / TABLE} is there without its {SETTINGS}{AGAIN}")
     write_settings(folder, wanted)
 
 
-def _resume(
-    path: Path, columns: Sequence[str], expected: Mapping[tuple[str, ...], Sequence[str]]
-) -> dict[tuple[str, ...], Row]:
-    """Read the settings that are complete in the table; cut off an incomplete one at its end."""
+def _complete(
+    path: Path, columns: Sequence[str], expected: Mapping[tuple[str, ...], Sequence[str]], advice: str = ""
+) -> tuple[dict[tuple[str, ...], Row], int]:
+    """Read the settings that are complete in the table, and how many bytes they are, without an incomplete one."""
     if not path.exists():
-        return {}
+        return {}, 0
     content = path.read_bytes()
     lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
     done: dict[tuple[str, ...], Row] = {}
@@ -308,15 +380,11 @@ def _resume(
                 raise ValueError(f"{metric!r} where {metrics[len(current)]!r} should be")
             current[metric] = float(value)
         except (ValueError, IndexError) as error:
-            raise FileFormatError(
-                f"{path}, line {number}: damaged ({first_line(error)}); choose another --output, or begin again with "
-                "--restart"
-            ) from error
+            raise FileFormatError(f"{path}, line {number}: damaged ({first_line(error)}){advice}") from error
         if len(current) == len(metrics):
             done[key] = current
             whole = position
-    os.truncate(path, whole)
-    return done
+    return done, whole
 
 
 def _fields(line: bytes) -> list[str]:

@@ -11,8 +11,6 @@ from their mean, and has single networks and an ensemble of five, each a row of 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sparsehopfield._engine.checks import ignoring_float_errors
-from sparsehopfield.data.bags import MIL_SETS, find_mil, load_mil
+from sparsehopfield.data.bags import find_mil, load_mil
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option
@@ -42,7 +40,8 @@ from sparsehopfield.studies.mil.protocol import (
 from sparsehopfield.studies.mil.report import Summary, figure, report_text
 
 NAME = "mil"
-#: The sets of this study; those of text (`MIL_SETS`) have too many features for classifiers that take dense ones.
+#: The sets of this study. Those of text, which `load_mil` reads, too, have more features than the study's dense
+#: arrays can hold.
 DATASETS = ("tiger", "fox", "elephant", "ucsb", "musk1", "musk2")
 EXAMPLES = """\
 examples:
@@ -123,6 +122,16 @@ class Options(StudyOptions):
         """Return recipe, layer, structure and model of all that is measured."""
         return list(lines(self.recipe, self.layer, self.structure, self.models))
 
+    def settings(self) -> list[dict[str, Any]]:
+        """Return the settings of the table."""
+        return [
+            {"dataset": name, **line, "repeat": repeat, "fold": fold, "seed": derive_seed(self.seed, repeat, fold)}
+            for line in self.lines()
+            for name in self.dataset
+            for repeat in range(self.repeats)
+            for fold in range(self.folds)
+        ]
+
     def recipe_of(self, line: Mapping[str, Any]) -> Recipe:
         """Return the recipe of a line, with the changes of these options."""
         if line["model"] in BASELINES:
@@ -159,13 +168,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         fewest = min(bags.labels.sum(), len(bags) - bags.labels.sum())
         if chosen.folds > fewest:
             raise ValueError(f"folds: must be at most {fewest}, the bags of the smaller class of {name}")
-    settings = [
-        {"dataset": name, **line, "repeat": repeat, "fold": fold, "seed": derive_seed(chosen.seed, repeat, fold)}
-        for line in chosen.lines()
-        for name in chosen.dataset
-        for repeat in range(chosen.repeats)
-        for fold in range(chosen.folds)
-    ]
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         bags = sets[setting["dataset"]]
@@ -177,7 +179,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
     recipes = {tuple(line.values()): chosen.recipe_of(line) for line in chosen.lines()}
     also = {"settings": {", ".join(line): len(recipe.grid) for line, recipe in recipes.items()}}
-    rows = measure_table(output, NAME, chosen, settings, METRICS, measure, also)
+    rows = measure_table(output, NAME, chosen, chosen.settings(), METRICS, measure, also)
     summary = Summary(
         rows, {name: bags.description for name, bags in sets.items()}, recipes, list(_absent(chosen.data))
     )
@@ -200,18 +202,23 @@ def stored(folder: str | os.PathLike[str], data: str | os.PathLike[str] | None =
     -------
     Summary
         From which `report_text` and `figure` make what `run` makes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the table or its settings are not there.
+    FileFormatError
+        If one of them is damaged or another study's, or the table is not finished.
     """
-    settings = json.loads(Path(folder, tables.SETTINGS).read_text(encoding="utf-8"))["settings"]
-    chosen = Options(**{name: settings[name] for name in Options().as_settings()})
-    with open(Path(folder, tables.TABLE), encoding="utf-8", newline="") as file:
-        rows = [{**row, "value": float(row["value"])} for row in csv.DictReader(file)]
+    chosen = tables.stored_options(folder, NAME, Options)
+    rows = tables.stored_rows(folder, chosen.settings(), METRICS)
     recipes = {tuple(line.values()): chosen.recipe_of(line) for line in chosen.lines()}
     return Summary(rows, {}, recipes, [] if data is None else list(_absent(data)))
 
 
 def _absent(data: str | os.PathLike[str] | None) -> Iterator[str]:
-    """Yield the data sets whose files are not there."""
-    for name in MIL_SETS:
+    """Yield the data sets of this study whose files are not there."""
+    for name in DATASETS:
         try:
             find_mil(name, data)
         except FileNotFoundError:

@@ -7,10 +7,27 @@ features among it, comes from the bags of the other folds. Networks and baseline
   fold, and the best is trained on all of them; networks several times, from different initial weights. A single network
   is one of these by itself; the ensemble ranks the fold's bags by the mean of their probabilities.
 - Recipe `released`: the grid of the public code. Every network is trained on four fifths of the bags outside of the
-  fold, and the last fifth, the inner split, chooses both its epoch and the setting, as in that code. Settings are
-  searched by successive halving: all are trained for few epochs, the best third for thrice as many, and so on. The
-  network that wins is tested as it is. scikit-learn's HalvingRandomSearchCV scores settings by bags that their
-  training does not see, and so cannot choose epoch and setting by the same ones.
+  fold, and the last fifth, the inner split, chooses both its epoch and the setting. Settings are searched by successive
+  halving: all are trained for few epochs, the best third for thrice as many, and so on. The network that wins is tested
+  as it is. scikit-learn's HalvingRandomSearchCV scores settings by bags that their training does not see, and so cannot
+  choose epoch and setting by the same ones.
+
+What `released` does not repeat
+-------------------------------
+The public code is `real_world_mil.py` of https://github.com/MAGICS-LAB/SparseModernHopfield at commit 0f308f2.
+
+- It searches in the first fold alone, whose training bags are tested in the other nine, and trains every setting for
+  all epochs.
+- It chooses the setting by the inner AUC of the last epoch, and reports the test AUC of the epoch with the best one.
+  (At 051e70c, before its last change, it reports the test AUC of the last epoch.)
+- Its early stopping compares with a constant 0, and so ends no training; here is none either.
+- It takes features as they are; here they are standardised.
+- Every instance of a bag is a query of its layer; here one learned query pools the bag. It calls the layer with an
+  argument that this does not take, and so does not run as it is.
+- Its layer computes softmax in the mode "sparse", too, and projects its values from the keys; here sparse is sparsemax,
+  and values are projected from the instances.
+- Initial weights are uniform, as those of PyTorch's linear layers. Here those of the linear layers are, too; those of
+  the Hopfield layer are normal, with the standard deviation that uniform ones have for inputs of the embedding's size.
 
 The `tuned` grid
 ----------------
@@ -118,7 +135,7 @@ _TUNED = {
     "learning_rate_decay": 0.96,
     "beta": 0.1,
 }
-#: What the public code of the paper trains: no layer norms, a ReLU behind the pooling, early stopping by AUC.
+#: What the public code of the paper trains: no layer norms, a ReLU behind the layer, the epoch chosen by AUC.
 _RELEASED = {
     "limit": None,
     "normalize": False,
@@ -127,25 +144,28 @@ _RELEASED = {
     "weight_decay": 1e-4,
     "validation_fraction": 0.2,
     "early_stopping": "auc",
-    "patience": 10,
 }
+
+
+def _released() -> list[dict[str, Any]]:
+    """Return the grid of the public code; initial weights vary as those of PyTorch's linear layers do."""
+    grid = _product(
+        _RELEASED,
+        learning_rate=[1e-3, 1e-5],
+        learning_rate_decay=[0.98, 0.96, 0.94],
+        embedding=[(size,) * count for size in (32, 64, 128) for count in (1, 2)],
+        hidden_size=[16, 32, 64],
+        num_heads=[8, 12],
+        beta=[0.1, 10.0],
+        dropout=[0.0, 0.75],
+    )
+    return [{**options, "initial_std": round((3 * options["embedding"][-1]) ** -0.5, 3)} for options in grid]
+
+
 RECIPES = {
     "paper": Recipe(_product(_PAPER, beta=[0.1, 10.0], dropout=[0.0, 0.75]), members=1),
     "tuned": Recipe(_product(_TUNED, limit=[1.0, 2.0], initial_std=[0.02, 0.1]), members=5),
-    "released": Recipe(
-        _product(
-            _RELEASED,
-            learning_rate=[1e-3, 1e-5],
-            learning_rate_decay=[0.98, 0.96, 0.94],
-            embedding=[(size,) * count for size in (32, 64, 128) for count in (1, 2)],
-            hidden_size=[16, 32, 64],
-            num_heads=[8, 12],
-            beta=[0.1, 10.0],
-            dropout=[0.0, 0.75],
-        ),
-        members=1,
-        rungs=(2, 6, 17, 50),
-    ),
+    "released": Recipe(_released(), members=1, rungs=(2, 6, 17, 50)),
 }
 
 _LIMITS = [None, 2.0]
@@ -255,6 +275,8 @@ def classifiers(train: Bags, model: str, options: Options, members: int, seed: i
         from sparsehopfield.studies.mil import baselines  # here: only those who train need scikit-learn
 
         kind = getattr(baselines, BASELINES[model][0])
+        if "random_state" in kind().get_params():
+            options["random_state"] = derive_seed(seed, 0)
         return Ensemble(scale, [kind(**options).fit(bags, train.labels)])
     from sparsehopfield.estimators import HopfieldMILClassifier
 

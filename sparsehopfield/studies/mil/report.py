@@ -54,6 +54,7 @@ PAPER: dict[str, dict[str, tuple[float, float]]] = {
 #: What stands in the place of results where files are not there.
 ABSENT = "not run: the files are not there"
 UCSB = "not reproduced, the file is not public any more; the loader is tested on its layout"
+TREC = "TREC9: read by load_mil, but not studied, as its features are sparse and the study's are dense."
 SINGLE, TOGETHER = "single", "auc"
 
 
@@ -76,8 +77,7 @@ class Summary(Means):
     repeats, folds : int
         How often the bags were divided, and into how many parts.
     lines : list of (tuple of str, str)
-        What has a row in the table: recipe, layer, structure and model, and the metric; baselines first, then single
-        networks, then ensembles.
+        What has a row in the table: recipe, layer, structure and model, and the metric; ensembles last.
     """
 
     def __init__(
@@ -160,6 +160,7 @@ def _table(summary: Summary) -> str:
     others = [name for name in summary.absent if name != "ucsb"]
     notes = [f"ucsb: {UCSB}."] if "ucsb" in summary.absent else []
     notes += [f"{', '.join(others)}: {ABSENT}."] if others else []
+    notes.append(TREC)
     return "\n".join([f"Table 2: area under the ROC curve\n{aligned(rows)}", *map(wrap, notes)])
 
 
@@ -242,7 +243,7 @@ def figure(summary: Summary) -> Figure:
         points = {f"{method}, the paper": values[name] for method, values in PAPER.items() if name in values}
         points |= {summary.name(*row): summary.of_repeats((name, *row[0]), row[1]) for row in summary.lines}
         panels[name] = points
-    ours = {summary.name(*row): row[0][3] if row[0][3] in MODELS else "polynomial" for row in summary.lines}
+    ours = {summary.name(*row): row[0][3] if row[0][3] in MODELS else "baseline" for row in summary.lines}
     return plotting.intervals(
         panels, styles=ours, xlabel="area under the ROC curve", title="multiple instance learning"
     )

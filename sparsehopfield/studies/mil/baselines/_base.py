@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils.validation import check_is_fitted
 
-from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.checks import Array, as_number
 from sparsehopfield.estimators._bags import as_bags
 from sparsehopfield.estimators._classes import checked_classes
 
@@ -49,6 +49,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         ValueError, TypeError
             Naming the argument at fault.
         """
+        self._check()
         rows, offsets = _end_to_end(bags)
         y = checked_classes("y", y)
         if len(y) != len(offsets) - 1:
@@ -61,7 +62,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, bags: Any) -> Floats:
-        """Score bags, the more positive the higher.
+        """Compute the scores of bags, the more positive the higher.
 
         Parameters
         ----------
@@ -94,12 +95,16 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[positive.astype(int)]
 
     @abstractmethod
+    def _check(self) -> None:
+        """Raise unless the parameters are such as the class takes, naming the one at fault."""
+
+    @abstractmethod
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         """Learn from bags whose instances (R, d) lie end to end; bag b has rows offsets[b] to offsets[b + 1]."""
 
     @abstractmethod
     def _scores(self, rows: Floats, offsets: Ints) -> Floats:
-        """Score bags, (B,)."""
+        """Compute the scores of bags, (B,)."""
 
 
 def _end_to_end(bags: Any) -> tuple[Floats, Ints]:
@@ -108,6 +113,12 @@ def _end_to_end(bags: Any) -> tuple[Floats, Ints]:
     if checked.is_sparse:
         raise TypeError("bags: sparse arrays are not taken by this classifier")
     return checked.rows.reshape(-1, checked.width), np.concatenate([[0], np.cumsum(checked.sizes)])
+
+
+def check_positive(name: str, number: Any) -> None:
+    """Raise unless the parameter is one finite number above 0."""
+    if as_number(name, number, least=0.0) == 0:
+        raise ValueError(f"{name}: must be above 0, got {number}")
 
 
 def bag_of(offsets: Ints) -> Ints:

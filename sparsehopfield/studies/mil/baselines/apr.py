@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
-from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints
+from sparsehopfield._engine.checks import as_number
+from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints, check_positive
 
 ROUNDS = 10
 
@@ -25,7 +26,7 @@ class APR(BagClassifier):
 
     Parameters
     ----------
-    margin : float
+    margin : float of at least 0
         A feature excludes an instance well if this lies so far outside of the box.
     outside : float above 0 and below 1
 
@@ -42,6 +43,12 @@ class APR(BagClassifier):
     def __init__(self, margin: float = 1.0, outside: float = 0.01) -> None:
         self.margin = margin
         self.outside = outside
+
+    def _check(self) -> None:
+        as_number("margin", self.margin, least=0.0)
+        check_positive("outside", self.outside)
+        if self.outside >= 1:
+            raise ValueError(f"outside: must be below 1, got {self.outside}")
 
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         bags = [rows[a:b] for a, b in pairwise(offsets)]

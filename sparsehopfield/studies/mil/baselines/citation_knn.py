@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield._engine.checks import as_whole
 from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints, nearest_squared
 
 
@@ -13,9 +14,9 @@ class CitationKNN(BagClassifier):
 
     Parameters
     ----------
-    references : int
+    references : int, at least 1
         So many nearest bags are references.
-    citers : int
+    citers : int, at least 1
         A bag is a citer if the one that is asked for would be among its so many nearest bags.
 
     Notes
@@ -31,6 +32,10 @@ class CitationKNN(BagClassifier):
     def __init__(self, references: int = 2, citers: int = 4) -> None:
         self.references = references
         self.citers = citers
+
+    def _check(self) -> None:
+        as_whole("references", self.references, 1)
+        as_whole("citers", self.citers, 1)
 
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         self._rows, self._offsets, self._votes = rows, offsets, np.where(positive, 1.0, -1.0)

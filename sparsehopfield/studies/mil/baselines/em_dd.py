@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.checks import Array, as_generator, as_whole
 from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints
 
 TINY = 1e-9  # distances are at least this, so that no logarithm is of 0
@@ -24,9 +24,9 @@ class EMDD(BagClassifier):
 
     Parameters
     ----------
-    starts : int
+    starts : int, at least 1
         Starting points: instances of positive bags.
-    steps : int
+    steps : int, at least 1
         At most so many steps of L-BFGS in a turn; few keep t and s near the start.
     random_state : int
         Of the starting points.
@@ -46,6 +46,11 @@ class EMDD(BagClassifier):
         self.starts = starts
         self.steps = steps
         self.random_state = random_state
+
+    def _check(self) -> None:
+        as_whole("starts", self.starts, 1)
+        as_whole("steps", self.steps, 1)
+        as_generator("random_state", self.random_state)
 
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         candidates = np.flatnonzero(np.repeat(positive, np.diff(offsets)))

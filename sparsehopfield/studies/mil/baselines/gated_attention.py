@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sparsehopfield import layers, optim
-from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.checks import Array, as_generator, as_number, as_whole
 from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints
 
 BATCH = 8
@@ -23,10 +23,10 @@ class GatedAttention(BagClassifier):
 
     Parameters
     ----------
-    embedding, attention : int
+    embedding, attention : int, at least 1
         Sizes of h and of V h.
-    epochs : int
-    learning_rate, weight_decay : float
+    epochs : int, at least 1
+    learning_rate, weight_decay : float of at least 0
         Of AdamW.
     random_state : int
 
@@ -55,6 +55,13 @@ class GatedAttention(BagClassifier):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.random_state = random_state
+
+    def _check(self) -> None:
+        for name in ("embedding", "attention", "epochs"):
+            as_whole(name, getattr(self, name), 1)
+        for name in ("learning_rate", "weight_decay"):
+            as_number(name, getattr(self, name), least=0.0)
+        as_generator("random_state", self.random_state)
 
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         rng = np.random.default_rng(self.random_state)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
-from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints, bag_of
+from sparsehopfield._engine.checks import as_whole
+from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints, bag_of, check_positive
 
 
 class MiSVM(BagClassifier):
@@ -18,11 +19,11 @@ class MiSVM(BagClassifier):
 
     Parameters
     ----------
-    C : float
+    C : float above 0
         How much errors count against the width of the margin.
-    gamma : float
+    gamma : float above 0
         Of the kernel exp(-gamma |x - z|² / (d var)), with the d features' common variance.
-    turns : int
+    turns : int, at least 1
         At most so many; fewer when labels no longer change.
 
     Notes
@@ -38,6 +39,11 @@ class MiSVM(BagClassifier):
         self.C = C
         self.gamma = gamma
         self.turns = turns
+
+    def _check(self) -> None:
+        check_positive("C", self.C)
+        check_positive("gamma", self.gamma)
+        as_whole("turns", self.turns, 1)
 
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         bag = bag_of(offsets)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.svm import LinearSVC
 
-from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints
+from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints, check_positive
 
 
 class MILES(BagClassifier):
@@ -18,9 +18,9 @@ class MILES(BagClassifier):
 
     Parameters
     ----------
-    width : float
+    width : float above 0
         In units of the median distance between training instances.
-    C : float
+    C : float above 0
         How much errors count against the sum of absolute weights.
 
     Notes
@@ -35,6 +35,10 @@ class MILES(BagClassifier):
     def __init__(self, width: float = 1.0, C: float = 1.0) -> None:
         self.width = width
         self.C = C
+
+    def _check(self) -> None:
+        check_positive("width", self.width)
+        check_positive("C", self.C)
 
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         self._prototypes = rows

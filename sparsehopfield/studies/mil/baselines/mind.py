@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints, nearest_squared
+from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints, check_positive, nearest_squared
 
 
 class MInD(BagClassifier):
@@ -19,7 +19,7 @@ class MInD(BagClassifier):
 
     Parameters
     ----------
-    C : float
+    C : float above 0
         How much errors count against the width of the margin.
 
     Notes
@@ -33,6 +33,9 @@ class MInD(BagClassifier):
 
     def __init__(self, C: float = 0.1) -> None:
         self.C = C
+
+    def _check(self) -> None:
+        check_positive("C", self.C)
 
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         self._rows, self._offsets = rows, offsets

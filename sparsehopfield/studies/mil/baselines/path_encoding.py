@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.ensemble import RandomForestClassifier, RandomTreesEmbedding
 
+from sparsehopfield._engine.checks import as_whole
 from sparsehopfield.studies.mil.baselines._base import BagClassifier, Floats, Ints, bag_of
 
 
@@ -19,9 +20,9 @@ class PathEncoding(BagClassifier):
 
     Parameters
     ----------
-    depth : int
+    depth : int, at least 1
         Of the random trees.
-    trees : int
+    trees : int, at least 1
         Random trees; the forest has as many.
     random_state : int
 
@@ -38,6 +39,10 @@ class PathEncoding(BagClassifier):
         self.depth = depth
         self.trees = trees
         self.random_state = random_state
+
+    def _check(self) -> None:
+        as_whole("depth", self.depth, 1)
+        as_whole("trees", self.trees, 1)
 
     def _fit(self, rows: Floats, offsets: Ints, positive: NDArray[np.bool_]) -> None:
         options = {"n_estimators": self.trees, "random_state": self.random_state}
