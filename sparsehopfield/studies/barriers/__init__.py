@@ -37,7 +37,7 @@ NAME = "barriers"
 EXAMPLES = """\
 examples:
   python -m sparsehopfield barriers
-  python -m sparsehopfield barriers --families sphere --patterns 64 --d 32 --betas 8 16 --output results/many
+  python -m sparsehopfield barriers --families sphere --patterns 64 --d 32 --betas 8 16 --output out
 """
 
 
