@@ -754,8 +754,8 @@ static void NAME(accumulate)""",
     Mutation(
         "studies: half a setting is left in the table",
         "sparsehopfield/studies/_core/tables.py",
-        "    os.truncate(path, whole)\n",
-        "",
+        "        os.truncate(folder / TABLE, whole)\n",
+        "        pass\n",
         "studies",
     ),
     Mutation(
