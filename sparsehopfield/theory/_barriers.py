@@ -216,6 +216,8 @@ def _found(scored: ScoredPatterns, similarity: str, beta: float, most: int | Non
     gram = rows @ rows.T
     if not np.isfinite(beta * gram).all():
         raise OverflowError("beta: scores times beta exceed the largest float64; scale the patterns down")
+    if 1 / beta == np.inf:
+        raise OverflowError(f"beta: {beta:g} is so small that 1 / beta exceeds the largest float64")
     weights, indices = [np.zeros((0, len(rows)))], [np.zeros(0, np.int64)]
     for supports in _supports(gram, beta, most, limit):
         for block in row_blocks(len(supports), max(len(rows), (supports.shape[1] + 1) ** 2)):

@@ -128,6 +128,7 @@ FLAT = [[1.0], [-1.0], [2.5], [-2.5]]
         (lambda: theory.stationary_states(np.eye(3), 4.0, max_index=-1), ValueError, "max_index: must be at least 0"),
         (lambda: theory.energy_barriers(np.eye(2), 0.0), ValueError, "beta: must be positive"),
         (lambda: theory.energy_barriers(1e150 * np.eye(2), 1e100), OverflowError, "beta: scores times beta"),
+        (lambda: theory.energy_barriers(np.eye(2), 5e-324), OverflowError, "beta: 4.94066e-324 is so small"),
         (lambda: theory.energy_barriers(np.eye(2), similarity="x"), ValueError, "similarity"),
     ],
 )
