@@ -121,8 +121,8 @@ def _findings(summary: Summary) -> Iterator[str]:
             each = ", ".join(f"{family} {_mean(own)}" for family, own in families.items() if len(own) > 1)
             yield (
                 f"Ranks of {words}: mean correlation {_mean(values)} (standard error over {len(values)} sets of "
-                f"patterns, each the mean over its betas), positive in {100 * np.mean(values > 0):.0f} % of them. By "
-                f"family: {each}."
+                f"patterns, each the mean over its betas), positive in {100 * np.mean(values > 0):.0f} % of them."
+                + (f" By family: {each}." if each else "")
             )
 
 
