@@ -91,7 +91,7 @@ def read(text: str) -> list[str]:
 
 
 class CHeader(SphinxDirective):
-    """What a header declares; the argument is its path in the project's folder."""
+    """Document what a header declares; the argument is its path in the project's folder."""
 
     required_arguments = 1
 

@@ -308,6 +308,14 @@ class Call:
 
 
 @contextmanager
+def still_moving() -> Iterator[None]:
+    """Suppress warnings about queries that still move after the last update, where the caller looks at them itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RetrievalWarning)
+        yield
+
+
+@contextmanager
 def rows_counted_from(first: int) -> Iterator[None]:
     """Have errors of a batch of queries name the row in the call, `first` of which come before the batch."""
     try:

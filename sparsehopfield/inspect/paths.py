@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield._engine.checks import Array, as_numbers, as_whole
 from sparsehopfield._engine.separations import row_of, separation_code
 from sparsehopfield._engine.text import short
-from sparsehopfield.errors import RetrievalWarning
 
 __all__ = ["RetrievalPath", "check_memory", "one_step", "retrieval_path"]
 
@@ -113,8 +112,7 @@ def one_step(memory: Any, queries: Array, tol: float | None = None) -> Any:
     >>> one_step(sh.HopfieldMemory(np.eye(3)), np.array([0.5, 0.4, 0.0])).support_size.tolist()
     3
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetrievalWarning)
+    with still_moving():
         return memory.retrieve(queries, max_steps=1, tol=tol, return_info=True)[1]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsehopfield._engine.call import Separation
+from sparsehopfield._engine.call import Separation, still_moving
 from sparsehopfield._engine.checks import (
     Array,
     as_generator,
@@ -22,7 +21,6 @@ from sparsehopfield._engine.checks import (
 from sparsehopfield._engine.separations import cutoff_of, row_of, separation_code, similarity_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import in_bytes, short
-from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.inspect.certificates import Certified, row_lengths
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.structures import TopK
@@ -306,8 +304,7 @@ def _retrieving(study: _Study, similarity: str, separation: Separation) -> float
     beta = max(beta, deciding_beta(np.where(at_rows.nearest == found.nearest, at_rows.gap, 0), required, SHARE))
 
     def arrived(beta: float) -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RetrievalWarning)
+        with still_moving():
             retrieve = of_distinct.memory(similarity, beta, separation).retrieve
             info = retrieve(study.queries, max_steps=STEPS, return_info=True)[1]
         return float((info.support_size == 1).mean())

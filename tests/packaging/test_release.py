@@ -1,4 +1,4 @@
-"""What releases are made by: workflows and the list of wheels name what is there, and no more than they may."""
+"""Releases: workflows and the list of wheels name what is there, and ask for no more than they may."""
 
 import re
 import tomllib

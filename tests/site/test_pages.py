@@ -1,4 +1,4 @@
-"""What is on the pages: every public name, command and C function, and no link that leads nowhere."""
+"""The pages: every public name, command and C function, and no link that leads nowhere."""
 
 import html.parser
 import importlib

@@ -106,7 +106,7 @@ def test_attempt(model):
 
 
 def closed_forms(queries, patterns):
-    """What the released code computes, as it reads but in float64; and the same with its factor in all models."""
+    """Compute what the released code does, as it reads but in float64, and the same with its factor in all models."""
     scores = queries @ patterns.T
     scores = scores / scores.sum(axis=1, keepdims=True)
     scores = scores / scores.sum(axis=1, keepdims=True)

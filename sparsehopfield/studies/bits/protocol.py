@@ -150,7 +150,7 @@ def _short(value: Any) -> str:
 
 
 class Drawn(NamedTuple):
-    """What one run trains on and is evaluated on."""
+    """The bags that one run trains on and is evaluated on."""
 
     train: Bags  # to train on, then those to choose by
     evaluation: Bags  # to evaluate after every epoch

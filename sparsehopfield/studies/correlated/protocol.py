@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from time import process_time
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,9 +16,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
 from sparsehopfield import theory
-from sparsehopfield.errors import RetrievalWarning
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield.functional import retrieve, softmax, sparsemax, update
 from sparsehopfield.row_maps import entmax
+from sparsehopfield.studies._core.clock import timed
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 
 Floats = NDArray[np.float64]
@@ -386,12 +385,7 @@ def time_step(chosen: Options, model: str, beta: float, seed: int) -> float:
     patterns = w * np.eye(d)[-1] + scale * own
     queries = patterns[:1024]
     queries = queries + chosen.noise * scale / d**0.5 * rng.standard_normal(queries.shape)
-    taken = []
-    for _ in range(3):
-        start = process_time()
-        update(queries, patterns, beta, separation=MAPS[model])
-        taken.append(process_time() - start)
-    return min(taken)
+    return timed(lambda: update(queries, patterns, beta, separation=MAPS[model]))[0]
 
 
 def compare(drawn: Memories, predicted: Predicted, model: str, beta: float, tolerance: float) -> dict[str, float]:
@@ -417,8 +411,7 @@ def compare(drawn: Memories, predicted: Predicted, model: str, beta: float, tole
     x = drawn.patterns
     how: dict[str, Any] = {"similarity": drawn.similarity, "separation": MAPS[model]}
     step = update(x, x, beta, **how)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetrievalWarning)  # near the critical beta some queries take forever
+    with still_moving():  # near the critical beta some queries take forever
         limits, info = retrieve(x, x, beta, tol=1e-8, return_info=True, **how)
         near = retrieve(drawn.queries, x, beta, tol=1e-8, **how)
     eps = tolerance * drawn.nearest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import theory
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield._engine.separations import cutoff_of, separation_code
-from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import retrieve, update
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 from sparsehopfield.studies.flips.classical import HebbianNetwork, one_step_share
@@ -217,8 +216,7 @@ def measure(chosen: Options, setting: Mapping[str, Any]) -> dict[str, float]:
     else:
         how: dict[str, Any] = {"separation": MODELS[model]}
         step = update(x, patterns, beta, **how)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RetrievalWarning)  # near a critical beta some queries take forever
+        with still_moving():  # near a critical beta some queries take forever
             limits, info = retrieve(x, patterns, beta, max_steps=STEPS, tol=1e-6, return_info=True, **how)
         steps = info.steps
         predicted, last = math.nan, dict.fromkeys(LEVELS, math.nan)

@@ -12,9 +12,7 @@ but by rounding.
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,8 +23,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from sparsehopfield import theory
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield.data import datasets
-from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies._core.families import FAMILIES, draw
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
@@ -226,14 +224,6 @@ def path(memory: HopfieldMemory, query: Floats, most: int = MAX_STEPS) -> Floats
     for _ in range(int(info.steps)):
         states.append(memory.update(states[-1]))
     return np.stack(states)
-
-
-@contextmanager
-def still_moving() -> Iterator[None]:
-    """Suppress warnings about queries that still move after the last update: they are counted."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetrievalWarning)
-        yield
 
 
 # Rates

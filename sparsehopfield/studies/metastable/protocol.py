@@ -8,17 +8,16 @@ k equal weights and says how many patterns matter where all have weight.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield._engine.separations import FAMILIES, SEPARATIONS, SeparationMap, has_cutoff, separation_code
 from sparsehopfield._engine.text import short
 from sparsehopfield.data.datasets import ImageSet, load_mnist
-from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies._core.options import check_names
 from sparsehopfield.studies.retrieval.protocol import MASKS, Floats, half_masked
@@ -173,8 +172,7 @@ def rest(memory: HopfieldMemory, queries: Floats, steps: int) -> dict[str, float
     """
     limit = steps or 1000
     began = time.perf_counter()
-    with warnings.catch_warnings():  # after a given number of steps some queries have not settled: as asked
-        warnings.simplefilter("ignore", RetrievalWarning)
+    with still_moving():  # after a given number of steps some queries have not settled: as asked
         before, first = memory.retrieve(queries, max_steps=limit - 1, return_info=True)
         _, last = memory.retrieve(before, max_steps=1, return_info=True)
     seconds = time.perf_counter() - began

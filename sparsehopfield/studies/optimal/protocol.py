@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from time import process_time
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield.errors import RetrievalWarning
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield.functional import associate, energy, retrieve, sparsemax_threshold, update
+from sparsehopfield.studies._core.clock import timed
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 from sparsehopfield.studies.optimal.closed_forms import Equiangular, Interior, KnownSet
 
@@ -152,8 +151,7 @@ def compare(
     how: dict[str, Any] = {"separation": MAPS[model]}
     allowed = RoundingBounds(known, model, beta, a, dtype)
     if quantity in ("state", "steps", "limit"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RetrievalWarning)
+        with still_moving():
             if quantity == "state":
                 state, closed, most = update(x, patterns, beta, **how), known.step(model, beta, a), allowed.state()
             elif quantity == "limit":
@@ -304,27 +302,20 @@ def time_sets(chosen: Options) -> list[dict[str, Any]]:
         queries = known.start + TIMED_POSITION * (known.patterns[:TIMED_QUERIES] - known.start)
         for share in sorted(chosen.shares):
             for model, separation in MAPS.items():
-                how: dict[str, Any] = {"beta": share * known.critical, "separation": separation}
-                taken: dict[str, list[float]] = {"update": [], "rest": []}
-                for _ in range(3):
-                    begin = process_time()
-                    update(queries, known.patterns, **how)
-                    taken["update"].append(process_time() - begin)
-                    begin = process_time()
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore", RetrievalWarning)
-                        _, info = retrieve(queries, known.patterns, max_steps=TIMED_STEPS, return_info=True, **how)
-                    taken["rest"].append(process_time() - begin)
-                support = np.count_nonzero(known.weights(model, share * known.critical, TIMED_POSITION))
-                rows.append(
-                    {
-                        "set": name,
-                        "patterns": chosen.timed,
-                        "share": share,
-                        "model": model,
-                        "support": support,
-                        "steps": info.steps.mean(),
-                    }
-                    | {what: min(seconds) for what, seconds in taken.items()}
+                beta = share * known.critical
+                step = partial(update, queries, known.patterns, beta, separation=separation)
+                to_rest = partial(
+                    retrieve,
+                    queries,
+                    known.patterns,
+                    beta,
+                    max_steps=TIMED_STEPS,
+                    return_info=True,
+                    separation=separation,
                 )
+                with still_moving():
+                    (one, _), (rest, (_, info)) = timed(step), timed(to_rest)
+                support = np.count_nonzero(known.weights(model, beta, TIMED_POSITION))
+                about = {"set": name, "patterns": chosen.timed, "share": share, "model": model, "support": support}
+                rows.append(about | {"steps": info.steps.mean(), "update": one, "rest": rest})
     return rows

@@ -8,7 +8,6 @@ the paper's text, its released code, and the same with one factor for all models
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield._engine.separations import FAMILIES, ROWS
 from sparsehopfield._engine.text import short
 from sparsehopfield.data.datasets import ImageSet
-from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import retrieve
 
 Floats = NDArray[np.float32]
@@ -42,7 +41,7 @@ THRESHOLDS = {"digits": 0.1, "mnist": 0.5, "cifar10": 0.1, "imagenet64": 0.1}
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is stored, what a model makes of scores, and when a pattern counts as retrieved.
+    """A way to compare models: the patterns, the scores of each model, and when a pattern counts as retrieved.
 
     Attributes
     ----------
@@ -271,8 +270,7 @@ def attempt(
     factors = PROTOCOLS[protocol].factors
     if factors is not None:
         queries, beta = sharing_scores(queries, patterns), factors[model]
-    with warnings.catch_warnings():  # after a given number of steps most queries have not settled: as asked
-        warnings.simplefilter("ignore", RetrievalWarning)
+    with still_moving():  # after a given number of steps most queries have not settled: as asked
         states, info = retrieve(
             queries,
             patterns,

@@ -6,7 +6,6 @@ wherever its condition is met. What is a yes or no is written with the numbers 0
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from sparsehopfield import theory
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield._engine.concurrency import cached
-from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import energy, retrieve
 
 Floats = NDArray[np.float64]
@@ -100,8 +99,7 @@ class Trials:
     @cached
     def limits(self) -> tuple[Floats, Bools]:
         """Return the limits of retrieval, (n, d), and whether they are reached, (n,)."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RetrievalWarning)
+        with still_moving():
             states, info = retrieve(self.queries, self.patterns, self.beta, max_steps=STEPS, return_info=True)
         return states, info.converged
 

@@ -1,4 +1,4 @@
-"""What the baselines share: scikit-learn's interface on bags, and distances from instances to bags."""
+"""The base of the baselines: scikit-learn's interface on bags, and distances from instances to bags."""
 
 from __future__ import annotations
 
