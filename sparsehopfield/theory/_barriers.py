@@ -14,7 +14,6 @@ index are found one pattern at a time, and none is missed.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 from scipy.spatial.distance import cdist
 
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield._engine.checks import as_whole, ignoring_float_errors
-from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import associate, energy, retrieve
 from sparsehopfield.theory._patterns import Floats, ScoredPatterns, as_single_beta, prepare_patterns, row_blocks
 
@@ -219,15 +218,14 @@ def _found(scored: ScoredPatterns, similarity: str, beta: float, most: int | Non
     if 1 / beta == np.inf:
         raise OverflowError(f"beta: {beta:g} is so small that 1 / beta exceeds the largest float64")
     weights, indices = [np.zeros((0, len(rows)))], [np.zeros(0, np.int64)]
-    for supports in _supports(gram, beta, most, limit):
+    for supports, index, is_flat in _supports(gram, beta, most, limit):
+        for support in supports[is_flat]:
+            _refuse_flat(scored, gram, beta, support)
+        supports, index = supports[~is_flat], index[~is_flat]
         for block in row_blocks(len(supports), max(len(rows), (supports.shape[1] + 1) ** 2)):
-            index, is_flat = _indices(gram, beta, supports[block])
-            for support in supports[block][is_flat]:
-                _refuse_flat(scored, gram, beta, support)
-            chosen = supports[block][~is_flat]
-            some, is_state = _weights(scored, gram, beta, chosen)
+            some, is_state = _weights(scored, gram, beta, supports[block])
             weights.append(some[is_state])
-            indices.append(index[~is_flat][is_state])
+            indices.append(index[block][is_state])
     p, index = np.concatenate(weights), np.concatenate(indices)
     states = p @ rows
     energies = energy(states, rows, beta, similarity=_of_rows(similarity)) if len(states) else np.zeros(0)
@@ -240,10 +238,12 @@ def _of_rows(similarity: str) -> str:
     return "dot" if similarity == "cosine" else similarity
 
 
-def _supports(gram: Floats, beta: float, most: int | None, limit: int) -> Iterator[NDArray[np.int64]]:
-    """Yield supports of 1, 2, ... patterns, (n, k): those of index at most `most`."""
+def _supports(
+    gram: Floats, beta: float, most: int | None, limit: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
+    """Yield supports of 1, 2, ... patterns, (n, k), of index at most `most`, their indices, and which are flat."""
     m = len(gram)
-    supports = np.arange(m)[:, None]
+    supports, index, is_flat = np.arange(m)[:, None], np.zeros(m, np.int64), np.zeros(m, bool)
     examined = m
     while len(supports):
         following = m - 1 - supports[:, -1]  # patterns after the last one of each
@@ -253,22 +253,26 @@ def _supports(gram: Floats, beta: float, most: int | None, limit: int) -> Iterat
                 f"max_supports: more than {limit} sets of patterns are to be looked at, {examined} with up to "
                 f"{supports.shape[1] + 1} patterns; raise it, bound the index, or store fewer patterns"
             )
-        yield supports
+        yield supports, index, is_flat
         grown = np.repeat(supports, following, axis=0)
         rank = np.arange(len(grown)) - np.repeat(np.cumsum(following) - following, following)
         supports = np.concatenate([grown, (grown[:, -1] + 1 + rank)[:, None]], axis=1)
+        index, is_flat = _indices(gram, beta, supports)
         if most is not None:
-            parts = [supports[block] for block in row_blocks(len(supports), supports.shape[1] ** 2)]
-            supports = np.concatenate([part[_indices(gram, beta, part)[0] <= most] for part in parts] or [supports])
+            kept = index <= most
+            supports, index, is_flat = supports[kept], index[kept], is_flat[kept]
 
 
 def _indices(gram: Floats, beta: float, supports: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the number of eigenvalues of A above 1 for supports (n, k), and whether one is 1, so that it is flat."""
-    part = gram[supports[:, :, None], supports[:, None, :]]
-    mean = part.mean(axis=1, keepdims=True)
-    values = beta * _eigenvalues(part - mean - mean.swapaxes(1, 2) + mean.mean(axis=2, keepdims=True))
-    is_flat = np.abs(values - 1) <= DEGENERATE
-    return ((values > 1) & ~is_flat).sum(axis=1), np.asarray(is_flat.any(axis=1))
+    index, is_flat = np.empty(len(supports), np.int64), np.empty(len(supports), bool)
+    for block in row_blocks(len(supports), supports.shape[1] ** 2):
+        part = gram[supports[block, :, None], supports[block, None, :]]
+        mean = part.mean(axis=1, keepdims=True)
+        values = beta * _eigenvalues(part - mean - mean.swapaxes(1, 2) + mean.mean(axis=2, keepdims=True))
+        is_one = np.abs(values - 1) <= DEGENERATE
+        index[block], is_flat[block] = ((values > 1) & ~is_one).sum(axis=1), is_one.any(axis=1)
+    return index, is_flat
 
 
 def _refuse_flat(scored: ScoredPatterns, gram: Floats, beta: float, support: NDArray[np.int64]) -> None:
@@ -297,9 +301,7 @@ def _eigenvalues(centred: Floats) -> Floats:
     if centred.shape[1] > 3:
         return np.asarray(np.linalg.eigvalsh(centred))
     trace, square = np.trace(centred, axis1=1, axis2=2), (centred**2).sum(axis=(1, 2))
-    apart = np.sqrt(
-        np.maximum(2 * square - trace**2, 0)
-    )  # of the two: their sum and the sum of their squares are known
+    apart = np.sqrt(np.maximum(2 * square - trace**2, 0))  # two numbers by their sum and that of their squares
     return np.stack([trace - apart, trace + apart], axis=1) / 2
 
 
@@ -352,16 +354,13 @@ def _descended(
         way[:] = direction[0] * np.linalg.norm(centred, axis=1).max()
     signs = np.array([1.0, -1.0])[:, None]
     is_far = np.ones(len(saddles), bool)
-    while (
-        is_far.any()
-    ):  # until both sides lie where the same patterns have weight: there the energy falls from the saddle
+    while is_far.any():  # where the same patterns have weight as at the saddle, the energy falls from there
         ways[is_far] /= 2
         starts = saddles.states[:, None] + signs * ways[:, None]
         there = associate(starts, rows, beta, similarity=similarity).toarray().reshape(len(saddles), 2, -1) > 0
         is_far = (there != (saddles.weights > 0)[:, None]).any(axis=(1, 2))
     x = starts.reshape(-1, rows.shape[1]) if len(saddles) else np.zeros((0, rows.shape[1]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetrievalWarning)  # what still moves is near enough to tell where it goes
+    with still_moving():  # what still moves is near enough to tell where it goes
         x = retrieve(x, rows, beta, similarity=similarity, max_steps=MOST_UPDATES)
     minima = np.flatnonzero(found.indices == 0)
     nearest = cdist(x, found.states).argmin(axis=1)

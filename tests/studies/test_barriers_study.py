@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sparsehopfield.functional import retrieve
 from sparsehopfield.studies import barriers as study
 from sparsehopfield.studies.barriers import protocol, report
 
@@ -39,6 +40,15 @@ def test_a_small_run(tmp_path):
     correlations = summary.by_draw("steps and distance")
     error = np.ptp(correlations) / 2  # of two: their deviation over the root of 2
     assert f"Ranks of updates and distance: mean correlation {correlations.mean():+.2f} ± {error:.2f}" in said
+
+
+def test_queries_are_at_many_distances(monkeypatch):
+    asked = []
+    monkeypatch.setattr(protocol, "draw", lambda *_: np.eye(3))
+    monkeypatch.setattr(protocol, "retrieve", lambda x, *a, **k: asked.append(x) or retrieve(x, *a, **k))
+    protocol.measure(study.Options(patterns=3, d=3, noise=0.4, queries=50), "sphere", 4.0, 0)
+    far = np.linalg.norm(asked[0] - np.repeat(np.eye(3), 50, axis=0), axis=1)
+    assert 0 < far.min() < 0.05 < 0.35 < far.max() < 0.4  # else ranks of distances would be those of rounding
 
 
 def test_sets_at_several_betas_count_once():

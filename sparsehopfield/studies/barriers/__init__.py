@@ -83,7 +83,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("betas", "inverse temperatures; the longest pattern has length 1", metavar="BETA")
     add("patterns", "patterns of a set", metavar="M")
     add("d", "features; images have their own", metavar="D")
-    add("noise", "distance of a query from its pattern, as a share of the pattern's length", metavar="R")
+    add("noise", "largest distance of a query from its pattern, as a share of the pattern's length", metavar="R")
     add("queries", "queries near each pattern", metavar="N")
     add("draws", "sets of patterns of each family", metavar="N")
     add("max_supports", "sets of patterns to look at for minima and saddles before giving up", metavar="N")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,11 +13,12 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from sparsehopfield import theory
+from sparsehopfield._engine.call import still_moving
 from sparsehopfield.data import datasets
-from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import energy, retrieve
-from sparsehopfield.studies._core.families import FAMILIES, draw
+from sparsehopfield.studies._core.families import FAMILIES, draw, sphere
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
+from sparsehopfield.studies.landscape.protocol import predicted_rate
 
 Floats = NDArray[np.float64]
 #: What the ranks of the updates are compared with.
@@ -48,7 +48,8 @@ class Options(StudyOptions):
     patterns, d : int
         How many patterns are stored, and their features; images have features of their own.
     noise : float
-        Distance of a query from its pattern, as a share of the pattern's length.
+        The largest distance of a query from its pattern, as a share of the pattern's length; distances are uniform
+        from 0 to it, so that there is something to rank.
     queries : int
         Near each pattern.
     draws : int
@@ -105,7 +106,12 @@ def measure(
     }
     if len(states) < 2:
         return found
-    ratio = line_heights(patterns, beta, states, barriers.minima.energies) / _heights(barriers)
+    others = ~np.eye(len(states), dtype=bool)
+    rise, line = (  # from each minimum to each other one, (n (n - 1),)
+        (levels - barriers.minima.energies[:, None])[others]
+        for levels in (barriers.levels, line_levels(patterns, beta, states))
+    )
+    ratio = line / rise
     found |= {
         "escape": float(np.median(barriers.escapes)),
         "line": float(np.median(ratio)),
@@ -114,35 +120,13 @@ def measure(
     return found | _retrieved(chosen, patterns, beta, barriers, rng) | _radii(patterns, beta, barriers, distances)
 
 
-def _heights(barriers: theory.EnergyBarriers) -> Floats:
-    """Return how far the energy must rise from each minimum to each other one, (n (n - 1),)."""
-    rise = barriers.levels - barriers.minima.energies[:, None]
-    return np.asarray(rise[~np.eye(len(rise), dtype=bool)])
+def line_levels(patterns: Floats, beta: float, states: Floats) -> Floats:
+    """Return the highest energy on the straight line from each state to each other one, (n, n).
 
-
-def line_heights(patterns: Floats, beta: float, states: Floats, energies: Floats) -> Floats:
-    """Return how far the energy rises on the straight line from each minimum to each other one, (n (n - 1),).
-
-    Parameters
-    ----------
-    patterns : ndarray of shape (M, d)
-    beta : float
-    states : ndarray of shape (n, d)
-        The minima.
-    energies : ndarray of shape (n,)
-        Theirs.
-
-    Returns
-    -------
-    ndarray
-        At `POINTS` points of each line, so that it may be a little too small.
+    It is that of `POINTS` points of each line, so that it may be a little too low.
     """
     share = np.linspace(0, 1, POINTS)[:, None, None]
-    highest = np.stack(
-        [energy(state + share * (states - state), patterns, beta).max(axis=0) for state in states]  # (n, n)
-    )
-    rise = highest - energies[:, None]
-    return np.asarray(rise[~np.eye(len(rise), dtype=bool)])
+    return np.stack([energy(state + share * (states - state), patterns, beta).max(axis=0) for state in states])
 
 
 def _retrieved(
@@ -150,26 +134,18 @@ def _retrieved(
 ) -> dict[str, float]:
     """Retrieve queries near the patterns; compare the ranks of their updates with those of `CAUSES`."""
     near = np.repeat(patterns, chosen.queries, axis=0)
-    directions = rng.standard_normal(near.shape)
-    reach = chosen.noise * np.linalg.norm(near, axis=1) / np.linalg.norm(directions, axis=1)
-    queries = near + reach[:, None] * directions
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RetrievalWarning)  # of queries that still move, which take the most updates
+    reach = chosen.noise * np.linalg.norm(near, axis=1, keepdims=True) * rng.random((len(near), 1))
+    queries = near + reach * sphere(rng, *near.shape)
+    with still_moving():  # of queries that still move, which take the most updates
         ends, info = retrieve(queries, patterns, beta, max_steps=MAX_STEPS, return_info=True)
     limit = cdist(ends, barriers.minima.states).argmin(axis=1)
     causes = {
         "barrier": barriers.escapes[limit],
-        "rate": _rates(patterns, beta, barriers.minima.weights)[limit],
+        "rate": np.array([predicted_rate(patterns[some > 0], beta) for some in barriers.minima.weights])[limit],
         "distance": np.linalg.norm(queries - barriers.minima.states[limit], axis=1),
     }
     found = {f"steps and {cause}": _rank_correlation(info.steps, values) for cause, values in causes.items()}
     return {"steps": float(info.steps.mean())} | found
-
-
-def _rates(patterns: Floats, beta: float, weights: Floats) -> Floats:
-    """Return the spectral norm of the update's linear part at states with these weights, (n,)."""
-    parts = (patterns[some > 0] for some in weights)
-    return np.array([beta * np.linalg.norm(part - part.mean(axis=0), 2) ** 2 for part in parts])
 
 
 def _radii(patterns: Floats, beta: float, barriers: theory.EnergyBarriers, distances: Floats) -> dict[str, float]:

@@ -91,7 +91,7 @@ def report_text(summary: Summary) -> str:
         row = [key[0], f"{key[1]:g}", f"{known.sum():.0f}/{len(known)}", *numbers, *loose]
         lines.append([*row, f"{summary.median(key, 'steps'):.3g}", *ranks])
     introduction = (
-        f"Sets of {chosen.patterns} patterns; {chosen.queries} queries near each, at {chosen.noise:g} of its length. "
+        f"Sets of {chosen.patterns} patterns; {chosen.queries} queries each, up to {chosen.noise:g} of its length off. "
         "Medians over the sets whose minima and saddles are known: 'sets', of how many (the others have more supports "
         "than were to be looked at, or a degenerate state). 'pure': minima that are patterns; 'escape': the barrier "
         "around a minimum; 'line': the rise on the straight line between two minima over the least one; 'loose': pairs "
