@@ -50,7 +50,7 @@ def run_programs(programs, folder):
 
 def test_programs_run(tmp_path):
     for module in ("sklearn", "matplotlib"):
-        pytest.importorskip(module)
+        pytest.importorskip(module, reason=f"the programs need {module}")
     chosen = [program for program in PROGRAMS if not needs_torch(program)]
     assert len(chosen) >= 15
     run_programs(chosen, tmp_path)
@@ -59,7 +59,7 @@ def test_programs_run(tmp_path):
 @pytest.mark.slow
 def test_programs_for_pytorch_run(tmp_path):
     for module in ("sklearn", "matplotlib", "torch"):
-        pytest.importorskip(module)
+        pytest.importorskip(module, reason=f"the programs need {module}")
     run_programs([program for program in PROGRAMS if needs_torch(program)], tmp_path)
 
 
