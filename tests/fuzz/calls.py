@@ -939,10 +939,10 @@ ALIASES = {
 MODULES = (
     "sparsehopfield",
     "theory",
-    "theory_structures",
+    "theory.structures",
     "theory.nonparametric",
-    "bags",
-    "datasets",
+    "data.bags",
+    "data.datasets",
     "data.repertoires",
     "optim",
     "layers",
