@@ -147,6 +147,12 @@ def well_separated(
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    required_margin : Compute the margin that a rule asks for.
+    exact_radius : Compute the largest radius for which "ball" holds.
+    margin_at : Compute the gap that "exact" compares with 1/beta.
+
     Notes
     -----
     1. "exact": the gap at x is at least 1/beta. Then T(x) = xi_mu; for extreme points without copies, only then.
@@ -213,6 +219,11 @@ def required_margin(
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    well_separated : Check whether the condition is met.
+    margin : Compute the margins that patterns have.
 
     Notes
     -----

@@ -57,6 +57,12 @@ def retrieval_error(
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    retrieval_bound : Bound it from above.
+    dense_error_floor : Bound that of softmax from below.
+    sparsehopfield.update : Make the step whose error it is.
+
     Notes
     -----
     Claim (theorem 2.2): the sparse error is at most the dense error near xi_mu. **Fails**, even at x = xi_mu and on the
@@ -160,6 +166,12 @@ def retrieval_bound(
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    retrieval_error : Compute what is bounded.
+    dense_error_floor : Bound the error of softmax from below.
+    margin_at : Compute the gap.
+
     Notes
     -----
     With g the gap of mu at x:
@@ -221,6 +233,11 @@ def dense_error_floor(queries: ArrayLike, patterns: ArrayLike, index: ArrayLike,
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    retrieval_error : Compute what is bounded.
+    retrieval_bound : Bound it from above.
 
     Notes
     -----
