@@ -23,7 +23,7 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         best. It has the unit of 1 / X^2: standardise the features, and search it on a logarithmic grid. "auto" does,
         by predictions of the stored rows that do not see themselves (`sparsehopfield.suggestion.best_beta`).
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        How scores become weights: softmax gives every row some, the others give most of them none. Polynomial is
+        How scores become weights: softmax gives every row some, sparse maps give most none. Polynomial is
         refused: its weights may be negative or all zero.
     similarity : {"euclidean", "dot", "cosine"}
         What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>.

@@ -113,7 +113,7 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
     beta : float, positive
         Inverse temperature. Keys have about length 1, so it does not depend on the window.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        How scores become weights: softmax gives every window some, the others give most of them none.
+        How scores become weights: softmax gives every window some, sparse maps give most none.
     floor : float, positive
         Windows are divided by sqrt(variance + floor^2), so that the noise behind nearly constant ones is not blown up.
         In units of the standardised columns.

@@ -44,7 +44,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     Parameters
     ----------
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        How scores become weights: softmax gives every instance some, the others give most of them none.
+        How scores become weights: softmax gives every instance some, sparse maps give most none.
     layer : {"pooling", "hopfield", "attention"}
         The layer over a bag. "pooling": `quantity` learned queries, whose results are flattened. "hopfield": every
         instance is a query to its own bag, and the results are averaged, so that neither the order of instances nor

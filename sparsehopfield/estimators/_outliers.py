@@ -53,7 +53,7 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
     beta : float, positive
         Inverse temperature, of the unit of 1 / X^2: the larger, the fewer neighbours count.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        How scores become weights: softmax gives every row some, the others give most of them none. Polynomial is
+        How scores become weights: softmax gives every row some, sparse maps give most none. Polynomial is
         refused: it has no energy.
     similarity : {"euclidean", "dot", "cosine"}
         What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>.

@@ -199,7 +199,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     learn_beta : bool
         Whether beta is learned, too; False leaves it as it is at the start.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        How scores become weights: softmax gives every prototype some, the others give most of them none. A prototype to
+        How scores become weights: softmax gives every prototype some, sparse maps give most none. A prototype to
         which a sparse map gives no weight learns nothing from that row.
     structure : Structure, optional
         As `TopK(k)`: the k nearest prototypes answer. None of features, and none that goes by the places of rows, as

@@ -21,7 +21,7 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
     beta : float, positive, or "auto"
         Inverse temperature, as in HopfieldClassifier: softmax at beta is the Nadaraya-Watson estimate.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        How scores become weights: softmax gives every row some, the others give most of them none. Polynomial is
+        How scores become weights: softmax gives every row some, sparse maps give most none. Polynomial is
         refused: its weights may be negative or all zero.
     similarity : {"euclidean", "dot", "cosine"}
         What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>.

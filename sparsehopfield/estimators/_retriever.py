@@ -29,7 +29,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         retrieving every stored row does. It is as sharp as the closest pairs of rows demand: where similar rows should
         be averaged, give a smaller number.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
-        How scores become weights: softmax gives every row some, the others give most of them none.
+        How scores become weights: softmax gives every row some, sparse maps give most none.
     similarity : {"euclidean", "dot", "cosine"}
         What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>. With "euclidean" every distinct row can
         be stored, whatever its length.
