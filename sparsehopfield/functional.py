@@ -227,7 +227,7 @@ def associate(
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     top : int, at least 1, optional
         Keep the `top` largest weights of each query; ties go to the lowest position.
-    min_weight : float, optional
+    min_weight : float, at least 0, optional
         Keep weights of at least this. Maps with full support need one of the two, unless `structure` leaves out pairs.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.

@@ -129,7 +129,7 @@ def sparsemax_loss(
     Returns
     -------
     loss : ndarray, shape (...), or float
-        As of `softmax_loss`.
+        Of "none" in the dtype that `softmax_loss` says, reduced a float; +inf where the true class is masked.
     gradient : ndarray, shape (..., n)
         If asked for: p - e_y, or p - q, as of `softmax_loss`.
 
@@ -193,7 +193,7 @@ def entmax_loss(
     Returns
     -------
     loss : ndarray, shape (...), or float
-        As of `softmax_loss`.
+        Of "none" in the dtype that `softmax_loss` says, reduced a float; +inf where the true class is masked.
     gradient : ndarray, shape (..., n)
         If asked for: p - e_y, or p - q, as of `softmax_loss`.
 

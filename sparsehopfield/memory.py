@@ -628,8 +628,8 @@ class HopfieldMemory:
         verify : bool
             Compare the data with its checksum. Those of the header and of the index are always compared.
         index : {"auto", True, False}, optional
-            Of the memory; as it was saved by default. Under True and "auto" an index that the file holds is used,
-            under "auto" only if it is mapped, or half of the memory that is left holds it.
+            What the memory's `index` is to be; as it was saved by default. Under True and "auto" an index that the
+            file holds is used, under "auto" only if it is mapped, or half of the memory that is left holds it.
 
         Returns
         -------
@@ -761,7 +761,7 @@ class HopfieldMemory:
         Parameters
         ----------
         positions : slice, mask or array_like of int, optional
-            Of which patterns, as NumPy indexes an array; all by default.
+            The patterns from which a step is made, as NumPy indexes an array; all by default.
 
         Returns
         -------
@@ -877,10 +877,11 @@ class HopfieldMemory:
             One row a query; leading axes are flattened to N.
         top : int, at least 1, optional
             Keep the `top` largest weights of each query; ties go to the lowest position.
-        min_weight : float, optional
+        min_weight : float, at least 0, optional
             Keep weights of at least this. Maps with full support, as softmax, need one of the two.
         exclude : array_like of int, shape (...), optional
-            As in `update`; that column of the query's row is empty.
+            Of each query the position of one pattern that it does not see, or -1, as in `update`: that column of its
+            row is empty.
 
         Returns
         -------
@@ -913,7 +914,7 @@ class HopfieldMemory:
         queries : array_like, shape (..., d), or (..., *pattern_shape)
             One row a query.
         exclude : array_like of int, shape (...), optional
-            As in `update`.
+            Of each query the position of one pattern that it does not see, or -1, as in `update`.
 
         Returns
         -------
@@ -948,9 +949,10 @@ class HopfieldMemory:
         queries : array_like, shape (..., d), or (..., *pattern_shape)
             One row a query.
         k : int, from 1 to 2**31 - 1
-            How many. It may be more than there are.
+            How many patterns to find; it may be more than there are.
         exclude : array_like of int, shape (...), optional
-            As in `update`; here it may be the only pattern.
+            Of each query the position of one pattern that is not found, or -1, as in `update`; here it may be the only
+            pattern.
 
         Returns
         -------
@@ -1013,8 +1015,8 @@ class HopfieldMemory:
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
             One row a query.
-        offset : int
-            Position of the first pattern in the whole.
+        offset : int, at least 0
+            Position of the first of these patterns in the whole.
 
         Returns
         -------
@@ -1332,7 +1334,7 @@ class HopfieldMemory:
         Parameters
         ----------
         stored : float, above 0, at most 1
-            Which share.
+            Which share of the patterns is to be certified.
 
         Returns
         -------
@@ -1536,7 +1538,7 @@ class HopfieldMemory:
         within : float, at least 0
             How far apart two rows may be, in the units of the patterns; for cosine similarity of the unit rows, at most
             2. 0 finds exact copies.
-        most : int
+        most : int, at least 1
             How many pairs to find at most: k copies of one pattern are k (k - 1)/2 pairs.
         progress : bool or callable
             True shows a bar (tqdm); a function is called with how many patterns are done and how many there are in all

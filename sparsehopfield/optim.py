@@ -185,8 +185,8 @@ class AdamW:
         Returns
         -------
         dict of str to ndarray
-            "steps", the number of steps, and "learning_rate"; "first." and "second." with the name of each parameter are
-            the running means of its gradient and of the gradient's square. Parameters without names have numbers.
+            "steps", the number of steps, and "learning_rate"; "first." and "second." with the name of each parameter
+            are the running means of its gradient and of the gradient's square. Parameters without names have numbers.
 
         See Also
         --------

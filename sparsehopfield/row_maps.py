@@ -681,7 +681,7 @@ _DOCUMENTATION = (
     z : array_like, shape (..., n)
         Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     alpha : float or array_like, {bound}
-        As of `{name}`: an array broadcasts to the leading axes, one number a row.
+        The parameter of `{name}`; an array broadcasts to the leading axes, one number a row.
     axis : int
         The axis along which rows lie; the last by default.
 
@@ -716,7 +716,7 @@ _DOCUMENTATION = (
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     alpha : float or array_like, {bound}
-        As of `{name}`: an array broadcasts to the leading axes, one number a row.
+        The parameter of `{name}`; an array broadcasts to the leading axes, one number a row.
     axis : int
         The axis along which rows lie; the last by default.
     out : ndarray, shape (..., n), optional
@@ -755,7 +755,7 @@ _DOCUMENTATION = (
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     alpha : float or array_like, {bound}
-        As of `{name}`: an array broadcasts to the leading axes, one number a row.
+        The parameter of `{name}`; an array broadcasts to the leading axes, one number a row.
     axis : int
         The axis along which rows lie; the last by default.
 
@@ -790,7 +790,7 @@ _DOCUMENTATION = (
     z : array_like, shape (..., n)
         Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     alpha : float or array_like, {bound}
-        As of `{name}`: an array broadcasts to the leading axes, one number a row.
+        The parameter of `{name}`; an array broadcasts to the leading axes, one number a row.
     axis : int
         The axis along which rows lie; the last by default.
 

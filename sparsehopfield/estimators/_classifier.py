@@ -46,8 +46,10 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         The classes, sorted.
     certified_ : ndarray of bool, shape (M,)
         As in HopfieldRetriever: such a row, asked for again, gets its own class, with probability 1.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
 
     Warns
     -----
@@ -323,7 +325,7 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         Raises
         ------
         ValueError
-            As there.
+            If one row is stored, or the structure is another than `TopK`.
 
         See Also
         --------

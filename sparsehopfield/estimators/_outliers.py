@@ -82,9 +82,11 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         below it: it is half way between the scores of the last outlier and of the first other row where that share is
         a whole number of rows, else the score of the first other row.
     certified_ : ndarray of bool, shape (M,)
-        As in HopfieldRetriever.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+        Which stored rows an update leaves exactly as they are, see HopfieldRetriever.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
 
     See Also
     --------

@@ -246,8 +246,10 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         The network.
     mean_, scale_ : ndarray of shape (d,), float
         What is subtracted from rows, and the one number that they are divided by.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
 
     See Also
     --------

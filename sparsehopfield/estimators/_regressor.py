@@ -44,8 +44,10 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         The number of targets of a row.
     certified_ : ndarray of bool, shape (M,)
         As in HopfieldRetriever: such a row, asked for again, gets its own targets, to the bit.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
 
     Warns
     -----

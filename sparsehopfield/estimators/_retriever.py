@@ -51,8 +51,10 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         Which stored rows are certified: an update leaves each exactly as it is, to the bit, and rounding cannot change
         that (`HopfieldMemory.is_certified`). Computed when it is asked for, at the cost of retrieving every stored row.
         There is none for maps that give weight to every row, as softmax.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
 
     Warns
     -----

@@ -133,7 +133,7 @@ def well_separated(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     rule : {"exact", "ball", "theorem 3.1", "corollary 3.1.1", "equation 3.3"}
-        See Notes.
+        Which condition is checked; the Notes state each.
     radius : float, at least 0, optional
         R of all rules but "exact"; `min_half_distance` by default, as in the paper.
 
@@ -206,7 +206,7 @@ def required_margin(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     rule : {"exact", "theorem 3.1", "corollary 3.1.1"}
-        See Notes.
+        Which condition asks for the margin; the Notes state each.
     radius : float, at least 0, optional
         R; `min_half_distance` by default, as in the paper.
 

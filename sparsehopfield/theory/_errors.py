@@ -154,7 +154,7 @@ def retrieval_bound(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     rule : {"sharp", "exponential", "separation", "printed", "printed exponential"}
-        See Notes.
+        Which bound is computed; the Notes state each.
 
     Returns
     -------

@@ -154,7 +154,7 @@ class NonparametricHopfield:
     memories_ : ndarray of float64, shape (M, v)
         The answers that the regression is fitted to.
     fit_ : MarginFit
-        Of all pairs; None with a structure, whose sets of pairs are solved as queries come.
+        The regression to all pairs; None with a structure, whose sets of pairs are solved as queries come.
 
     Raises
     ------

@@ -229,7 +229,7 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     patterns : array_like, shape (M, d)
         One row a pattern.
     k : int, from 1 to M
-        Of equal scores the first are taken.
+        How many of the scores, the largest, are used; of equal ones the first.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
