@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array, as_whole
+from sparsehopfield._engine.docstrings import with_base_parameters
 from sparsehopfield.layers._hopfield import Hopfield
 from sparsehopfield.layers._inputs import INPUTS
 from sparsehopfield.layers._module import Module, Parameter
@@ -140,12 +141,18 @@ class HopfieldPooling(_WithLearnedPatterns):
     ----------
     input_size, hidden_size, output_size, pattern_size, num_heads : int, optional but the first
         As of `Hopfield`.
-    quantity : int
-        State patterns, each of which gives `output_size` features.
+    quantity : int, at least 1
+        How many state patterns there are, each of which gives `output_size` features.
     trainable : bool
         Whether the state patterns are learned.
     **options
         All others of `Hopfield`.
+
+    See Also
+    --------
+    sparsehopfield.layers.SparseHopfieldPooling : The same with sparsemax.
+    sparsehopfield.layers.HopfieldLayer : A layer with learned stored patterns.
+    sparsehopfield.torch.HopfieldPooling : The same as a module of PyTorch.
 
     Notes
     -----
@@ -204,8 +211,44 @@ class HopfieldPooling(_WithLearnedPatterns):
         offsets: ArrayLike | None = None,
         train: bool = False,
     ) -> Array:
-        """Pool (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size); see
-        `Hopfield.forward`.
+        """Pool each bag to one vector.
+
+        Parameters
+        ----------
+        input : array_like, list of array_like, or tuple of two
+            Bags (B, M, e), one bag (M, e), or ragged bags: a list of one (M_i, e) array a bag, or all rows (R, e) with
+            `offsets`. A tuple is (stored pattern, pattern projection).
+        stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
+            True where a row of a bag is none.
+        association_mask : array_like, shape (quantity, M) or as of `Hopfield.forward`, optional
+            Of bool, True where a state pattern must not attend to a row; or numbers added to the scores.
+        offsets : array_like of int, shape (B + 1,), optional
+            Bag b has rows offsets[b] to offsets[b + 1].
+        train : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray of shape (B, quantity * output_size)
+            The heads' mixtures, projected, of one state pattern after another.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.forward : Do the same with state patterns that are given.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> pooling = HopfieldPooling(4, quantity=2, random_state=0)
+        >>> bags, padding = np.ones((3, 6, 4)), np.zeros((3, 6), bool)
+        >>> padding[:, 5:] = True  # the last row of each bag is none
+        >>> pooling.forward(bags, padding).shape
+        (3, 8)
         """
         return super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
 
@@ -224,13 +267,21 @@ class HopfieldPooling(_WithLearnedPatterns):
         return (dk, dv) if both else dk
 
 
+@with_base_parameters
 class SparseHopfieldPooling(HopfieldPooling):
     """`HopfieldPooling` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
+    See Also
+    --------
+    sparsehopfield.layers.HopfieldPooling : The same with softmax.
+    sparsehopfield.estimators.HopfieldMILClassifier : A classifier of bags around it.
+
     Examples
     --------
-    >>> SparseHopfieldPooling(4, random_state=0).separation
-    'sparsemax'
+    >>> import numpy as np
+    >>> pooling = SparseHopfieldPooling(4, random_state=0)
+    >>> pooling.separation, pooling.forward(np.ones((5, 10, 4))).shape
+    ('sparsemax', (5, 4))
     """
 
     _default_separation = "sparsemax"
@@ -247,12 +298,18 @@ class HopfieldLayer(_WithLearnedPatterns):
         Whether pattern projections are learned beside the stored patterns; else they are these.
     lookup_targets_as_trainable : bool
         Whether these separate pattern projections are learned.
-    quantity : int
-        Stored patterns.
+    quantity : int, at least 1
+        How many stored patterns there are.
     trainable : bool
-        Whether they are learned.
+        Whether the stored patterns are learned.
     **options
         All others of `Hopfield`.
+
+    See Also
+    --------
+    sparsehopfield.layers.SparseHopfieldLayer : The same with sparsemax.
+    sparsehopfield.layers.HopfieldPooling : A layer with learned state patterns.
+    sparsehopfield.torch.HopfieldLayer : The same as a module of PyTorch.
 
     Notes
     -----
@@ -308,13 +365,21 @@ class HopfieldLayer(_WithLearnedPatterns):
         return dq
 
 
+@with_base_parameters
 class SparseHopfieldLayer(HopfieldLayer):
     """`HopfieldLayer` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
+    See Also
+    --------
+    sparsehopfield.layers.HopfieldLayer : The same with softmax.
+    sparsehopfield.estimators.HopfieldPrototypeClassifier : A classifier by learned patterns.
+
     Examples
     --------
-    >>> SparseHopfieldLayer(4, random_state=0).separation
-    'sparsemax'
+    >>> import numpy as np
+    >>> lookup = SparseHopfieldLayer(4, quantity=100, random_state=0)
+    >>> lookup.separation, lookup.forward(np.ones((5, 1, 4))).shape
+    ('sparsemax', (5, 1, 4))
     """
 
     _default_separation = "sparsemax"
