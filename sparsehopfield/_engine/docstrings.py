@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["sections", "with_base_parameters"]
+__all__ = ["sections", "with_sections"]
 
 _HEADING = re.compile(r"^(?=[A-Z][A-Za-z ]*\n-{3,}$)", re.MULTILINE)
-Kind = TypeVar("Kind", bound=type[Any])
+Documented = TypeVar("Documented")
 
 
 def sections(documented: Any, *names: str) -> str:
@@ -37,9 +38,13 @@ def sections(documented: Any, *names: str) -> str:
     return "\n\n".join(part.strip("\n") for part in parts if part.partition("\n")[0] in names)
 
 
-def with_base_parameters(kind: Kind) -> Kind:
-    """Put the Parameters of the class that a class refines behind the summary of its docstring."""
-    if kind.__doc__:
-        summary, _, rest = inspect.cleandoc(kind.__doc__).partition("\n\n")
-        kind.__doc__ = "\n\n".join((summary, sections(kind.__base__, "Parameters"), rest))
-    return kind
+def with_sections(other: Any, *names: str) -> Callable[[Documented], Documented]:
+    """Return a decorator that puts sections of another object's docstring behind the summary of one's own."""
+
+    def put(own: Documented) -> Documented:
+        if own.__doc__:
+            summary, _, rest = inspect.cleandoc(own.__doc__).partition("\n\n")
+            own.__doc__ = "\n\n".join(part for part in (summary, sections(other, *names), rest) if part)
+        return own
+
+    return put

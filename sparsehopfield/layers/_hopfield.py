@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array, as_float_dtype, as_whole, as_writeable
-from sparsehopfield._engine.docstrings import with_base_parameters
+from sparsehopfield._engine.docstrings import with_sections
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.layers import _passes
@@ -576,7 +576,7 @@ class Hopfield(HopfieldOptions, Module):
         return out if self.batch_first or tape.padded is not None else out.swapaxes(0, 1)
 
 
-@with_base_parameters
+@with_sections(Hopfield, "Parameters")
 class SparseHopfield(Hopfield):
     """`Hopfield` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array, as_whole
-from sparsehopfield._engine.docstrings import with_base_parameters
+from sparsehopfield._engine.docstrings import with_sections
 from sparsehopfield.layers._hopfield import Hopfield
 from sparsehopfield.layers._inputs import INPUTS
 from sparsehopfield.layers._module import Module, Parameter
@@ -64,7 +64,43 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         offsets: ArrayLike | None = None,
         train: bool = False,
     ) -> Array:
-        """Compute what `Hopfield.forward` does, from this layer's input."""
+        """Look up state patterns among the learned patterns.
+
+        Parameters
+        ----------
+        input : array_like of shape (B, N, e), or (N, e) of one sample
+            State patterns.
+        stored_pattern_padding_mask : array_like of bool, shape (B, quantity), optional
+            True where a sample does not have a stored pattern.
+        association_mask : array_like, shape (N, quantity) or as of `Hopfield.forward`, optional
+            Of bool, True where a state pattern must not attend to a stored one; or numbers added to the scores.
+        offsets : None
+            As of the other layers; here there are no ragged bags.
+        train : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray of shape (B, N, output_size)
+            The mixture for each state pattern, projected.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.forward : Do the same with stored patterns that are given.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> lookup = HopfieldLayer(4, quantity=3, random_state=0)
+        >>> absent = [[False, False, True]]  # as if the last stored pattern were not there
+        >>> lookup.forward(np.ones((1, 5, 4)), absent).shape
+        (1, 5, 4)
+        """
         options = {"stored_pattern_padding_mask": stored_pattern_padding_mask, "association_mask": association_mask}
         return self._pass(input, train, options | {"offsets": offsets})
 
@@ -74,6 +110,7 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         learned = tuple(x for x in completed if not any(x is y for y in passed))
         return self.hopfield._forward(completed, offsets=offsets, learned=learned, **options)
 
+    @with_sections(Hopfield.associations, "Parameters", "Returns")
     def associations(
         self,
         input: Any,
@@ -82,11 +119,23 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Any:
-        """Compute `Hopfield.associations` of this layer's input."""
+        """Compute `Hopfield.associations` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.associations : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SparseHopfieldPooling(4, random_state=0).associations(np.ones((3, 5, 4))).shape
+        (3, 5)
+        """
         return self.hopfield.associations(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
+    @with_sections(Hopfield.get_association_matrix, "Parameters", "Returns")
     def get_association_matrix(
         self,
         input: Any,
@@ -95,11 +144,23 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Array:
-        """Compute `Hopfield.get_association_matrix` of this layer's input."""
+        """Compute `Hopfield.get_association_matrix` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.get_association_matrix : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SparseHopfieldPooling(4, random_state=0).get_association_matrix(np.ones((3, 5, 4))).shape
+        (3, 1, 1, 5)
+        """
         return self.hopfield.get_association_matrix(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
+    @with_sections(Hopfield.get_projected_pattern_matrix, "Parameters", "Returns")
     def get_projected_pattern_matrix(
         self,
         input: Any,
@@ -108,11 +169,23 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Array:
-        """Compute `Hopfield.get_projected_pattern_matrix` of this layer's input."""
+        """Compute `Hopfield.get_projected_pattern_matrix` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.get_projected_pattern_matrix : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SparseHopfieldPooling(4, random_state=0).get_projected_pattern_matrix(np.ones((3, 5, 4))).shape
+        (3, 1, 5, 4)
+        """
         return self.hopfield.get_projected_pattern_matrix(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
+    @with_sections(Hopfield.retrieve, "Parameters", "Returns")
     def retrieve(
         self,
         input: Any,
@@ -123,7 +196,18 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         per_head: bool = False,
         update_steps_max: int | None = None,
     ) -> Array:
-        """Retrieve as `Hopfield.retrieve` does, from this layer's input."""
+        """Retrieve as `Hopfield.retrieve` does, from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.retrieve : Retrieve without learned patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SparseHopfieldPooling(4, random_state=0).retrieve(np.ones((3, 5, 4))).shape
+        (3, 1, 4)
+        """
         return self.hopfield.retrieve(
             self._complete_input(input, offsets),
             stored_pattern_padding_mask,
@@ -267,7 +351,7 @@ class HopfieldPooling(_WithLearnedPatterns):
         return (dk, dv) if both else dk
 
 
-@with_base_parameters
+@with_sections(HopfieldPooling, "Parameters")
 class SparseHopfieldPooling(HopfieldPooling):
     """`HopfieldPooling` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
@@ -365,7 +449,7 @@ class HopfieldLayer(_WithLearnedPatterns):
         return dq
 
 
-@with_base_parameters
+@with_sections(HopfieldLayer, "Parameters")
 class SparseHopfieldLayer(HopfieldLayer):
     """`HopfieldLayer` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 

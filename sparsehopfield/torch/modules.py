@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 )
 
 from sparsehopfield._engine.checks import as_whole, check_parameter
-from sparsehopfield._engine.docstrings import with_base_parameters
+from sparsehopfield._engine.docstrings import with_sections
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
@@ -468,7 +468,7 @@ class Hopfield(HopfieldOptions, nn.Module):
 
         Parameters
         ----------
-        input : Tensor, or tuple of three
+        input : Tensor, list of Tensor, or tuple
             As of `forward`.
         stored_pattern_padding_mask, association_mask, offsets : Tensor, optional
             As of `forward`.
@@ -505,7 +505,7 @@ class Hopfield(HopfieldOptions, nn.Module):
 
         Parameters
         ----------
-        input : Tensor, or tuple of three
+        input : Tensor, list of Tensor, or tuple
             As of `forward`.
         stored_pattern_padding_mask, association_mask : Tensor, optional
             As of `forward`; without effect here.
@@ -585,7 +585,7 @@ def _is_plain(module: nn.Module) -> bool:
     return not hooked and type(module) in NOT_CALLED and "forward" not in module.__dict__
 
 
-@with_base_parameters
+@with_sections(Hopfield, "Parameters")
 class SparseHopfield(Hopfield):
     """`Hopfield` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
@@ -634,14 +634,43 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
         self.register_parameter(name, pattern)
 
     def reset_parameters(self) -> None:
-        """Begin anew: weights are drawn from torch's generator, as hflayers draws them."""
+        """Begin anew: draw weights and learned patterns from torch's generator, as hflayers draws them.
+
+        See Also
+        --------
+        torch.nn.Module.load_state_dict : Set weights that are given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> pooling = HopfieldPooling(4)
+        >>> before = pooling.pooling_weights.clone()
+        >>> pooling.reset_parameters()
+        >>> torch.equal(before, pooling.pooling_weights)
+        False
+        """
         self.hopfield.reset_parameters()
         for pattern in self._parameters.values():
             if pattern is not None:
                 nn.init.normal_(pattern, mean=0.0, std=STD)
 
     def extra_repr(self) -> str:
-        """Return how many patterns are learned."""
+        """Return how many patterns are learned, for `repr`.
+
+        Returns
+        -------
+        str
+            The number by its name.
+
+        See Also
+        --------
+        torch.nn.Module.extra_repr : Say what `repr` makes of it.
+
+        Examples
+        --------
+        >>> HopfieldLayer(4, quantity=7).extra_repr()
+        'quantity=7'
+        """
         return f"quantity={self.quantity}"
 
     def _complete(self, input: Any) -> Inputs:
@@ -660,6 +689,7 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
         completed = self._complete(input)
         return self.hopfield(completed, stored_pattern_padding_mask, association_mask, offsets=offsets)
 
+    @with_sections(Hopfield.get_association_matrix, "Parameters", "Returns")
     def get_association_matrix(
         self,
         input: Inputs,
@@ -668,11 +698,23 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
         *,
         offsets: Any = None,
     ) -> Tensor:
-        """Compute `Hopfield.get_association_matrix` of this layer's input."""
+        """Compute `Hopfield.get_association_matrix` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_association_matrix : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import torch
+        >>> SparseHopfieldPooling(4).get_association_matrix(torch.ones(3, 5, 4)).shape
+        torch.Size([3, 1, 1, 5])
+        """
         return self.hopfield.get_association_matrix(
             self._complete(input), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
+    @with_sections(Hopfield.get_projected_pattern_matrix, "Parameters", "Returns")
     def get_projected_pattern_matrix(
         self,
         input: Inputs,
@@ -681,7 +723,18 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
         *,
         offsets: Any = None,
     ) -> Tensor:
-        """Compute `Hopfield.get_projected_pattern_matrix` of this layer's input."""
+        """Compute `Hopfield.get_projected_pattern_matrix` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_projected_pattern_matrix : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import torch
+        >>> SparseHopfieldPooling(4).get_projected_pattern_matrix(torch.ones(3, 5, 4)).shape
+        torch.Size([3, 1, 5, 4])
+        """
         return self.hopfield.get_projected_pattern_matrix(
             self._complete(input), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
@@ -850,7 +903,7 @@ class HopfieldPooling(_WithLearnedPatterns):
         return pooled.flatten(start_dim=1)
 
 
-@with_base_parameters
+@with_sections(HopfieldPooling, "Parameters")
 class SparseHopfieldPooling(HopfieldPooling):
     """`HopfieldPooling` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
@@ -1028,7 +1081,7 @@ class HopfieldLayer(_WithLearnedPatterns):
         return super().forward(input, stored_pattern_padding_mask, association_mask)
 
 
-@with_base_parameters
+@with_sections(HopfieldLayer, "Parameters")
 class SparseHopfieldLayer(HopfieldLayer):
     """`HopfieldLayer` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 

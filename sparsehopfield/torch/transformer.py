@@ -42,7 +42,22 @@ class _TransformerLayer(nn.Module):
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
-        """Begin anew: weights are drawn from torch's generator, as hflayers draws them."""
+        """Begin anew: draw the weights from torch's generator, as hflayers draws them.
+
+        See Also
+        --------
+        torch.nn.Module.load_state_dict : Set weights that are given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sparsehopfield.torch import Hopfield
+        >>> layer = HopfieldEncoderLayer(Hopfield(8), dim_feedforward=16)
+        >>> before = layer.linear_output.weight.clone()
+        >>> layer.reset_parameters()
+        >>> torch.equal(before, layer.linear_output.weight)
+        False
+        """
         for module in self.children():
             if not isinstance(module, nn.Dropout):
                 module.reset_parameters()  # type: ignore[operator]
