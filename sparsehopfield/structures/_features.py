@@ -61,7 +61,6 @@ class Features(FeatureStructure):
     """The base of the structures whose weights are proportional to <phi(x), phi(xi)>."""
 
     def association(self) -> Any:
-        """Return the module that computes the association of layers."""
         return _feature_association
 
     def _executor(self, pattern_set: PatternSet, rows: Array, beta: Floats, code: tuple[int, float]) -> FeatureExecutor:
@@ -684,7 +683,7 @@ class FeatureExecutor:
 
     def _check(self, n: int) -> None:
         """Raise unless features have an update of n queries under this model."""
-        self.structure.refuse_maps(self.code)
+        self.structure._refuse_maps(self.code)
         if self.betas.size != 1:
             raise ValueError(
                 f"beta: features of patterns depend on it, so {self.structure._name} needs one number for all queries"
