@@ -147,7 +147,7 @@ class Call:
         if structure is None:
             executor: Executor = CoreExecutor(pattern_set.core(dtype), betas, code)
         else:
-            executor = structure.executor(pattern_set, rows, betas, code)
+            executor = structure._executor(pattern_set, rows, betas, code)
         if exclude is not None:
             if not isinstance(executor, CoreExecutor) or not can_exclude(structure):
                 raise ValueError(f"exclude: not under {type(structure).__name__}, but under none and TopK")
