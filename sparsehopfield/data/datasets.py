@@ -95,6 +95,7 @@ class ImageSet:
 
         Examples
         --------
+        >>> import numpy as np
         >>> images = ImageSet("two", np.array([[0, 51], [255, 102]], np.uint8), (1, 2), "two images of two pixels")
         >>> images.pixels([1])
         array([[1. , 0.4]], dtype=float32)
@@ -235,6 +236,7 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
 
     Examples
     --------
+    >>> import numpy as np
     >>> np.bincount(load_labels("digits")).tolist()
     [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     """
@@ -351,6 +353,7 @@ def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
     --------
     A file of two black images in place of the real one:
 
+    >>> import numpy as np
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.savez(pathlib.Path(folder, "val_data.npz"), data=np.zeros((2, 12288), np.uint8))

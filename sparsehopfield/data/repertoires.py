@@ -161,6 +161,7 @@ class Repertoires:
 
         Examples
         --------
+        >>> import numpy as np
         >>> made = simulate(4, 100, 0.05, seed=0)
         >>> test = made.part(2, 4)
         >>> test.names, test.offsets.tolist(), np.shares_memory(test.sequences, made.sequences)
@@ -240,6 +241,7 @@ def simulate(
 
     Examples
     --------
+    >>> import numpy as np
     >>> made = simulate(2, 1000, 0.01, motifs=["WPDK"], gap=0.0, deletion=0.0, seed=0)
     >>> found = np.char.find(made.sequences, b"WPDK") >= 0
     >>> bool((found == made.implanted).all()), int(made.implanted.sum())
@@ -373,6 +375,7 @@ def kmers(
 
     Examples
     --------
+    >>> import numpy as np
     >>> counts = kmers(np.array([b"CASS", b"ASSLA"]), 2)
     >>> counts.shape, counts.sum(axis=1).tolist()
     ((2, 400), [3.0, 4.0])

@@ -61,6 +61,7 @@ class Series:
 
     Examples
     --------
+    >>> import numpy as np
     >>> dates = np.arange("2026-01-01", "2026-01-11", dtype="datetime64[D]").astype("datetime64[s]")
     >>> series = Series("made", np.arange(10.0)[:, None], ("load",), dates, (6, 2, 2))
     >>> len(series), series.step, series.season
