@@ -761,7 +761,8 @@ def sparsemax_conjugate(z, *, axis=-1):
 def _alpha_map(name, weights, threshold, vjp, vjp_alpha, conjugate):
     """Return the functions for arrays of a map with a parameter alpha, from those for rows."""
     row = MAPS[name]
-    standard = row.standard
+    standard, parameter = row.standard, row.parameter
+    assert parameter is not None
 
     def of_scores(z, alpha=standard, *, axis=-1):
         return _by_rows(weights, {"z": z}, {"alpha": alpha}, axis)
@@ -782,7 +783,7 @@ def _alpha_map(name, weights, threshold, vjp, vjp_alpha, conjugate):
     functions = of_scores, threshold_of, vjp_of, vjp_alpha_of, conjugate_of
     for function, (part, documentation) in zip(functions, _DOCUMENTATION.items(), strict=True):
         function.__name__ = function.__qualname__ = name + part
-        words = {"formula": row.formula, "regulariser": row.regulariser, "bound": row.parameter.bound}
+        words = {"formula": row.formula, "regulariser": row.regulariser, "bound": parameter.bound}
         function.__doc__ = cleandoc(documentation).format(name=name, **words)
     return functions
 
