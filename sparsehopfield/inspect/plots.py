@@ -99,6 +99,10 @@ def energy_path(
     ImportError
         If Matplotlib is not installed.
 
+    See Also
+    --------
+    sparsehopfield.inspect.paths.retrieval_path : Return the states themselves.
+
     References
     ----------
     Hu et al. 2023, "On sparse modern Hopfield model", lemma 2.1: the update lowers the energy.
@@ -162,6 +166,10 @@ def support_by_beta(
         Naming the argument at fault.
     ImportError
         If Matplotlib is not installed.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory.suggest_beta : Return the smallest beta that stores a share of the patterns.
 
     Notes
     -----
@@ -491,6 +499,7 @@ def calibration(
 
     See Also
     --------
+    calibration_by_beta : Draw the curves of one classifier at several betas.
     sklearn.calibration.CalibrationDisplay : The same curve of two classes.
 
     Notes
@@ -550,8 +559,12 @@ def calibration_by_beta(
         Their classes.
     betas : array_like, shape (b,), optional
         Inverse temperatures; by default 1/10, 1/3, 1, 3 and 10 times that of the classifier.
-    bins, strategy, ax : int, str and Axes, optional
-        As in `calibration`.
+    bins : int from 1 to 1000
+        Bins of the probabilities.
+    strategy : {"uniform", "quantile"}
+        Bins of one width, or of as many rows each as equal probabilities allow.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
     **options
         Of the curves, to `Axes.plot`.
 
@@ -566,6 +579,11 @@ def calibration_by_beta(
         Naming the argument at fault.
     ImportError
         If Matplotlib is not installed.
+
+    See Also
+    --------
+    calibration : Draw the curve of any classifier's probabilities.
+    sparsehopfield.estimators.HopfieldClassifier : Answer with the classes of stored rows.
 
     Examples
     --------
