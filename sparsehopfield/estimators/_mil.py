@@ -122,7 +122,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     classes_ : ndarray of shape (2,)
         The second is the positive one.
     n_features_in_ : int
-        The number of features of an instance, e.
+        The number of features of an instance.
     history_ : dict of str to ndarray of shape (epochs trained,)
         "loss", "accuracy", "auc" of the training bags, as met in training (with dropout, before each step);
         "inner_loss", ... of the inner split; "validation_loss", ... of the `validation` bags of `fit`.
