@@ -89,7 +89,7 @@ class Structure:
         places : ndarray of int64, shape (N,), optional
             Places of the queries among the patterns, where the order of these counts; query i is at i by default.
         seed : int, at least 0
-            Of random structures.
+            Seed of structures that are drawn at random.
 
         Returns
         -------
@@ -340,7 +340,7 @@ class Structure:
         Returns
         -------
         set of str
-            The names.
+            The names of the class's arguments, in most classes.
 
         See Also
         --------

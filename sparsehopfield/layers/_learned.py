@@ -69,7 +69,7 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         Parameters
         ----------
         input : array_like of shape (B, N, e), or (N, e) of one sample
-            State patterns.
+            State patterns, a row of e features each.
         stored_pattern_padding_mask : array_like of bool, shape (B, quantity), optional
             True where a sample does not have a stored pattern.
         association_mask : array_like, shape (N, quantity) or as of `Hopfield.forward`, optional
@@ -235,7 +235,7 @@ class HopfieldPooling(_WithLearnedPatterns):
     See Also
     --------
     sparsehopfield.layers.SparseHopfieldPooling : The same with sparsemax.
-    sparsehopfield.layers.HopfieldLayer : A layer with learned stored patterns.
+    sparsehopfield.layers.Hopfield : The layer inside, which says what the other arguments are.
     sparsehopfield.torch.HopfieldPooling : The same as a module of PyTorch.
 
     Notes
@@ -392,7 +392,7 @@ class HopfieldLayer(_WithLearnedPatterns):
     See Also
     --------
     sparsehopfield.layers.SparseHopfieldLayer : The same with sparsemax.
-    sparsehopfield.layers.HopfieldPooling : A layer with learned state patterns.
+    sparsehopfield.layers.Hopfield : The layer inside, which says what the other arguments are.
     sparsehopfield.torch.HopfieldLayer : The same as a module of PyTorch.
 
     Notes

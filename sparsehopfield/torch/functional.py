@@ -232,7 +232,7 @@ def associate(
     values : Tensor, shaped as `stored`, with v features instead of d
         One of the two may have one head and the other all.
     beta : float or Tensor of shape (), (1,) or (H,), positive
-        A tensor may have a gradient.
+        Inverse temperature, one for all heads or one for each. A tensor may have a gradient.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
         The separation map, which turns scores into weights.
     update_steps_max : int or None

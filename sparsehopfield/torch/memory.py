@@ -208,13 +208,26 @@ def retrieve(
         Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient.
     values : Tensor, shape (M, v), optional
         The iteration runs on the patterns; the result is the values mixed by the weights there.
-    max_steps, tol, return_info, similarity, separation, structure : optional
-        As in `sparsehopfield.retrieve`.
+    max_steps : int, at least 0
+        Updates at most.
+    tol : float, at least 0, optional
+        A query has converged when a step moves it by at most `tol * max |xi|`, in Euclidean length; by default 4 eps of
+        the dtype.
+    return_info : bool, or of {"weights", "energy"}
+        Whether to return a RetrievalInfo, too; names ask for what costs extra.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as in `update`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
+    structure : Structure, optional
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     sparse_grad : bool
         Whether the gradients of patterns and values are sparse COO tensors with the rows that have weight in some
         result, as those of `torch.nn.Embedding(sparse=True)`, for `torch.optim.SparseAdam` and `SGD`.
-    check_finite, index : bool and str, optional
-        As in `sparsehopfield.retrieve`.
+    check_finite : bool
+        Whether to look for NaN and infinity in `values`, too.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `sparsehopfield.HopfieldMemory`.
 
     Returns
     -------
@@ -341,8 +354,13 @@ def update(
         several is not positive, the query is NaN.
     values : Tensor, shape (M, v), optional
         What is mixed; the patterns themselves by default.
-    similarity, separation, structure : str, str or map, and Structure, optional
-        As in `sparsehopfield.update`; euclidean similarity has no structure of features.
+    similarity : {"dot", "euclidean", "cosine"}
+        Scores `<x, xi>`; `-|x - xi|^2/2`; `<x, xi/|xi|>`, where the unit rows are mixed, too.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
+    structure : Structure, optional
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default. Euclidean similarity has none
+        of features.
     backend : {None, "core", "torch"}
         None: the C core on the CPU where it can, else plain torch. "core" raises an error where the core cannot.
 
@@ -533,8 +551,13 @@ def energy(
     beta : float or Tensor, positive
         Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient. Where it is
         not positive, the query is NaN.
-    similarity, separation, structure : str, str or map, and Structure, optional
-        As in `sparsehopfield.energy`.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as in `update`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
+        How scores become weights; Polynomial has no energy.
+    structure : Structure, optional
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default. Those of features have no
+        energy.
     backend : {None, "core", "torch"}
         Who computes the gradient, as in `update`. The energy itself is computed in the core, from copies on the CPU.
 
@@ -652,19 +675,32 @@ class HopfieldMemory:
     patterns : Tensor, shape (M, d), or (M, *pattern_shape)
         One row a pattern: float32, float64, float16, uint8, integers; bfloat16 is widened to float32.
     beta : float or Tensor, positive
-        Inverse temperature; a tensor broadcasts to the queries' leading axes.
+        Inverse temperature. May be changed later.
     values : Tensor, shape (M, v), optional
         What is mixed in place of the patterns.
-    similarity, separation, structure, ids : optional
-        As in `sparsehopfield.HopfieldMemory`.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is: `<x, xi>`; `-|x - xi|^2/2`; `<x, xi/|xi|>`, where the unit rows are mixed, too.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights. May be changed later.
+    structure : Structure, optional
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default. May be changed later.
+    ids : Tensor of int, shape (M,), optional
+        Names of the patterns for the caller's use, all distinct; 0 to M - 1 by default.
     copy : bool, optional
         True copies, False refuses to, None copies what the core cannot read in place: tensors of other devices and
         dtypes; and what is meant to change: tensors that require a gradient, as parameters do, and tensors made in
         inference mode, whose changes nobody counts. A tensor that is read in place must not be changed while the memory
         lives, and cannot be resized: methods, attributes and copies of the memory raise then (not `len`, `repr` and
         `dtype`), but for changes through `.data` or NumPy, which only `verify` finds.
-    check_finite, scale, index, pattern_shape : optional
-        As in `sparsehopfield.HopfieldMemory`.
+    check_finite : bool
+        Whether to look for NaN and infinity in `values`, too; patterns are always looked at.
+    scale : float, optional
+        Of uint8 and float16 patterns: a stored number q stands for the float32 number q * scale; 1 by default.
+    index : {"auto", True, False}
+        Whether there is an index: from the first call on for which it pays, at once, or never. May be changed later.
+    pattern_shape : sequence of int, optional
+        Shape of one pattern, as (height, width) of images, of d numbers in all; patterns and queries may then end in
+        these axes.
 
     Raises
     ------
@@ -851,8 +887,14 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        path, mmap, verify, index : str or path-like, and bool, optional but the first
-            As in `sparsehopfield.HopfieldMemory.load`, whose errors and notes hold.
+        path : str or path-like
+            The file to read.
+        mmap : bool
+            Whether to leave patterns, values and the index in the file, and read them where they are needed.
+        verify : bool
+            Whether to compare the data with its checksum.
+        index : {"auto", True, False}, optional
+            What the memory's `index` is to be; as it was saved by default.
 
         Returns
         -------
@@ -862,6 +904,7 @@ class HopfieldMemory:
         See Also
         --------
         sparsehopfield.torch.HopfieldMemory.save : Write a memory.
+        sparsehopfield.HopfieldMemory.load : The method of arrays, with its errors and notes.
 
         Examples
         --------
@@ -935,8 +978,13 @@ class HopfieldMemory:
         ----------
         queries : Tensor, shape (..., d), or (..., *pattern_shape)
             One row a query.
-        max_steps, tol, return_info : int, float and bool, optional
-            As in `sparsehopfield.retrieve`.
+        max_steps : int, at least 0
+            Updates at most.
+        tol : float, at least 0, optional
+            A query has converged when a step moves it by at most `tol` times the longest pattern that it sees; by
+            default 4 eps of the dtype.
+        return_info : bool, or of {"weights", "energy"}
+            Whether to return a RetrievalInfo, too; names ask for what costs extra.
         exclude : Tensor of int, shape (...), optional
             Of each query the position of one pattern that it does not see in any step, or -1.
 

@@ -779,7 +779,7 @@ class HopfieldPooling(_WithLearnedPatterns):
     See Also
     --------
     sparsehopfield.torch.SparseHopfieldPooling : The same with sparsemax.
-    sparsehopfield.torch.HopfieldLayer : A module with learned stored patterns.
+    sparsehopfield.torch.Hopfield : The module inside, which says what the other arguments are.
     sparsehopfield.layers.HopfieldPooling : The same without PyTorch.
 
     Notes
@@ -966,7 +966,7 @@ class HopfieldLayer(_WithLearnedPatterns):
     See Also
     --------
     sparsehopfield.torch.SparseHopfieldLayer : The same with sparsemax.
-    sparsehopfield.torch.HopfieldPooling : A module with learned state patterns.
+    sparsehopfield.torch.Hopfield : The module inside, which says what the other arguments are.
     sparsehopfield.layers.HopfieldLayer : The same without PyTorch.
 
     Notes
@@ -1046,7 +1046,7 @@ class HopfieldLayer(_WithLearnedPatterns):
         Parameters
         ----------
         input : Tensor of shape (B, N, e), or (N, e) of one sample
-            State patterns.
+            State patterns, a row of e features each.
         stored_pattern_padding_mask : Tensor of bool, shape (B, quantity), optional
             True where a sample does not have a stored pattern.
         association_mask : Tensor, shape (N, quantity) or as of `Hopfield.forward`, optional
