@@ -295,7 +295,7 @@ def load_ucsb(path: str | os.PathLike[str]) -> Bags:
     Parameters
     ----------
     path : path
-        Its csv file, in the layout of `load_bags`. Any other file is read, too, and named after itself.
+        The csv file of the set, in the layout of `load_bags`. Any other file is read, too, and named after itself.
 
     Returns
     -------

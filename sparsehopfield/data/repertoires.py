@@ -194,7 +194,7 @@ def simulate(
     Parameters
     ----------
     repertoires : int, at least 2
-        The first is negative, the second positive, and so on.
+        How many; the first is negative, the second positive, and so on.
     size : int, at least 1
         Sequences of a repertoire.
     rate : float above 0, at most 1
@@ -204,11 +204,11 @@ def simulate(
         How many motifs to draw, each of four different letters, cysteine never among them; or the motifs themselves, of
         four letters each. Each implanted sequence has one of them.
     gap : float from 0 to 1
-        How often one letter of the sequence stays between the second and the third of the motif.
+        Probability that one letter of the sequence stays between the second and the third of the motif.
     deletion : float from 0 to 1
-        How often the second or the third letter of the motif is left out.
+        Probability that the second or the third letter of the motif is left out.
     seed : None, int or numpy.random.Generator
-        Of the motifs and the sequences.
+        Seed of the motifs and the sequences; None draws others each time.
 
     Returns
     -------
@@ -348,7 +348,7 @@ def kmers(
     Parameters
     ----------
     sequences : ndarray of bytes, shape (R,)
-        Of `AMINO_ACIDS`, as `Repertoires.sequences` are.
+        Sequences in the letters of `AMINO_ACIDS`, as `Repertoires.sequences` holds them.
     k : int from 1 to 5
         Letters of a k-mer.
     columns : array_like of int, shape (c,), optional
@@ -356,7 +356,7 @@ def kmers(
     weights : array_like of shape (R,), optional
         What each k-mer of a sequence counts, finite in `dtype`; by default 1.
     dtype : {float32, float64}
-        Of the counts.
+        The dtype of the counts.
 
     Returns
     -------

@@ -114,7 +114,7 @@ def load(root: str | os.PathLike[str], *, languages: Sequence[str] = ("en", "de"
     root : path
         Folder with the files, packed by gzip or not; also looked for in its sub-folder `multi30k`.
     languages : sequence of 2 str
-        From which to which: of "en" and "de", "fr" and "cs" where their files are there.
+        Languages of the sources and of the targets: "en", "de", or "fr" and "cs" where their files are there.
 
     Returns
     -------

@@ -69,7 +69,7 @@ def retrieval_path(memory: Any, queries: ArrayLike, *, max_steps: int = 20, tol:
     max_steps : int, at least 1
         Updates at most.
     tol : float, at least 0, optional
-        As in `HopfieldMemory.retrieve`.
+        A query rests after a step that moves it by at most `tol * max |xi|`; by default 4 eps of the dtype.
 
     Returns
     -------

@@ -73,7 +73,7 @@ def energy_path(
         Any memory with `retrieve` and `energy`, so a sharded one, too. With `values` the states are those in pattern
         space.
     queries : array_like, shape (..., d)
-        Single vectors count as one query.
+        One row a query; a single vector is one query.
     max_steps : int, at least 1
         Steps at most.
     tol : float, at least 0, optional
@@ -149,7 +149,7 @@ def support_by_beta(
     betas : array_like, shape (b,), optional
         Inverse temperatures; by default 33 from a hundredth to the hundredfold of the memory's.
     quantiles : two numbers from 0 to 1
-        What the band reaches from and to.
+        The quantiles of the queries that the band reaches from and to.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure.
     **options
@@ -464,7 +464,7 @@ def calibration(
     Parameters
     ----------
     y_true : array_like, shape (N,)
-        The classes.
+        The true classes.
     probabilities : array_like, shape (N,) or (N, C)
         The positive class's, the greater of two; the curve then has the share of that class. Or one column a class, as
         `predict_proba` returns them; then it has the share of right answers against the probability of the class that
@@ -476,7 +476,7 @@ def calibration(
     labels : array_like, shape (C,), optional
         The classes in the order of the columns, or (negative, positive); by default those in `y_true`, sorted.
     name : str
-        Of the classifier, in the legend.
+        Name of the classifier, in the legend.
     counts : bool
         Whether to draw the share of the samples in each bin as bars, with their number above.
     ax : matplotlib.axes.Axes, optional

@@ -75,7 +75,7 @@ class Line:
     label : str
         The name in the legend. One that `STYLES` has is drawn in its colour, marker and dashes.
     x : sequence of float, n of them
-        What was varied.
+        Where the runs were measured, on the horizontal axis.
     mean : array_like, shape (n,)
         The mean of the runs at each `x`; where it is not finite, the line has a gap.
     std : float or array_like, shape (n,) or (2, n)

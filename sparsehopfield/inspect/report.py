@@ -160,9 +160,9 @@ class Report:
     storage : dict of str to Storage
         By similarity: the memory's own first, and at least dot and euclidean.
     margins : ndarray of float64, shape (M,)
-        See `HopfieldMemory.margin`.
+        Each pattern's score with itself less its largest with another.
     radii : ndarray of float64, shape (M,)
-        See `HopfieldMemory.exact_radius`.
+        How far a query may be from each pattern and still go to it in one step; -inf where it is not certified.
     copies : int
         Patterns that lie within rounding of another.
     exact_copies : int
@@ -170,7 +170,7 @@ class Report:
     hardest : Hardest
         The patterns with the smallest margins and their rivals; empty for a single pattern.
     capacity : Capacity or None
-        None where all patterns are the same.
+        How many random patterns of the same spread would be stored; None where all patterns are the same.
     pattern_shape : tuple of int or None
         The memory's, in which `figure` draws.
 
