@@ -170,6 +170,17 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Leads:
+    """One axes of a figure of leads: by how much one of two is ahead, cell by cell, and where both are level."""
+
+    title: str
+    x: Sequence[float]  # (w,) positive and ascending; the axis is logarithmic
+    rows: Sequence[str]  # (h,) names of the rows, from below
+    ahead: ArrayLike  # (h, w) positive where the first one is ahead
+    level: Mapping[str, Sequence[Sequence[float]]]  # by its name: of each row, at which x both are level
+
+
+@dataclass(frozen=True)
 class Plane:
     """One axes of a figure of landscapes: the plane, and what lies in it.
 
@@ -414,6 +425,60 @@ def heat_map(
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def leads(
+    panels: Sequence[Leads], *, names: tuple[str, str], xlabel: str, ylabel: str, label: str, title: str = ""
+) -> Figure:
+    """Draw by how much one of two is ahead as coloured cells, and points where both are level.
+
+    Parameters
+    ----------
+    panels : sequence of Leads
+        Side by side; all have the same rows and the same colours.
+    names : (str, str)
+        Who is ahead where a number is positive, and where it is negative, of `STYLES`.
+    xlabel, ylabel : str
+        The labels of the axes.
+    label : str
+        What the numbers are.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    _check_not_empty("panels", panels)
+    numbers = []
+    for panel in panels:
+        _check_not_empty("panels", panel.x, panel.rows)
+        numbers.append(_as_shaped("panels: ahead", panel.ahead, (len(panel.rows), len(panel.x))))
+    colours = require("matplotlib.colors", purpose="drawing figures")
+    ends = [STYLES[name]["color"] for name in names]
+    shades = colours.LinearSegmentedColormap.from_list("lead", [ends[1], "#FFFFFF", ends[0]])
+    most = max(float(np.nanmax(np.abs(one))) for one in numbers) or 1.0
+    figure = empty_figure((1.8 + 2.4 * len(panels), 1.6 + 0.32 * len(panels[0].rows)))
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    handles: dict[str, Any] = {}
+    for axis, panel, ahead in zip(axes, panels, numbers, strict=True):
+        ticks, positions = np.log(panel.x), np.arange(len(panel.rows))
+        half = np.diff(ticks).mean() / 2 if len(ticks) > 1 else 0.5
+        edges = np.exp([ticks[0] - half, *(ticks[:-1] + ticks[1:]) / 2, ticks[-1] + half])
+        cells = axis.pcolormesh(edges, np.arange(len(positions) + 1) - 0.5, ahead, cmap=shades, vmin=-most, vmax=most)
+        for (name, places), marker in zip(panel.level.items(), ("o", "x", "+"), strict=False):
+            points = [(x, row) for row, own in zip(positions, places, strict=True) for x in own]
+            x, y = zip(*points, strict=True) if points else ((), ())
+            (handles[name],) = axis.plot(x, y, marker=marker, color="black", linestyle="", markersize=5)
+        axis.set_xscale("log")
+        axis.set_yticks(positions, panel.rows)
+        axis.set_title(panel.title, fontsize=10)
+    axes[0].set_ylabel(ylabel)
+    bar = figure.colorbar(cells, ax=list(axes), shrink=0.9, aspect=12, pad=0.01)
+    bar.set_label(label, fontsize=8)
+    bar.set_ticks([-most, 0, most], labels=[names[1], "level", names[0]], fontsize=8)
+    return _add_labels(figure, axes[None], xlabel, title, handles)
 
 
 def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
