@@ -6,8 +6,8 @@ regularisations and inverse temperatures meet the same signals and bags, initial
 
 The network is the one that the study of bits found best: layer norms off, bits of -1 and 1, one association with
 learned queries, GELU, one linear layer. It is trained for all epochs, and its last weights are taken: nothing but the
-regularisation keeps it from learning the bags by heart. Inverse temperatures are chosen for each map and regularisation
-by bags that are neither trained on nor tested with, from the same list for all.
+regularisation keeps it from learning the bags by heart. Inverse temperatures are chosen for each map, density and run,
+from the same list for all, by bags that are neither trained on nor tested with.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAPS = ("softmax", "sparsemax", "entmax15")
 OPTIMAL = "optimal"
 #: The options that regularise.
 REGULARISERS = ("decay", "dropout", "hidden")
-#: Bags to choose inverse temperatures by.
+#: Bags to choose inverse temperatures and regularisations by.
 CHOOSING = 200
 #: How the tested bags differ from those trained on: factors of the size, signals in a bag, a factor of the flips.
 SMALLER, LARGER, MORE, NOISIER = 1 / 4, 4, 3, 2
@@ -167,8 +167,8 @@ def conditions(chosen: Options, density: float) -> dict[str, Condition]:
 def metrics(chosen: Options, setting: Mapping[str, Any]) -> list[str]:
     """Return what is measured of a setting: AUC by the set's name, accuracy, and of networks what was chosen and why.
 
-    `beta` is the inverse temperature, in units of 1 / sqrt(hidden); `choosing` the AUC that it was chosen by; `weight`
-    that of the signal, in the mean of all heads and positive bags of the set `test`.
+    `beta` is the inverse temperature, in units of 1 / sqrt(hidden); `choosing` the AUC on the bags to choose by;
+    `weight` that of the signal, in the mean of all heads and positive bags of the set `test`.
     """
     names = list(conditions(chosen, setting["density"]))
     own = () if setting["map"] == OPTIMAL else ("beta", "choosing", "weight")
@@ -245,25 +245,39 @@ def trained(chosen: Options, setting: Mapping[str, Any], beta: float, train: Dra
     ).fit(train.bags, train.labels)
 
 
+@lru_cache(maxsize=len(MAPS))  # every regularisation of a run and density asks
+def best_beta(chosen: Options, name: str, density: float, run: int) -> float:
+    """Return the inverse temperature of a map for all regularisations: by AUC on the bags to choose by.
+
+    It is chosen, the first of equals, with the first weight decay, dropout and width of the options.
+    """
+    if len(chosen.betas) == 1:
+        return chosen.betas[0]
+    drawn = task(chosen, density, run)
+    first = {"decay": chosen.decays[0], "dropout": chosen.dropouts[0], "hidden": chosen.hidden[0]}
+
+    def merit(beta: float) -> float:
+        machine = trained(chosen, {"map": name, "run": run, **first}, beta, drawn.sets["train"])
+        return auc(drawn.choosing.labels, machine.decision_function(drawn.choosing.bags))
+
+    return max(chosen.betas, key=merit)
+
+
 def measure(chosen: Options, setting: Mapping[str, Any]) -> dict[str, float]:
     """Measure the values of `metrics` for one setting of the table; areas and weights to four digits."""
-    drawn = task(chosen, setting["density"], setting["run"])
-    if setting["map"] == OPTIMAL:
-        return _judged({name: optimal_scores(some, drawn.signals) for name, some in drawn.sets.items()}, drawn)
-    machines = {beta: trained(chosen, setting, beta, drawn.sets["train"]) for beta in chosen.betas}
-    choosing = {
-        beta: auc(drawn.choosing.labels, machine.decision_function(drawn.choosing.bags))
-        for beta, machine in machines.items()
-    }
-    beta = max(choosing, key=choosing.__getitem__)  # the first of equals
-    machine = machines[beta]
-    test = drawn.sets["test"]
-    weights = np.stack(machine.bag_weights(test.bags[test.labels == 1]))
+    name, density, run = (setting[column] for column in ("map", "density", "run"))
+    drawn = task(chosen, density, run)
+    if name == OPTIMAL:
+        return _judged({kind: optimal_scores(some, drawn.signals) for kind, some in drawn.sets.items()}, drawn)
+    beta = best_beta(chosen, name, density, run)
+    machine = trained(chosen, setting, beta, drawn.sets["train"])
+    test, positive = drawn.sets["test"], drawn.sets["test"].labels == 1
+    weights = np.stack(machine.bag_weights(test.bags[positive]))
     return {
-        **_judged({name: machine.decision_function(some.bags) for name, some in drawn.sets.items()}, drawn),
+        **_judged({kind: machine.decision_function(some.bags) for kind, some in drawn.sets.items()}, drawn),
         "beta": beta,
-        "choosing": round(choosing[beta], 4),
-        "weight": round(float(weights[test.keys[test.labels == 1]].mean()), 4),
+        "choosing": round(auc(drawn.choosing.labels, machine.decision_function(drawn.choosing.bags)), 4),
+        "weight": round(float(weights[test.keys[positive]].mean()), 4),
     }
 
 

@@ -148,7 +148,8 @@ def differences(by_run: Mapping[Any, Floats]) -> dict[Any, Difference]:
             found[name] = Difference(mean, mean, mean, 1.0 if abs(mean) < SAME else 2.0 ** (1 - len(values)))
         else:
             test = stats.ttest_1samp(values, 0)
-            found[name] = Difference(mean, *map(float, test.confidence_interval()), float(test.pvalue))
+            interval = test.confidence_interval()
+            found[name] = Difference(mean, float(interval.low), float(interval.high), float(test.pvalue))
     known = [name for name, some in found.items() if not np.isnan(some.p)]
     corrected = stats.false_discovery_control([found[name].p for name in known]) if known else []
     return found | {name: found[name]._replace(p=float(p)) for name, p in zip(known, corrected, strict=True)}
