@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +162,25 @@ def test_what_is_told_of_made_up_leads():
     assert re.search(r"sparsemax larger at density 0\.2 \+1[45]\.\d \[", text)
     nothing = " ".join(report.report_text(made_up(0.0)).split())
     assert "0 of 28 differences from softmax are told from 0. The others are at most" in nothing
+
+
+def test_the_page_has_the_differences_of_the_kept_table():
+    root = Path(__file__).resolve().parents[2]
+    summary = study.stored(root / "notebooks" / "results" / "generalisation")
+    lines = (root / "docs" / "guides" / "studies.md").read_text(encoding="utf-8").splitlines()
+    found = report.compared(summary, report.AVERAGED)
+    sets = [name for name in protocol.conditions(summary.chosen, 0.2) if name != "train"]
+    for one, other in zip([*sets, "gap"], [*sets[:-1], "density 0.2", "gap"], strict=True):
+        cells = [
+            cell
+            for density, metric in ((0.2, one), (0.5, other))
+            for cell in (
+                f"{100 * summary.by_run('softmax', metric, density=density).mean():.1f}",
+                *(found[name, density, metric].text() for name in ("sparsemax", "entmax15")),
+            )
+        ]
+        rows = [[cell.strip() for cell in line.split("|")] for line in lines if cells[1] in line]
+        assert cells in [row[3:6] + row[7:10] for row in rows]
 
 
 def test_a_single_run_and_a_single_map(tmp_path, monkeypatch):

@@ -341,28 +341,25 @@ def figure(summary: Summary) -> Figure | None:
     if not summary.rivals:
         return None
     found = compared(summary, AVERAGED)
-    metrics = _metrics(found)
+    none = Difference(np.nan, np.nan, np.nan, np.nan)
     panels = {
         f"{name}, density {density:g}": {
             metric: (100 * some.mean, 100 * (some.high - some.mean))
-            for metric in metrics
-            if (some := found.get((name, density, metric))) is not None
+            for metric in _metrics(found)
+            for some in [found.get((name, density, metric), none)]
         }
         for density in summary.chosen.densities
         for name in summary.rivals
     }
-    drawn = plotting.intervals(
-        panels,
-        styles={},
-        xlabel="AUC less that of softmax, in points: mean over runs and 95 % interval",
-    )
+    title = "AUC less that of softmax in the same run: mean and 95 % interval"
+    drawn = plotting.intervals(panels, styles={}, xlabel="points", title=title)
     for axis in drawn.axes:
         axis.axvline(0, color="black", linewidth=0.8)
     return drawn
 
 
 def levels_figure(summary: Summary) -> Figure | None:
-    """Draw AUC on training bags, test bags and shifted ones over the levels of each regularisation.
+    """Draw AUC on test bags, and on shifted ones, over the levels of each regularisation.
 
     Returns
     -------
@@ -370,7 +367,7 @@ def levels_figure(summary: Summary) -> Figure | None:
         One row for each regularisation with several levels, a column for each density and kind of bags; None where
         there is no row.
     """
-    columns = [(metric, density) for density in summary.chosen.densities for metric in ("train", "test", SHIFTED)]
+    columns = [(metric, density) for density in summary.chosen.densities for metric in ("test", SHIFTED)]
     factors = list(summary.varied())
     if not factors:
         return None
@@ -385,7 +382,7 @@ def levels_figure(summary: Summary) -> Figure | None:
         ]
         for factor in factors
     ]
-    return plotting.curves(grid, xlabel=factors, title=f"mean and deviation of {summary.chosen.runs} run(s)")
+    return plotting.curves(grid, xlabel=factors, title=f"AUC: mean and deviation of {summary.chosen.runs} run(s)")
 
 
 def _line(summary: Summary, name: str, metric: str, density: float, factor: str) -> plotting.Line:
