@@ -107,7 +107,8 @@ def test_import_costs_at_most_50_ms_more_than_numpy():
 
 
 @pytest.mark.skipif(
-    platform.machine() != "x86_64" or not os.path.exists("/proc/cpuinfo"), reason="needs Linux's list of what x86-64 has"
+    platform.machine() != "x86_64" or not os.path.exists("/proc/cpuinfo"),
+    reason="needs the list that Linux has on x86-64",
 )
 def test_the_instruction_sets_of_this_machine_are_found():
     """What links the core decides which runtime asks the processor; a wrong one finds nothing beyond the base."""
