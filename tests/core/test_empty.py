@@ -211,6 +211,7 @@ def test_what_needs_something_says_so():
         ("histograms", [[]], {"xlabel": "", "ticks": ["1"]}),
         ("histograms", [[plotting.Bars("none", {})]], {"xlabel": "", "ticks": ["1"]}),
         ("landscapes", [], {}),
+        ("leads", [], {"names": ("sparse", "dense"), "xlabel": "", "ylabel": "", "label": ""}),
         ("landscapes", [[None], [None, None]], {}),
         ("scatter", [], {}),
         ("trade_offs", {}, {"xlabel": "", "ylabel": ""}),

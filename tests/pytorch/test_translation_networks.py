@@ -1,6 +1,8 @@
 """Translators: what masks hide, exact zeros, translations step by step, and training that was interrupted."""
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +13,15 @@ for module in ("sentencepiece", "sacrebleu"):
 
 import torch.nn.functional as F  # noqa: E402
 
+from sparsehopfield.structures import RandomFeatures  # noqa: E402
 from sparsehopfield.studies import translation  # noqa: E402
 from sparsehopfield.studies.translation import bleu, decoding, networks, protocol, report, training  # noqa: E402
 from sparsehopfield.studies.translation.decoding import penalty, translate  # noqa: E402
-from sparsehopfield.studies.translation.networks import MAPS, Shape, Translator, smoothed_loss  # noqa: E402
+from sparsehopfield.studies.translation.networks import BEST, MAPS, NEAR, Shape, Translator, smoothed_loss  # noqa: E402
+from sparsehopfield.studies.translation.parts import STRUCTURES  # noqa: E402
 from sparsehopfield.studies.translation.text import BEGIN, END, PAD, Source, learn_vocabulary, task_of  # noqa: E402
 from sparsehopfield.studies.translation.training import Recipe, batches_of, padded, trained  # noqa: E402
+from sparsehopfield.torch import entmax, normmax, softmax, sparsemax  # noqa: E402
 
 SMALL = Shape(width=16, forward=16, heads=2, layers=2, dropout=0.0)
 WORDS = {"red": "rot", "blue": "blau", "dog": "hund", "cat": "katze", "runs": "rennt", "sleeps": "ruht", "and": "und"}
@@ -81,21 +86,48 @@ def test_masks_hide(name):
     assert (zeros > 0) == (name != "softmax")
 
 
-@pytest.mark.parametrize("name", MAPS)
+FUNCTIONS = {"softmax": softmax, "sparsemax": sparsemax, "entmax15": entmax, "normmax": normmax}
+
+
+@pytest.mark.parametrize(
+    ("name", "structure"),
+    [(name, "all") for name in MAPS]
+    + [("softmax", name) for name in STRUCTURES[1:]]
+    + [("sparsemax", name) for name in ("window", "topk")],
+)
 @torch.no_grad()
-def test_weights_are_those_of_the_association(name):
-    association = network_of(name, is_learned=True).cross[1].association
-    queries, keys, values = torch.randn(3, 2, 5, 2, 8).unbind()
-    padding = torch.zeros(2, 5, dtype=torch.bool)
+def test_associations_are_their_formulas(name, structure):
+    """Weights are the map of the scores that are seen, and values are mixed with them."""
+    association = network_of(name, is_learned=True, structure=structure).decoder[1].association
+    queries, keys, values = torch.randn(3, 2, 7, 2, 8, dtype=torch.float64).unbind()
+    padding = torch.zeros(2, 7, dtype=torch.bool)
     padding[1, 3:] = True
+    away = torch.arange(7) - torch.arange(7)[:, None]
+    beta = 2 / math.sqrt(8)
     for hidden, causal in ((padding, False), (None, True)):
+        scores = beta * torch.einsum("bnhd,bmhd->bhnm", queries, keys)
+        if structure == "features":  # softmax of the logarithms of the kernel is in proportion to the kernel
+            rows = math.sqrt(beta) * torch.cat([queries, keys], 1)
+            projection = torch.from_numpy(RandomFeatures(networks.FEATURES).projection(8))
+            features = (rows @ projection.T - (rows**2).sum(-1, keepdim=True) / 2).exp()
+            scores = torch.einsum("bnhf,bmhf->bhnm", *features.split(7, 1)).log()
+        unseen = (away > 0 if causal else padding[:, None, None]).expand(scores.shape)
+        if structure == "window":
+            unseen = unseen | (away.abs() > NEAR)
+        scores = scores.masked_fill(unseen, -math.inf)
+        if structure == "topk":
+            scores = scores.masked_fill(scores < scores.topk(BEST).values[..., -1:], -math.inf)
+        wanted = FUNCTIONS[name](scores)
         weights = association.weights(queries, keys, hidden, causal)
-        mixed = torch.einsum("bhnm,bmhd->bnhd", weights, values).flatten(2)
-        torch.testing.assert_close(association(queries, keys, values, hidden, causal), mixed, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(weights, wanted)
+        assert not weights[unseen.expand(weights.shape)].any()
+        mixed = torch.einsum("bhnm,bmhd->bnhd", wanted, values).flatten(2)
+        torch.testing.assert_close(association(queries, keys, values, hidden, causal), mixed)
 
 
-def test_each_head_learns_its_beta():
-    network = network_of("sparsemax", is_learned=True)
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_each_head_learns_its_beta(structure):
+    network = network_of("sparsemax" if structure == "all" else "softmax", is_learned=True, structure=structure)
     loss = training.loss_of(network, [*zip(sentences(5, 6), sentences(4, 6, seed=1), strict=True)], 0.1)
     loss.backward()
     for part in (*network.encoder, *network.decoder, *network.cross):
@@ -142,9 +174,11 @@ def test_every_update_has_the_rate_of_its_own_number():
     assert rates == [training.rate_at(update, len(rates), 3e-3) for update in range(len(rates))]
 
 
-def test_steps_give_what_the_whole_gives():
-    network = network_of("sparsemax")
-    sources, targets = padded(sentences(5, 9)), padded(sentences(6, 6, seed=1), BEGIN)
+@pytest.mark.parametrize("structure", STRUCTURES)
+@torch.no_grad()
+def test_steps_give_what_the_whole_gives(structure):
+    network = network_of("softmax" if structure == "features" else "sparsemax", structure=structure)
+    sources, targets = padded(sentences(5, 9)), padded(sentences(9, 9, seed=1), BEGIN)
     whole = F.linear(network(sources, targets), network.embedding.weight).log_softmax(-1)
     memory, past = network.encode(sources), network.begin()
     for at in range(targets.shape[1]):
@@ -170,6 +204,15 @@ def test_a_beam_finds_what_is_likelier():
 
 
 RECIPE = Recipe(("sparsemax",) * 3, (0.25,) * 3, False, 3e-3, 3, 128, 5)
+
+
+def test_files_of_all_pieces_are_those_of_before_there_were_structures(task):
+    name = "sparsemax_beta-0.25_rate-0.003_epochs-3_tokens-128_seed-5"
+    assert RECIPE.name == name
+    assert "structure" not in json.loads(training._identity(RECIPE, task))
+    near = replace(RECIPE, structure="window")
+    assert near.name == name.replace("_beta", "_window_beta")
+    assert json.loads(training._identity(near, task))["structure"] == "window"
 
 
 def test_training_that_was_killed_goes_on_to_the_same_bytes(task, tmp_path, monkeypatch):
@@ -262,7 +305,7 @@ def test_an_interrupted_study_is_continued_to_the_same(run, tmp_path, monkeypatc
         assert 0 < values["sparsemax", f"zeros {place}"] < 1
         assert 1 <= values["sparsemax", f"support {place}"] < values["softmax", f"support {place}"]
     trials = [line.split(",") for line in (tmp_path / "whole/grid/table.csv").read_text().splitlines()]
-    losses = {(line[0], line[1]): float(line[-1]) for line in trials if line[-2] == "validation loss"}
+    losses = {(line[0], line[2]): float(line[-1]) for line in trials if line[-2] == "validation loss"}
     for row in whole.rows:
         assert losses[row["map"], row["beta"]] == min(value for key, value in losses.items() if key[0] == row["map"])
     assert "2 networks and 2 epochs for each model" in whole.report
@@ -274,8 +317,24 @@ def test_tables_share_networks(run, tmp_path):
     shared = tmp_path / "shared"
     first = run(tmp_path / "first", maps="softmax", checkpoints=shared)
     stamps = {path: path.stat().st_mtime_ns for path in shared.rglob("*") if path.is_file()}
-    second = run(tmp_path / "second", maps=("softmax", "softmax/softmax/entmax15"), checkpoints=shared)
+    models = {"maps": ("softmax", "softmax/softmax/entmax15"), "structure": ("features", "all")}
+    second = run(tmp_path / "second", **models, checkpoints=shared)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert second.rows[: len(first.rows)] == first.rows
-    assert "softmax/softmax/entmax15 against softmax" in second.report
+    assert [row for row in second.rows if (row["map"], row["structure"]) == ("softmax", "all")] == first.rows
+    known = {(row["map"], row["structure"]) for row in second.rows}
+    assert known == {("softmax", "features"), ("softmax", "all"), ("softmax/softmax/entmax15", "all")}
+    assert "softmax/softmax/entmax15 against softmax (beam)" in second.report
+    assert "softmax features against softmax (beam)" in second.report
     assert "checkpoints" not in {path.name for path in (tmp_path / "first").iterdir()}
+
+
+def test_features_need_softmax():
+    assert translation.Options(maps=("softmax", "sparsemax"), structure=("topk", "features")).models == [
+        ("softmax", "topk"),
+        ("sparsemax", "topk"),
+        ("softmax", "features"),
+    ]
+    with pytest.raises(ValueError, match=r"^structure: features stand for softmax alone"):
+        translation.Options(maps=("entmax15", "softmax/softmax/sparsemax"), structure="features")
+    with pytest.raises(ValueError, match=r"^structure: .*random"):
+        translation.Options(structure="random")

@@ -160,11 +160,17 @@ def test_the_same_table_again_and_for_any_number_of_jobs(found, tmp_path):
 
 
 def test_figures(few):
-    assert len(few.figures) == 4
+    assert len(few.figures) == 8
     assert all(path.stat().st_size > 1000 for path in few.figures)
     summary = study.Summary(few.rows, study.Options(**SMALL | FEW))
     assert [len(axis.lines) for axis in study.figure(summary).axes] == [5]  # two models, predicted, and "all one"
     assert [len(axis.lines) for axis in study.shares_figure(summary).axes] == [2, 2]
+    assert [len(axis.lines) for axis in study.supports_figure(summary).axes] == [2, 2]  # found and expected
+    cells, bar = study.leads_figure(summary).axes
+    leads = [[summary.lead("equal", w, beta) for beta in SMALL["betas"]] for w in SMALL["weights"]]
+    np.testing.assert_array_equal(cells.collections[0].get_array(), leads)
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["dense", "level", "sparse"]
+    assert study.report_text(study.stored(few.table.parent)) == few.report
 
 
 def test_report(found):
@@ -279,6 +285,41 @@ def test_supports_are_as_expected():
                 found = protocol.measure_noisy(some, model, 0.0, beta)["noisy_support"]
                 assert found == pytest.approx(protocol.predict_support(model, 300, scores, beta), rel=0.08)
     assert protocol.predict_support("dense", 300, scores, 1.0) == 300
+
+
+def test_where_both_are_level():
+    """The predicted lead of sparse is the mean of draws, and vanishes where they say so, if roughly."""
+    chosen = study.Options(patterns=64, d=32, noise=4.0, models=("sparse", "dense"))
+    for case, w in (("equal", 0.0), ("free", 0.9)):
+        drawn_sets = [
+            protocol.draw_memories(case, w, chosen.patterns, chosen.d, 0.1, seed, noise=4.0) for seed in range(12)
+        ]
+        betas = (0.1, 0.5, 1.0, 2.0)
+        found, wanted = (
+            np.array([[error(model, beta) for beta in betas] for model in ("sparse", "dense")])
+            for error in (
+                lambda model, beta, case=case, w=w: protocol.predict_error(model, case, w, chosen, beta),
+                lambda model, beta, w=w, sets=drawn_sets: np.mean(
+                    [protocol.measure_noisy(one, model, w, beta / (1 - w * w))["noisy_error"] for one in sets]
+                ),
+            )
+        )
+        np.testing.assert_allclose(found, wanted, atol=0.07)
+        assert found[0, 0] < found[1, 0]
+        assert wanted[0, 0] < wanted[1, 0]
+        assert found[0, 3] > found[1, 3]
+        assert wanted[0, 3] > wanted[1, 3]
+
+
+def test_levels():
+    rows = [
+        {"case": "equal", "model": model, "w": 0.0, "beta": beta, "metric": "noisy_error", "value": value}
+        for model, values in (("sparse", (1.0, 1.0, 3.0, 1.0)), ("dense", (2.0, 2.0, 2.0, 2.0)))
+        for beta, value in zip((1.0, 4.0, 16.0, 64.0), values, strict=True)
+    ]
+    chosen = study.Options(cases="equal", models=("sparse", "dense"), weights=0.0, betas=(1.0, 4.0, 16.0, 64.0))
+    summary = study.Summary(rows, chosen)
+    assert summary.levels(summary.lead, "equal", 0.0) == pytest.approx([8.0, 32.0])
 
 
 def test_report_says_where_sparsity_pays(found):

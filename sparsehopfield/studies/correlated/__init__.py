@@ -19,7 +19,8 @@ the way: <c, n> differs between patterns, so that from some w on those that lie 
 
 When does sparsity pay? From queries with more noise one step is compared with that of softmax: its error, and the size
 of the support, beside its expectation in closed form (`theory.expected_support` of normal scores), from the family of
-the patterns alone. Where the support is small, products with values are saved.
+the patterns alone. Where the support is small, products with values are saved. The beta at which both are equally
+accurate is predicted from the same scores, too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option, add_option
-from sparsehopfield.studies._core.options import Outcome, derive_seed
+from sparsehopfield.studies._core.options import Outcome
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.correlated.protocol import (
     ALPHAS,
@@ -51,7 +52,14 @@ from sparsehopfield.studies.correlated.protocol import (
     predict_support,
     time_step,
 )
-from sparsehopfield.studies.correlated.report import Summary, figure, report_text, shares_figure
+from sparsehopfield.studies.correlated.report import (
+    Summary,
+    figure,
+    leads_figure,
+    report_text,
+    shares_figure,
+    supports_figure,
+)
 
 __all__ = [
     "ALPHAS",
@@ -64,8 +72,11 @@ __all__ = [
     "Summary",
     "add_options",
     "figure",
+    "leads_figure",
     "report_text",
     "run",
+    "stored",
+    "supports_figure",
 ]
 
 NAME = "correlated"
@@ -91,21 +102,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         `density`, `noise`, `timed`, `runs`, `jobs`, `seed`, `restart`, `progress`.
     """
     chosen = Options(**options)
-    settings = [
-        {
-            "case": case,
-            "model": model,
-            "w": w,
-            "beta": beta / (1 - w * w),
-            "run": k,
-            "seed": derive_seed(chosen.seed, k),
-        }
-        for case in chosen.cases
-        for model in chosen.models
-        for w in chosen.weights
-        for k in range(chosen.runs)
-        for beta in sorted(chosen.betas)
-    ]
+    settings = chosen.settings()
 
     def is_timed(setting: Mapping[str, Any]) -> bool:
         first = chosen.cases[0], chosen.weights[0], 0
@@ -128,9 +125,37 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     timed = [setting for setting in settings if is_timed(setting)]
     asked = [(str(setting["model"]), float(str(setting["beta"]))) for setting in timed]
     summary = Summary(rows, chosen, dict(zip(asked, tables.times(output, timed), strict=True)))
-    files = plotting.save(figure(summary), Path(output, NAME))
-    files += plotting.save(shares_figure(summary), Path(output, f"{NAME}-shares"))
+    drawn = {NAME: figure(summary), f"{NAME}-shares": shares_figure(summary)}
+    if {"sparse", "dense"} <= {*chosen.models}:
+        drawn[f"{NAME}-leads"] = leads_figure(summary)
+    if {*chosen.models} != {"dense"}:
+        drawn[f"{NAME}-supports"] = supports_figure(summary)
+    files = [file for name, one in drawn.items() for file in plotting.save(one, Path(output, name))]
     return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))
+
+
+def stored(folder: str | os.PathLike[str]) -> Summary:
+    """Read a finished table of the study.
+
+    Parameters
+    ----------
+    folder : path
+        Of the table and its settings.
+
+    Returns
+    -------
+    Summary
+        Of which tables and figures are made.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no table.
+    FileFormatError
+        If it is damaged, not finished, or of another study.
+    """
+    chosen = tables.stored_options(folder, NAME, Options)
+    return Summary(tables.stored_rows(folder, chosen.settings(), METRICS), chosen)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

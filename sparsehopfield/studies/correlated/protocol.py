@@ -20,7 +20,7 @@ from sparsehopfield._engine.call import still_moving
 from sparsehopfield.functional import retrieve, softmax, sparsemax, update
 from sparsehopfield.row_maps import entmax
 from sparsehopfield.studies._core.clock import timed
-from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
+from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names, derive_seed
 
 Floats = NDArray[np.float64]
 #: The kinds of noise, and how they are compared.
@@ -28,6 +28,7 @@ CASES = {"equal": "dot", "free": "dot", "free-euclidean": "euclidean", "sparse":
 #: The models: their alpha, and their maps.
 ALPHAS = {"sparse": 2.0, "entmax15": 1.5, "dense": 1.0}
 MAPS = {"sparse": "sparsemax", "entmax15": "entmax15", "dense": "softmax"}
+WEIGHTS: dict[str, Any] = {"sparse": sparsemax, "entmax15": entmax, "dense": softmax}
 #: Limits that are closer than this share of the patterns' smallest distance are one.
 SAME = 0.01
 METRICS = (
@@ -108,6 +109,24 @@ class Options(StudyOptions):
         for name in ("tolerance", "perturbation"):
             if not 0 < getattr(self, name) < 0.5:
                 raise ValueError(f"{name}: must be above 0 and below 0.5, got {getattr(self, name):g}")
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Return the settings of the table."""
+        return [
+            {
+                "case": case,
+                "model": model,
+                "w": w,
+                "beta": beta / (1 - w * w),
+                "run": k,
+                "seed": derive_seed(self.seed, k),
+            }
+            for case in self.cases
+            for model in self.models
+            for w in self.weights
+            for k in range(self.runs)
+            for beta in sorted(self.betas)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,6 +335,11 @@ class Scores(NamedTuple):
     lead_spread: float
     slope: float
 
+    def at(self, nodes: Floats) -> tuple[Floats, Floats]:
+        """Return leads and spreads of the others, where leads are so many standard deviations above their mean."""
+        more = self.lead_spread * nodes
+        return self.lead + more, np.sqrt(np.maximum(self.spread**2 + self.slope * more, self.spread**2 / 10))
+
 
 def expected_scores(case: str, w: float, d: int, density: float, noise: float) -> Scores:
     """Compute the scores of noisy queries, from the family of patterns alone.
@@ -357,13 +381,48 @@ def predict_support(model: str, count: int, scores: Scores, beta: float) -> floa
     if model == "dense":
         return float(count)
     nodes, weights = np.polynomial.hermite_e.hermegauss(3)
-    sizes = []
-    for more in scores.lead_spread * nodes:
-        spread = math.sqrt(max(scores.spread**2 + scores.slope * more, scores.spread**2 / 10))
-        # rounded, so that equal settings are known to be so
-        lead = float(f"{beta * (scores.lead + more):.9g}")
-        sizes.append(_support_at(model, count, float(f"{beta * spread:.9g}"), lead))
+    sizes = [  # rounded, so that equal settings are known to be so
+        _support_at(model, count, float(f"{beta * spread:.9g}"), float(f"{beta * lead:.9g}"))
+        for lead, spread in zip(*scores.at(nodes), strict=True)
+    ]
     return float(weights @ sizes / weights.sum())
+
+
+def predict_error(model: str, case: str, w: float, chosen: Options, beta: float) -> float:
+    """Predict the error of one step from a noisy query, in units of sqrt(1 - w^2), from the family of patterns alone.
+
+    Parameters
+    ----------
+    model, case : str
+    w : float
+        Weight of the common direction.
+    chosen : Options
+    beta : float
+        In units of 1/(1 - w^2).
+
+    Notes
+    -----
+    A step ends in sum p_nu n_nu, n_nu of mean square length l (1, or 1 - q for positive features, as `expected_scores`
+    has it). Its part along the query is known from the score: n_nu = a_nu e + r_nu, with e the query's direction and
+    a_nu = z_nu sqrt(l / d) for a score z_nu in units of the others' standard deviation, as that is sqrt(l / d) times
+    the query's length. The rests r_nu of different patterns are taken as orthogonal, so that the squared error is
+    (sum p a - a_mu)^2 + (1 - p_mu)^2 (l - a_mu^2) + sum over the others of p^2 (l - a^2). The others' scores are those
+    of a typical draw, the normal quantiles; the mean is over the lead. So it is an approximation, the better the more
+    patterns and features.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
+    m, features = chosen.patterns, chosen.d - (case in ("equal", "sparse", "positive"))
+    square = 1 - 0.75 * chosen.density if case == "positive" else 1.0
+    leads, spreads = expected_scores(case, w, chosen.d, chosen.density, chosen.noise).at(nodes)
+    others = special.ndtri((np.arange(1, m) - 3 / 8) / (m - 3 / 4))
+    z = np.column_stack([leads / spreads, np.tile(others, (len(nodes), 1))])
+    p = WEIGHTS[model](beta * spreads[:, None] * z)
+    along = np.clip(z * math.sqrt(square / features), -math.sqrt(square), math.sqrt(square))
+    rest = square - along**2
+    off = p.copy()
+    off[:, 0] -= 1
+    errors = np.sqrt((off * along).sum(axis=1) ** 2 + (off**2 * rest).sum(axis=1))
+    return float(weights @ errors / weights.sum())
 
 
 def measure_noisy(drawn: Memories, model: str, w: float, beta: float) -> dict[str, float]:
@@ -371,7 +430,7 @@ def measure_noisy(drawn: Memories, model: str, w: float, beta: float) -> dict[st
     scores = drawn.noisy @ drawn.patterns.T
     if drawn.similarity == "euclidean":
         scores -= (drawn.patterns**2).sum(axis=1) / 2
-    weights = {"sparse": sparsemax, "entmax15": entmax, "dense": softmax}[model](beta * scores)
+    weights = WEIGHTS[model](beta * scores)
     error = np.linalg.norm(weights @ drawn.patterns - drawn.patterns, axis=1).mean() / math.sqrt(1 - w * w)
     return {"noisy_error": error, "noisy_support": np.count_nonzero(weights, axis=1).mean()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from sparsehopfield.studies.correlated.protocol import (
     Options,
     expected_scores,
     median_beta,
+    predict_error,
     predict_support,
     typical_beta,
 )
@@ -82,6 +83,28 @@ class Summary(Means):
         """Return the beta predicted for half of the patterns; of several runs the median."""
         return median_beta(self.values(next(k for k in self.keys if k[:3] == (case, model, w)), "predicted"))
 
+    def lead(self, case: str, w: float, beta: float) -> float:
+        """Return by how much the error at noisy queries is larger with dense than with sparse, at a beta in units of
+        1/(1 - w^2).
+        """
+        dense, sparse = (self.mean((case, m, w, beta / (1 - w * w)), "noisy_error") for m in ("dense", "sparse"))
+        return dense - sparse
+
+    def predicted_lead(self, case: str, w: float, beta: float) -> float:
+        """Return what `predict_error` says of the same."""
+        dense, sparse = (predict_error(model, case, w, self.chosen, beta) for model in ("dense", "sparse"))
+        return dense - sparse
+
+    def levels(self, lead: Callable[[str, float, float], float], case: str, w: float) -> list[float]:
+        """Return the betas, in units of 1/(1 - w^2), where a lead changes its sign, by interpolation of ln beta."""
+        betas = sorted(self.chosen.betas)
+        leads = [lead(case, w, beta) for beta in betas]
+        return [
+            a * (b / a) ** (x / (x - y))
+            for (a, x), (b, y) in itertools.pairwise(zip(betas, leads, strict=True))
+            if (x > 0) != (y > 0)
+        ]
+
     def coarsest(self) -> float:
         """Return the largest step of the grid of betas, as a factor."""
         betas = sorted(self.chosen.betas)
@@ -139,6 +162,60 @@ def shares_figure(summary: Summary) -> Figure:
         for model in chosen.models
     ]
     return plotting.curves(panels, xlabel="beta", log=True)
+
+
+def leads_figure(summary: Summary) -> Figure:
+    """Draw where one step from noisy queries is more accurate with sparse than with dense, over beta and w.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel a case: the difference of the errors, and where both are level, as measured and as predicted.
+    """
+    chosen, betas = summary.chosen, sorted(summary.chosen.betas)
+    panels = [
+        plotting.Leads(
+            _TITLES[case],
+            betas,
+            [f"{w:g}" for w in chosen.weights],
+            [[summary.lead(case, w, beta) for beta in betas] for w in chosen.weights],
+            {
+                name: [summary.levels(lead, case, w) for w in chosen.weights]
+                for name, lead in (("level, measured", summary.lead), ("level, predicted", summary.predicted_lead))
+            },
+        )
+        for case in chosen.cases
+    ]
+    return plotting.leads(
+        panels,
+        names=("sparse", "dense"),
+        xlabel="beta (1 - w²)",
+        ylabel="weight w",
+        label="who is more accurate",
+        title=f"One step from queries with noise {chosen.noise:g} times as long as the pattern's own part",
+    )
+
+
+def supports_figure(summary: Summary) -> Figure:
+    """Draw the mean support at noisy queries over beta, beside what is expected, at the first and the last weight.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Measured with markers, expected without; one row a weight, one column a case.
+    """
+    chosen, panels = summary.chosen, []
+    for w in dict.fromkeys((chosen.weights[0], chosen.weights[-1])):
+        row = []
+        for case in chosen.cases:
+            lines = []
+            for model in [model for model in chosen.models if model != "dense"]:
+                for label, metric in ((model, "noisy_support"), (f"{model}, predicted", "expected_support")):
+                    betas, sizes = summary.curve(case, model, w, metric)
+                    lines.append(plotting.Line(label, [beta * (1 - w * w) for beta in betas], sizes))
+            row.append(plotting.Panel(f"{_TITLES[case]}, w = {w:g}", lines, "mean support"))
+        panels.append(row)
+    return plotting.curves(panels, xlabel="beta (1 - w²)", log=True, logy=True)
 
 
 def report_text(summary: Summary) -> str:
@@ -199,6 +276,7 @@ def report_text(summary: Summary) -> str:
                 "units of sqrt(1 - w^2), and beta in units of 1/(1 - w^2), at the first weight"
             )
             + f"\n{aligned(_noisy_lines(summary))}",
+            *_level(summary),
             *_timed(summary),
             bullets("What came out", [*_findings(summary), *_noisy_findings(summary)]),
         ]
@@ -347,7 +425,7 @@ def _noisy_findings(summary: Summary) -> list[str]:
     for case in chosen.cases:
         places: dict[str, list[float]] = {}
         for w in chosen.weights:
-            better = [beta for beta in sorted(chosen.betas) if _sparse_lead(summary, case, w, beta) > 0]
+            better = [beta for beta in sorted(chosen.betas) if summary.lead(case, w, beta) > 0]
             where = "at no beta of the grid"
             if better:
                 holes = [b for b in sorted(chosen.betas) if better[0] < b < better[-1] and b not in better]
@@ -357,7 +435,7 @@ def _noisy_findings(summary: Summary) -> list[str]:
             f"{where} {f'(w = {join_numbers(ws)})' if len(places) > 1 else '(all w)'}" for where, ws in places.items()
         ]
         most, least = (
-            pick((_sparse_lead(summary, case, w, beta), w, beta) for w in chosen.weights for beta in chosen.betas)
+            pick((summary.lead(case, w, beta), w, beta) for w in chosen.weights for beta in chosen.betas)
             for pick in (max, min)
         )
         sentences.append(
@@ -368,10 +446,28 @@ def _noisy_findings(summary: Summary) -> list[str]:
     return sentences
 
 
-def _sparse_lead(summary: Summary, case: str, w: float, beta: float) -> float:
-    """Return by how much the dense error at noisy queries exceeds the sparse one, at a beta in units of 1/(1 - w^2)."""
-    dense, sparse = (summary.mean((case, m, w, beta / (1 - w * w)), "noisy_error") for m in ("dense", "sparse"))
-    return dense - sparse
+def _level_lines(summary: Summary) -> list[list[str]]:
+    """Return the table of the betas at which sparse and dense are level; equal weights of a case share a line."""
+    lines = [["case", "w", "level", "predicted"]]
+    for case in summary.chosen.cases:
+        places: dict[tuple[str, ...], list[float]] = {}
+        for w in summary.chosen.weights:
+            found = (summary.levels(lead, case, w) for lead in (summary.lead, summary.predicted_lead))
+            texts = tuple(", ".join(f"{beta:.3g}" for beta in betas) or "nowhere" for betas in found)
+            places.setdefault(texts, []).append(w)
+        lines += [[case, join_numbers(weights), *texts] for texts, weights in places.items()]
+    return lines
+
+
+def _level(summary: Summary) -> list[str]:
+    """Return the table of where sparse and dense are level, where both were measured."""
+    if not {"sparse", "dense"} <= {*summary.chosen.models}:
+        return []
+    words = (
+        "Where sparse and dense are equally accurate: beta (1 - w^2), by interpolation, and as the family of patterns "
+        "alone predicts it, of normal scores"
+    )
+    return [f"{wrap(words)}\n{aligned(_level_lines(summary), {0, 1})}"]
 
 
 def _timed(summary: Summary) -> list[str]:

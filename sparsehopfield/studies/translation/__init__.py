@@ -1,10 +1,11 @@
 """Translation from English to German by networks whose attention is Hopfield associations, dense or sparse.
 
 Trains encoder-decoder networks of a million weights on the captions of Multi30k, with softmax, sparsemax, entmax15 or
-normmax in encoder, decoder and cross-association, all with the same budget. Compares BLEU of whole sentences, and of
-sentences with words dropped, swapped or unknown; sparse maps give most pieces a weight of exactly 0. Differences have
-intervals from a bootstrap of sentences, which are the same for all models. After every epoch all is written that is
-needed to go on from there.
+normmax in encoder, decoder and cross-association, all with the same budget. Pieces see all others or, by --structure,
+near ones, the best ones, or all by random features. Compares BLEU of whole sentences, and of sentences with words
+dropped, swapped or unknown; sparse maps give most pieces a weight of exactly 0. Differences have intervals from a
+bootstrap of sentences, which are the same for all models. After every epoch all is written that is needed to go on from
+there.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from sparsehopfield._engine.optional import require
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option, add_option
-from sparsehopfield.studies._core.options import Outcome, StudyOptions, as_tuple, at_least, derive_seed
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, as_tuple, at_least, check_names, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
-from sparsehopfield.studies.translation.parts import MAPS
+from sparsehopfield.studies.translation.parts import MAPS, STRUCTURES
 from sparsehopfield.studies.translation.protocol import (
     LEARNED,
     LEARNING_RATE,
@@ -46,6 +47,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield translation --data ~/data
   python -m sparsehopfield translation --data ~/data --maps softmax softmax/softmax/sparsemax
+  python -m sparsehopfield translation --data ~/data --structure all window topk features
   python -m sparsehopfield translation --data ~/data --full --epochs 12 --runs 3
   python -m sparsehopfield translation --data ~/data --full --epochs 12 --runs 3 --grid
 """
@@ -62,6 +64,12 @@ class Options(StudyOptions):
     maps : str or sequence of str
         Models: one separation map of "softmax", "sparsemax", "entmax15", "normmax" for all associations, or three with
         / between, of encoder, decoder and cross-association.
+    structure : str or sequence of str
+        Which pieces the associations see: "all"; "window", 2 on either side in encoder and decoder, while the
+        cross-association sees all, as a piece of the target has no place in the source; "topk", the 4 best; "features",
+        all by 64 random features, which stand for softmax alone and are left out for other maps. Random subsets are
+        not among them: that of a piece changes with every piece that is added, so a translation step by step would not
+        be the whole network's.
     pairs, sentences : int
         Use the first so many pairs to train with, and so many to validate and to test with.
     vocabulary : int
@@ -91,6 +99,7 @@ class Options(StudyOptions):
 
     data: str | os.PathLike[str] | None = None
     maps: Sequence[str] = ("softmax", "entmax15")
+    structure: Sequence[str] = ("all",)
     pairs: int = 1500
     sentences: int = 100
     vocabulary: int = 1000
@@ -105,7 +114,7 @@ class Options(StudyOptions):
     checkpoints: str | os.PathLike[str] | None = None
     jobs: int = 1
 
-    _sequences: ClassVar[Mapping[str, type]] = {"maps": str, "betas": str, "learning_rates": float}
+    _sequences: ClassVar[Mapping[str, type]] = {"maps": str, "structure": str, "betas": str, "learning_rates": float}
     _without_effect: ClassVar[Sequence[str]] = (*StudyOptions._without_effect, "checkpoints")
 
     def __post_init__(self) -> None:
@@ -114,6 +123,11 @@ class Options(StudyOptions):
         object.__setattr__(self, "betas", betas)
         names = [maps_of(name) for name in self.maps]
         object.__setattr__(self, "maps", as_tuple([name_of(maps) for maps in names], str))
+        check_names("structure", self.structure, STRUCTURES)
+        if "features" in self.structure and "softmax" not in self.maps:
+            raise ValueError(
+                "structure: features stand for softmax alone; maps must have 'softmax' for all associations"
+            )
         for name in ("pairs", "sentences", "vocabulary", "epochs", "runs", "grid_epochs", "jobs"):
             at_least(name, getattr(self, name), 1)
         at_least("tokens", self.tokens, 64)
@@ -123,6 +137,16 @@ class Options(StudyOptions):
         for rate in self.learning_rates:
             if not _is_positive(rate):
                 raise ValueError(f"learning_rates: must be positive and finite, got {rate}")
+
+    @property
+    def models(self) -> list[tuple[str, str]]:
+        """Return maps and structure of each model."""
+        return [
+            (name, structure)
+            for structure in self.structure
+            for name in self.maps
+            if structure != "features" or name == "softmax"
+        ]
 
 
 def _is_positive(number: Any) -> bool:
@@ -176,6 +200,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     settings = [
         {
             "map": name,
+            "structure": structure,
             "beta": beta,
             "learning rate": rate,
             "epochs": chosen.epochs,
@@ -183,8 +208,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             "seed": derive_seed(chosen.seed, number),
         }
         for number in range(chosen.runs)  # all models once, then all of them again
-        for name in chosen.maps
-        for beta, rate in (_best(trials, name) if chosen.grid else (default_beta(name), LEARNING_RATE),)
+        for name, structure in chosen.models
+        for beta, rate in (_best(trials, name, structure) if chosen.grid else (default_beta(name), LEARNING_RATE),)
     ]
     rows = measure_table(output, NAME, chosen, settings, metrics, partial(evaluate, work), also=also)
     summary = Summary(rows, settings, work, trials)
@@ -203,6 +228,7 @@ def _grid(folder: Path, chosen: Options, work: Work, also: Mapping[str, Any]) ->
     settings = [
         {
             "map": name,
+            "structure": structure,
             "beta": beta,
             "learning rate": rate,
             "epochs": chosen.grid_epochs,
@@ -211,14 +237,15 @@ def _grid(folder: Path, chosen: Options, work: Work, also: Mapping[str, Any]) ->
         }
         for beta in chosen.betas
         for rate in chosen.learning_rates
-        for name in chosen.maps
+        for name, structure in chosen.models
     ]
     return measure_table(folder, f"{NAME}-grid", chosen, settings, trial_metrics, partial(evaluate_trial, work), also)
 
 
-def _best(trials: Sequence[Mapping[str, Any]], name: str) -> tuple[str, float]:
+def _best(trials: Sequence[Mapping[str, Any]], name: str, structure: str) -> tuple[str, float]:
     """Return beta and learning rate of a model with the least loss on the validation part."""
-    own = [row for row in trials if row["map"] == name and row["metric"] == "validation loss"]
+    losses = [row for row in trials if row["metric"] == "validation loss"]
+    own = [row for row in losses if (row["map"], row["structure"]) == (name, structure)]
     best = min(own, key=lambda row: row["value"])
     return best["beta"], best["learning rate"]
 
@@ -229,6 +256,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_data_option(parser, "Multi30k's")
     what = f"separation map of all associations, of {', '.join(MAPS)}, or those of encoder/decoder/cross"
     add_option(parser, default, "maps", what, metavar="MAP", shown=" ".join(default.maps))
+    what = "which pieces the associations see"
+    add_option(parser, default, "structure", what, choices=STRUCTURES, shown=STRUCTURES[0])
     add_option(parser, default, "pairs", "use the first so many pairs to train with", metavar="N")
     add_option(parser, default, "sentences", "use the first so many pairs to validate and to test with", metavar="N")
     add_option(parser, default, "vocabulary", "word pieces", metavar="N")

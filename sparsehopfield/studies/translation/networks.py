@@ -15,19 +15,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsehopfield._engine.separations import Normmax
-from sparsehopfield.structures import Window
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield.structures import RandomFeatures, TopK, Window
 from sparsehopfield.studies.translation.parts import HEADS, LAYERS, PLACES
 from sparsehopfield.studies.translation.text import PAD
-from sparsehopfield.torch import associate, entmax, normmax, softmax, sparsemax
+from sparsehopfield.torch import associate
 
-#: The separation maps by the names of the command line, as associations take them and as functions of scores.
-MAPS: dict[str, tuple[Any, Any]] = {
-    "softmax": ("softmax", softmax),
-    "sparsemax": ("sparsemax", sparsemax),
-    "entmax15": ("entmax15", entmax),
-    "normmax": (Normmax(2.0), normmax),
+#: The separation maps by the names of the command line, as associations take them.
+MAPS: dict[str, Any] = {
+    "softmax": "softmax",
+    "sparsemax": "sparsemax",
+    "entmax15": "entmax15",
+    "normmax": Normmax(2.0),
 }
 CAUSAL = Window(2**40, causal=True)  # wider than any sentence
+#: Of structures: the pieces of a window on either side, how many best ones, and the random features.
+NEAR, BEST, FEATURES = 2, 4, 64
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,33 @@ class Shape:
     heads: int = HEADS
     layers: int = LAYERS
     dropout: float = 0.1
+
+
+def structure_of(name: str, n: int, m: int, causal: bool) -> Structure | None:
+    """Return which of m keys n queries see; None for all.
+
+    Parameters
+    ----------
+    name : str
+        One of `STRUCTURES`.
+    n, m : int
+    causal : bool
+        Whether the queries are the last of the keys, and see none behind themselves. They are all keys or the very last
+        one, behind which there is none. `TopK` has no such order: it needs a mask.
+
+    Examples
+    --------
+    >>> structure_of("window", 1, 6, causal=True).mask(1, 6).astype(int)
+    array([[0, 0, 0, 1, 1, 1]])
+    """
+    if name == "window":
+        return Window(NEAR, causal=causal, positions=None if n == m else range(m - n, m))
+    if name == "topk":
+        return TopK(BEST)
+    has_later = causal and n > 1
+    if name == "features":
+        return RandomFeatures(FEATURES, causal=has_later)
+    return CAUSAL if has_later else None
 
 
 class Association(nn.Module):
@@ -54,11 +84,15 @@ class Association(nn.Module):
         Whether beta is where each head begins.
     heads, size : int
         Heads and features of each.
+    structure : str
+        One of `STRUCTURES`.
     """
 
-    def __init__(self, separation: str, beta: float, is_learned: bool, heads: int, size: int) -> None:
+    def __init__(
+        self, separation: str, beta: float, is_learned: bool, heads: int, size: int, structure: str = "all"
+    ) -> None:
         super().__init__()
-        self.separation, self.map = MAPS[separation]
+        self.separation, self.structure = MAPS[separation], structure
         self.scale = beta / math.sqrt(size)
         self.log_beta = nn.Parameter(torch.full((heads,), math.log(self.scale))) if is_learned else None
 
@@ -71,31 +105,31 @@ class Association(nn.Module):
     ) -> Tensor:
         """Return mixtures of values (B, N, H * d) of queries (B, N, H, d), keys and values (B, M, H, d).
 
-        padding: bool (B, M), True where there is no key. causal: query n sees keys 0 to n.
+        padding: bool (B, M), True where there is no key. causal: the queries are the last of the keys, all or one, and
+        see none behind themselves.
         """
-        mixed = associate(
+        return self._mixed(queries, keys, values, padding, causal).flatten(2)
+
+    def weights(self, queries: Tensor, keys: Tensor, padding: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Return the weights (B, H, N, M) with which `forward` mixes; hidden keys have exactly 0."""
+        m = keys.shape[1]
+        units = torch.eye(m).expand(len(keys), m, m)[:, :, None]  # what is mixed of these are the weights themselves
+        return self._mixed(queries, keys, units, padding, causal).transpose(1, 2)
+
+    def _mixed(self, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None, causal: bool) -> Tensor:
+        """Return mixtures (B, N, H, v) of values (B, M, H or 1, v)."""
+        n, m = queries.shape[1], keys.shape[1]
+        by_mask = causal and n > 1 and self.structure == "topk"
+        return associate(
             queries,
             keys,
             values,
             self.beta(),
             separation=self.separation,
             padding_mask=padding,
-            structure=CAUSAL if causal else None,
+            mask=torch.ones(n, m, dtype=torch.bool).triu(1) if by_mask else None,
+            structure=structure_of(self.structure, n, m, causal),
         )
-        return mixed.flatten(2)
-
-    def weights(self, queries: Tensor, keys: Tensor, padding: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Return the weights (B, H, N, M) with which `forward` mixes; hidden keys have exactly 0."""
-        beta = self.beta()
-        beta = beta.to(queries.dtype)[:, None, None] if isinstance(beta, Tensor) else beta
-        scores = beta * torch.einsum("bnhd,bmhd->bhnm", queries, keys)
-        if padding is not None:
-            scores = scores.masked_fill(padding[:, None, None], -math.inf)
-        if causal:
-            hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            scores = scores.masked_fill(hidden, -math.inf)
-        weights: Tensor = self.map(scores)
-        return weights
 
 
 class FeedForward(nn.Sequential):
@@ -195,6 +229,9 @@ class Translator(nn.Module):
         Their betas, in units of 1 / sqrt(d).
     is_learned : bool
         Whether each head learns its beta, from these on.
+    structure : str
+        Which pieces associations see, of `STRUCTURES`. A piece of the target has no place in the source, so that a
+        window is of encoder and decoder alone, and the cross-association sees all.
     shape : Shape
     longest : int
         Pieces of the longest sentence.
@@ -214,6 +251,7 @@ class Translator(nn.Module):
         betas: Sequence[float],
         *,
         is_learned: bool = False,
+        structure: str = "all",
         shape: Shape | None = None,
         longest: int = 512,
     ) -> None:
@@ -223,7 +261,8 @@ class Translator(nn.Module):
         size = shape.width // shape.heads
 
         def association(place: int) -> Association:
-            return Association(maps[place], betas[place], is_learned, shape.heads, size)
+            seen = "all" if structure == "window" and PLACES[place] == "cross" else structure
+            return Association(maps[place], betas[place], is_learned, shape.heads, size, seen)
 
         self.embedding = nn.Embedding(pieces, shape.width, padding_idx=PAD)
         self.encoder = _modules(SelfPart(association(0), shape) for _ in range(shape.layers))
@@ -307,7 +346,7 @@ class Translator(nn.Module):
                 values = torch.cat([past.values[layer], values], 1)
             all_keys.append(keys)
             all_values.append(values)
-            x = x + part.out(part.association(queries, keys, values))
+            x = x + part.out(part.association(queries, keys, values, None, True))
             x = x + cross(x, memory.keys[layer], memory.values[layer], memory.padding)
             x = x + forward(x)
         scores = F.linear(self.decoder_norm(x)[:, 0], self.embedding.weight)

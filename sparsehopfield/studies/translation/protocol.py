@@ -81,6 +81,17 @@ def name_of(maps: Sequence[str]) -> str:
     return maps[0] if len({*maps}) == 1 else "/".join(maps)
 
 
+def model_name(name: str, structure: str) -> str:
+    """Return the name of a model with its structure, where that is not "all".
+
+    Examples
+    --------
+    >>> model_name("softmax", "all"), model_name("softmax", "window")
+    ('softmax', 'softmax window')
+    """
+    return name if structure == "all" else f"{name} {structure}"
+
+
 def betas_of(name: str, beta: str) -> tuple[float, float, float]:
     """Return the betas of encoder, decoder and cross-association.
 
@@ -142,6 +153,7 @@ def recipe_of(work: Work, setting: Mapping[str, Any]) -> Any:
         setting["epochs"],
         work.tokens,
         setting["seed"],
+        setting["structure"],
     )
 
 
@@ -153,7 +165,7 @@ def network_of(work: Work, setting: Mapping[str, Any]) -> tuple[Any, list[dict[s
     if work.shows_epochs and sys.stderr.isatty():
 
         def tell(done: int, total: int) -> None:
-            name = f"{setting['map']}, beta {setting['beta']}, run {setting['run']}"
+            name = f"{model_name(setting['map'], setting['structure'])}, beta {setting['beta']}, run {setting['run']}"
             sys.stderr.write(f"\r\033[K{name}: {done} of {total} epochs")
             sys.stderr.flush()
 
@@ -184,14 +196,15 @@ def evaluate(work: Work, setting: Mapping[str, Any]) -> dict[str, float]:
     ----------
     work : Work
     setting : mapping
-        `map`, `beta`, `learning rate`, `epochs`, `run` and `seed`.
+        `map`, `structure`, `beta`, `learning rate`, `epochs`, `run` and `seed`.
 
     Returns
     -------
     dict
         `validation loss`, the least of all epochs, which chose the weights, and `loss EPOCH`; BLEU by how translations
         are made and what was done to the sentences; `zeros`, the shares of weights that are exactly 0 of those that are
-        not hidden, and `support`, the mean number of pieces with weight, by place, and by place, layer and head.
+        not hidden (what a structure leaves out is 0, and not hidden), and `support`, the mean number of pieces with
+        weight, by place, and by place, layer and head.
     """
     network, losses = network_of(work, setting)
     counts = sentences_of(work, setting, network)

@@ -13,13 +13,15 @@ from sparsehopfield.studies._core.means import Key, Means
 from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.translation.bleu import bootstrap, corpus_bleu, signature
 from sparsehopfield.studies.translation.parts import HEADS, LAYERS, PLACES
-from sparsehopfield.studies.translation.protocol import DECODINGS, LEARNED, Work, network_of, sentences_of
+from sparsehopfield.studies.translation.protocol import DECODINGS, LEARNED, Work, model_name, network_of, sentences_of
 from sparsehopfield.studies.translation.text import BEGIN, CONDITIONS, END, task_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = ("map", "beta", "learning rate")
+COLUMNS = ("map", "structure", "beta", "learning rate")
+#: How lines of structures are drawn, where these are not all pieces.
+DASHES = {"window": ":", "topk": "--", "features": "-."}
 #: The conditions in words.
 WORDS = {
     "clean": "whole sentences",
@@ -62,7 +64,8 @@ class Summary(Means):
         super().__init__(rows, COLUMNS)
         self.work, self.trials = work, trials
         self.epochs, self.runs = settings[0]["epochs"], len({setting["run"] for setting in settings})
-        self.reference = next((key for key in self.keys if key[0] == "softmax"), self.keys[0])
+        dense = [key for key in self.keys if key[0] == "softmax"] or self.keys
+        self.reference = next((key for key in dense if key[1] == "all"), dense[0])
         self.differences = list(self._differences(settings))
 
     @property
@@ -126,15 +129,21 @@ def figures(summary: Summary) -> dict[str, Figure]:
     return drawn
 
 
-def _style(name: str) -> dict[str, Any]:
+def _named(key: Key) -> str:
+    """Return a model's name, with its structure."""
+    return model_name(key[0], key[1])
+
+
+def _style(name: str, structure: str) -> dict[str, Any]:
     """Return how a model's line is drawn."""
-    return {"color": "#009E73", "marker": "^"} if name == "normmax" else plotting.MEMBERS.get(name, {"marker": "X"})
+    own = {"color": "#009E73", "marker": "^"} if name == "normmax" else plotting.MEMBERS.get(name, {"marker": "X"})
+    return own if structure == "all" else own | {"linestyle": DASHES[structure], "markerfacecolor": "white"}
 
 
 def _line(summary: Summary, key: Key, x: Sequence[float], metrics: Sequence[str]) -> plotting.Line:
     """Return the line of a model: means of these metrics over runs, and their deviations."""
     means, stds = ([value(key, metric) for metric in metrics] for value in (summary.mean, summary.std))
-    return plotting.Line(key[0], x, means, stds, _style(key[0]))
+    return plotting.Line(_named(key), x, means, stds, _style(key[0], key[1]))
 
 
 def _bleu_figure(summary: Summary) -> Figure:
@@ -181,10 +190,11 @@ def _grid_figure(summary: Summary) -> Figure:
     panels = []
     for rate in means.levels("learning rate"):
         lines = []
-        for name in means.levels("map"):
-            betas = sorted(means.levels("beta", map=name), key=float)
-            values = [means.mean((name, beta, rate), "validation loss") for beta in betas]
-            lines.append(plotting.Line(name, [float(beta) for beta in betas], values, style=_style(name)))
+        for name, structure in dict.fromkeys(key[:2] for key in means.keys):
+            betas = sorted(means.levels("beta", map=name, structure=structure), key=float)
+            values = [means.mean((name, structure, beta, rate), "validation loss") for beta in betas]
+            label, style = model_name(name, structure), _style(name, structure)
+            lines.append(plotting.Line(label, [float(beta) for beta in betas], values, style=style))
         panels.append(plotting.Panel(f"learning rate {rate:g}", lines, "nats a piece"))
     title = f"The grid: loss on the validation part, {summary.trials[0]['epochs']} epochs"
     return plotting.curves([panels], xlabel="beta · √d", title=title, log=True)
@@ -215,9 +225,11 @@ def attention_figure(work: Work, settings: Sequence[Mapping[str, Any]]) -> Figur
             continue
         network, _ = network_of(work, setting)
         weights = network.weights(padded([source]), padded([target[:-1]], BEGIN))["cross"][-1][0]
-        rows[setting["map"]] = {f"head {head}": one.numpy() for head, one in enumerate(weights, start=1)}
-    name = task.vocabulary.piece
-    across, down = ([("end" if piece == END else name(piece)) for piece in some] for some in (source, target))
+        name = model_name(setting["map"], setting["structure"])
+        rows[name] = {f"head {head}": one.numpy() for head, one in enumerate(weights, start=1)}
+    across, down = (
+        [("end" if piece == END else task.vocabulary.piece(piece)) for piece in some] for some in (source, target)
+    )
     return plotting.matrices(
         rows, across=across, down=down, title="Weights of the cross-association, last layer; exact zeros are grey"
     )
@@ -246,10 +258,10 @@ def report_text(summary: Summary) -> str:
 def _bleu_table(summary: Summary, decoding: str) -> str:
     lines = [["model", "beta", "rate", "loss", *CONDITIONS]]
     for key in summary.keys:
-        name, beta, rate = key
+        _, _, beta, rate = key
         loss = summary.text(key, "validation loss", 1, 3)
         values = [summary.text(key, f"{decoding} {condition}", 1, 2) for condition in CONDITIONS]
-        lines.append([name, beta, f"{rate:g}", loss, *values])
+        lines.append([_named(key), beta, f"{rate:g}", loss, *values])
     beam = DECODINGS[decoding]
     what = "the likeliest piece each time" if beam == 1 else f"beams of {beam}"
     return f"BLEU, {decoding}: {what}\n{aligned(lines, {0})}"
@@ -260,8 +272,10 @@ def _difference_table(summary: Summary) -> str:
     for decoding in DECODINGS:
         for key in summary.others:
             found = [summary.difference(key, decoding, condition) for condition in CONDITIONS]
-            lines.append([decoding, key[0], *(_interval(row) for row in found)])
-    title = f"BLEU less that of {summary.reference[0]}, and the 2.5 and 97.5 % quantiles of a bootstrap of sentences"
+            lines.append([decoding, _named(key), *(_interval(row) for row in found)])
+    title = (
+        f"BLEU less that of {_named(summary.reference)}, and the 2.5 and 97.5 % quantiles of a bootstrap of sentences"
+    )
     return f"{title}\n{aligned(lines, {0, 1})}"
 
 
@@ -274,16 +288,20 @@ def _sparsity_table(summary: Summary) -> str:
     lines = [["model", *(f"zeros {place}" for place in PLACES), *(f"support {place}" for place in PLACES)]]
     for key in summary.keys:
         zeros = [f"{summary.text(key, f'zeros {place}', 100, 1)} %" for place in PLACES]
-        lines.append([key[0], *zeros, *(summary.text(key, f"support {place}", 1, 2) for place in PLACES)])
-    return f"Weights that are exactly 0, of those not hidden, and pieces with weight\n{aligned(lines, {0})}"
+        lines.append([_named(key), *zeros, *(summary.text(key, f"support {place}", 1, 2) for place in PLACES)])
+    title = "Weights that are exactly 0, of those not hidden, and pieces with weight"
+    if any(key[1] != "all" for key in summary.keys):
+        title += "; what a structure leaves out has weight 0"
+    return f"{title}\n{aligned(lines, {0})}"
 
 
 def _grid_table(summary: Summary) -> str:
     means = Means(summary.trials, COLUMNS)
-    lines = [["beta", "rate", *means.levels("map")]]
+    models = list(dict.fromkeys(key[:2] for key in means.keys))
+    lines = [["beta", "rate", *(model_name(*model) for model in models)]]
     for beta in means.levels("beta"):
         for rate in means.levels("learning rate"):
-            losses = [f"{means.mean((name, beta, rate), 'validation loss'):.3f}" for name in means.levels("map")]
+            losses = [f"{means.mean((*model, beta, rate), 'validation loss'):.3f}" for model in models]
             lines.append([beta, f"{rate:g}", *losses])
     each = (len(lines) - 1) * summary.trials[0]["epochs"]
     title = f"The grid: loss on the validation part; {len(lines) - 1} networks and {each} epochs for each model"
@@ -295,10 +313,10 @@ def _findings(summary: Summary) -> Iterator[str]:
     for condition in ("clean", "unknown 20"):
         metric = f"beam {condition}"
         best = max(summary.keys, key=lambda key: summary.mean(key, metric))
-        yield f"{_capital(WORDS[condition])}: most BLEU by {best[0]}, {summary.text(best, metric, 1, 2)} (beam)."
+        yield f"{_capital(WORDS[condition])}: most BLEU by {_named(best)}, {summary.text(best, metric, 1, 2)} (beam)."
     for key in summary.others:
         rows = [summary.difference(key, "beam", condition) for condition in CONDITIONS]
-        lead = f"{key[0]} against {summary.reference[0]} (beam)"
+        lead = f"{_named(key)} against {_named(summary.reference)} (beam)"
         apart = [row for row in rows if row["least"] > 0 or row["most"] < 0]
         for row in apart:
             yield f"{lead}, {WORDS[row['condition']]}: {_interval(row)} BLEU{_over_seeds(row)}."
@@ -309,7 +327,7 @@ def _findings(summary: Summary) -> Iterator[str]:
         share = [summary.mean(key, f"zeros {place}") for place in PLACES]
         if max(share) > 0:
             shares = ", ".join(f"{100 * one:.0f} % ({place})" for one, place in zip(share, PLACES, strict=True))
-            yield f"{key[0]}: exactly 0 are {shares} of the weights."
+            yield f"{_named(key)}: exactly 0 are {shares} of the weights."
     if summary.runs == 1 and summary.others:
         yield "One seed: the intervals are those of sentences; how far seeds lie apart is not known."
 

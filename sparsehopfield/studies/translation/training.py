@@ -56,6 +56,8 @@ class Recipe:
         Pieces of a batch, padding included, on the side where there are more.
     seed : int
         Of the weights at the beginning, the order of the batches, and dropout.
+    structure : str
+        Which pieces associations see, of `STRUCTURES`.
     """
 
     maps: tuple[str, str, str]
@@ -65,6 +67,7 @@ class Recipe:
     epochs: int
     tokens: int
     seed: int
+    structure: str = "all"
 
     @property
     def name(self) -> str:
@@ -73,8 +76,9 @@ class Recipe:
         maps = self.maps[:1] if same else self.maps
         betas = "-".join(f"{beta:g}" for beta in (self.betas[:1] if same else self.betas))
         learned = "-learned" * self.is_learned
+        structure = "" if self.structure == "all" else f"_{self.structure}"
         return (
-            f"{'-'.join(maps)}_beta-{betas}{learned}_rate-{self.learning_rate:g}_epochs-{self.epochs}_"
+            f"{'-'.join(maps)}{structure}_beta-{betas}{learned}_rate-{self.learning_rate:g}_epochs-{self.epochs}_"
             f"tokens-{self.tokens}_seed-{self.seed}"
         )
 
@@ -82,7 +86,7 @@ class Recipe:
         """Make the network as training begins with it; torch's generator is as before afterwards."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return Translator(pieces, self.maps, self.betas, is_learned=self.is_learned)
+            return Translator(pieces, self.maps, self.betas, is_learned=self.is_learned, structure=self.structure)
 
 
 def padded(sentences: Sequence[Sequence[int]], first: int | None = None) -> Tensor:
@@ -226,12 +230,15 @@ def _part(tensors: Mapping[str, Tensor], lead: str) -> dict[str, Tensor]:
 
 def _identity(recipe: Recipe, task: Task) -> str:
     """Return all that a file must agree with, as text."""
+    of_recipe = asdict(recipe)
+    if recipe.structure == "all":
+        del of_recipe["structure"]  # files that were written before there were others do not have it
     about = {
         "vocabulary": task.vocabulary.digest,
         "pairs": task.digest("train"),
         "validation": task.digest("validation"),
     }
-    return json.dumps({**asdict(recipe), **about})
+    return json.dumps({**of_recipe, **about})
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], identity: str, losses: Sequence[Mapping[str, float]]) -> None:
