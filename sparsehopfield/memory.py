@@ -52,6 +52,7 @@ from sparsehopfield.inspect.certificates import (
     Certificates,
     Certified,
     Duplicates,
+    beta_of_share,
     required_cutoff,
 )
 
@@ -1376,9 +1377,9 @@ class HopfieldMemory:
         if not 0 < share <= 1:
             raise ValueError(f"stored: must be above 0 and at most 1, got {stored}")
         critical = np.sort(self.critical_beta())
-        wanted = int(np.argmax(np.arange(1, len(critical) + 1) / len(critical) >= share))
-        if critical[wanted] < np.inf:
-            return max(float(critical[wanted]), float(np.finfo(np.float64).tiny))
+        beta = beta_of_share(critical, share)
+        if beta < np.inf:
+            return beta
         finite = critical[critical < np.inf]
         most = "none can be"
         if len(finite):

@@ -12,7 +12,7 @@ from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import as_flag
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.estimators._base import MemoryEstimator, checked_weights, restores
-from sparsehopfield.estimators._sample_weights import WeightedMemory
+from sparsehopfield.estimators._sample_weights import WIDER, WeightedMemory
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.suggestion import storing_beta
 
@@ -23,11 +23,11 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
     Parameters
     ----------
     beta : float, positive, or "auto"
-        Inverse temperature. "auto" is the least beta that stores 99 % of the rows exactly, `beta_` after fitting: a row
-        is a fixed point where its margin is at least 1 / (beta (alpha - 1)), with alpha = 2 for sparsemax. Rows that
-        occur twice have no margin and are left out. It needs a map with a cutoff (as sparsemax, entmax), and costs what
-        retrieving every stored row does. It is as sharp as the closest pairs of rows demand: where similar rows should
-        be averaged, give a smaller number.
+        Inverse temperature. "auto" is the least beta that is certified to store 99 % of the rows exactly, `beta_` after
+        fitting: a row is a fixed point where its margin, less what rounding may do to it, is at least
+        1 / (beta (alpha - 1)), with alpha = 2 for sparsemax. Rows that occur twice have no margin and are left out. It
+        needs a map with a cutoff (as sparsemax, entmax), and costs what retrieving every stored row does. It is as
+        sharp as the closest pairs of rows demand: where similar rows should be averaged, give a smaller number.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
         How scores become weights: softmax gives every row some, sparse maps give most none.
     similarity : {"euclidean", "dot", "cosine"}
@@ -131,8 +131,10 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         >>> import numpy as np
         >>> X = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
         >>> model = HopfieldRetriever(beta="auto").fit(X)
-        >>> model.beta_, np.array_equal(model.transform(X), X)  # each row is a fixed point from this beta on
+        >>> round(model.beta_, 6), np.array_equal(model.transform(X), X)  # each row is a fixed point from this beta on
         (2.0, True)
+        >>> model.certified_
+        array([ True,  True,  True])
         """
         self._has_auto_beta()
         rows = self._validated(X)
@@ -236,12 +238,12 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
 
 
 def _storing_beta(memory: HopfieldMemory, weight: NDArray[np.float64] | None) -> float:
-    """Return the least beta that stores 99 % of the patterns exactly, of those that any beta stores.
+    """Return the least beta that certifies 99 % of the patterns to be stored exactly, of those that any beta does.
 
     Of patterns that count as more than one there are copies, so that no beta stores them. Those that count as less have
     all weight only from a wider gap on, as if their margins were smaller.
     """
     if weight is None:
         return storing_beta(memory)
-    narrowed = WeightedMemory(memory, weight).uniform_beta(weight) / memory.beta
-    return storing_beta(memory, margins=np.where(weight > 1, 0, memory.margin() * narrowed))
+    narrowed = WeightedMemory(memory, weight).uniform_beta(weight) / memory.beta * WIDER
+    return storing_beta(memory, margins=np.where(weight > 1, 0, memory._snapshot.certificates.lower_margins * narrowed))

@@ -337,6 +337,12 @@ def critical_betas(lower_margins: Floats, cutoff: float) -> Floats:
     return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
 
 
+def beta_of_share(critical: Floats, share: float) -> float:
+    """Return the smallest beta that is at least a share of these critical ones, (M,); inf where there is none."""
+    enough = np.arange(1, len(critical) + 1) / len(critical) >= share  # a product with the share might round up
+    return max(float(np.sort(critical)[int(np.argmax(enough))]), float(np.finfo(np.float64).tiny))
+
+
 class Certificates:
     """Certificates of stored patterns. Patterns never change, so each result is computed once and kept."""
 

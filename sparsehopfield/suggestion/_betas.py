@@ -12,6 +12,7 @@ from sparsehopfield._engine.checks import Array, as_generator, as_number, as_num
 from sparsehopfield._engine.separations import as_choice, cutoff_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import check_can_leave_out
 from sparsehopfield._engine.text import short
+from sparsehopfield.inspect.certificates import beta_of_share, critical_betas
 from sparsehopfield.memory import HopfieldMemory
 
 __all__ = ["best_beta", "storing_beta"]
@@ -27,7 +28,7 @@ OCTAVES = 40  # most octaves that a search takes, in either direction, where the
 
 
 def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayLike | None = None) -> float:
-    """Return the least beta that stores a share of the patterns exactly, of those that any beta stores.
+    """Return the least beta that certifies a share of the patterns to be stored exactly, of those that any beta does.
 
     Parameters
     ----------
@@ -36,13 +37,14 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayL
     share : float, above 0, at most 1
         Which share of the patterns is to be stored, of those that any beta stores.
     margins : array_like, shape (M,), optional
-        `memory.margin()` by default; others where patterns do not all count the same.
+        `memory.margin()` by default, lowered by what rounding may do to it; others, which are taken as they are, where
+        patterns do not all count the same.
 
     Returns
     -------
     float
-        A pattern is stored if its margin is at least 1 / (beta (alpha - 1)), with alpha = 2 for sparsemax. Patterns
-        without a positive margin, as copies, are left out; 1 if that leaves none.
+        A pattern is certified if its lowered margin is at least 1 / (beta (alpha - 1)), with alpha = 2 for sparsemax:
+        `memory.is_certified(beta)`. Patterns without a positive one, as copies, are left out; 1 if that leaves none.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayL
 
     See Also
     --------
-    sparsehopfield.HopfieldMemory.suggest_beta : Find the beta of a share of all patterns, rounding included.
+    sparsehopfield.HopfieldMemory.suggest_beta : Find the beta of a share of all patterns.
     best_beta : Find the beta that predicts best.
     sparsehopfield.suggest : Choose the other settings, too.
 
@@ -67,8 +69,9 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayL
     >>> from sparsehopfield import HopfieldMemory
     >>> from sparsehopfield.suggestion import storing_beta
     >>> memory = HopfieldMemory(np.array([[0.0], [1.0], [3.0], [3.0]]), similarity="euclidean")
-    >>> storing_beta(memory), memory.margin()
-    (2.0, array([0.5, 0.5, 0. , 0. ]))
+    >>> beta = storing_beta(memory)
+    >>> round(beta, 6), memory.is_certified(beta), memory.margin()  # one that occurs twice has no margin
+    (2.0, array([ True,  True, False, False]), array([0.5, 0.5, 0. , 0. ]))
     """
     cutoff = cutoff_of(separation_code(_as_memory(memory).separation))
     if cutoff is None:
@@ -80,7 +83,7 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayL
     if not 0 < wanted <= 1:
         raise ValueError(f"share: must be above 0 and at most 1, got {short(share)}")
     if margins is None:
-        return deciding_beta(memory.margin(), cutoff, wanted)
+        return deciding_beta(memory._snapshot.certificates.lower_margins, cutoff, wanted)
     given = as_numbers("margins", margins).astype(np.float64)
     if given.shape != (len(memory),):
         raise ValueError(f"margins: must have shape ({len(memory)},), got {given.shape}")
@@ -99,13 +102,9 @@ def deciding_beta(gaps: Floats, gap: float, share: float = 0.99) -> float:
 
     gap: the cutoff of a map.
     """
-    gaps = np.sort(gaps[(gaps > 0) & np.isfinite(gaps)])[::-1]
-    if len(gaps) == 0:  # no finite positive gap: no beta is better than another
-        return 1.0
-    enough = np.arange(1, len(gaps) + 1) / len(gaps) >= share  # a product with the share might round up
-    least = gaps[int(np.argmax(enough))]
-    with ignoring_float_errors():
-        return float(np.clip(gap / least, np.finfo(np.float64).tiny, np.finfo(np.float64).max))
+    critical = critical_betas(gaps[np.isfinite(gaps)], gap)
+    critical = critical[critical < np.inf]
+    return beta_of_share(critical, share) if len(critical) else 1.0  # of no gap no beta is better than another
 
 
 # --- beta by leaving rows out -----------------------------------------------------------------------------------------

@@ -70,6 +70,17 @@ def test_beta_auto_stores_99_percent_of_what_can_be_stored_and_no_smaller_beta_d
     assert stored(1.0001 * retriever.beta_) >= 0.99 * storable > stored(0.999 * retriever.beta_)
 
 
+@pytest.mark.parametrize("weight", [None, 0.3])
+@pytest.mark.parametrize("separation", ["sparsemax", "entmax15"])
+def test_beta_auto_certifies_what_it_stores(separation, weight):
+    X = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]  # the margins of two are 1/2 exactly
+    model = HopfieldRetriever("auto", separation).fit(X, sample_weight=weight)
+    assert model.certified_.tolist() == [True, True, True]
+    assert same_bits(model.transform(X), np.array(X))
+    model.set_params(beta=model.beta_ * (1 - 1e-8)).fit(X, sample_weight=weight)
+    assert model.certified_.tolist() == [False, False, True]
+
+
 def test_beta_auto_where_no_row_stands_out():
     assert HopfieldRetriever("auto").fit(np.ones((3, 2))).beta_ == 1.0
     assert HopfieldRetriever("auto").fit(np.ones((1, 2))).beta_ == 1.0

@@ -467,8 +467,12 @@ def test_one_row_has_no_best_beta():
 def test_the_beta_that_stores_rows():
     memory = sh.HopfieldMemory(GAUSSIAN, similarity="euclidean")
     margins = np.sort(memory.margin())[::-1]
-    assert storing_beta(memory) == 1 / margins[int(np.ceil(0.99 * 300)) - 1]
-    assert storing_beta(memory, 0.5) == 1 / margins[149]
+    for share, last in ((0.99, int(np.ceil(0.99 * 300)) - 1), (0.5, 149)):
+        beta = storing_beta(memory, share)
+        assert 1 / margins[last] < beta < (1 + 1e-11) / margins[last]
+        assert beta == memory.suggest_beta(share)
+        assert memory.is_certified(beta).mean() >= share > memory.is_certified(np.nextafter(beta, 0)).mean()
+        assert storing_beta(memory, share, margins=memory.margin()) == np.nextafter(1 / margins[last], np.inf)
     assert storing_beta(sh.HopfieldMemory(np.ones((3, 2)))) == 1.0
     memory.separation = "softmax"
     with pytest.raises(ValueError, match="beta: 'auto' needs a separation that stores patterns exactly"):
