@@ -58,7 +58,7 @@ _LAZY = {
         "torch",
     )
 }
-_LAZY |= {"Suggestion": "suggestion", "suggest": "suggestion"}
+_LAZY |= dict.fromkeys(("Suggestion", "SuggestionRow", "suggest"), "suggestion")
 __all__ += [name for name, module in _LAZY.items() if name != module]
 
 if _typing.TYPE_CHECKING:  # for type checkers and editors
@@ -76,6 +76,7 @@ if _typing.TYPE_CHECKING:  # for type checkers and editors
     from sparsehopfield import theory as theory
     from sparsehopfield import torch as torch
     from sparsehopfield.suggestion import Suggestion as Suggestion
+    from sparsehopfield.suggestion import SuggestionRow as SuggestionRow
     from sparsehopfield.suggestion import suggest as suggest
 else:  # unseen by type checkers, which would take any name for an attribute
     __getattr__, __dir__ = _lazy_attributes(__name__, _LAZY, {"estimators": "sklearn", "torch": "torch"})

@@ -27,6 +27,11 @@ def get_num_threads() -> int:
     int
         At least 1.
 
+    See Also
+    --------
+    set_num_threads : Set it.
+    show_config : Show it with all else that was chosen.
+
     Examples
     --------
     >>> get_num_threads() >= 1
@@ -54,6 +59,10 @@ def set_num_threads(n: int) -> int:
         If `n` is out of range.
     TypeError
         If `n` is no whole number.
+
+    See Also
+    --------
+    get_num_threads : Return what is set.
 
     Examples
     --------
@@ -110,6 +119,10 @@ def show_config(mode: str = "stdout") -> Configuration | None:
     ------
     ValueError
         If `mode` is none of the two.
+
+    See Also
+    --------
+    get_num_threads : Return the number of threads alone.
 
     Examples
     --------

@@ -74,7 +74,9 @@ def energy(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score s is: `<x, xi>`; `-|x - xi|^2/2`; `<x, xi/|xi|>`.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
+        How scores become weights: the map whose conjugate is Psi*.
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     check_finite : bool
@@ -93,6 +95,12 @@ def energy(
         For Polynomial, which has no energy, and for bad values, naming the argument.
     TypeError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    update : Make the step that lowers it.
+    sparsehopfield.HopfieldMemory.energy : Do so for stored patterns.
+    sparsehopfield.theory.energy_as_printed : Compute the paper's form, and read why it fails.
 
     Notes
     -----
@@ -142,6 +150,7 @@ def update(
         Polynomial, which a shift of all scores changes, `<x, xi> - |xi|^2/2`); `<x, xi/|xi|>`, where the unit rows are
         mixed as well.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     out : ndarray, shape (..., v), optional
@@ -160,6 +169,12 @@ def update(
     ------
     ValueError, TypeError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    retrieve : Make steps until nothing moves.
+    associate : Return the weights that it mixes by.
+    sparsehopfield.HopfieldMemory : Store patterns that are asked often.
 
     Notes
     -----
@@ -199,18 +214,20 @@ def associate(
     Parameters
     ----------
     queries : array_like, shape (..., d)
-        Leading axes are flattened to N.
+        One row a query; leading axes are flattened to N.
     patterns : array_like, shape (M, d)
         One row a pattern.
     beta : float or array_like, positive
-        Inverse temperature.
+        Inverse temperature; an array broadcasts to the queries' leading axes.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as in `update`.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
-    top : int, optional
+    top : int, at least 1, optional
         Keep the `top` largest weights of each query; ties go to the lowest position.
-    min_weight : float, optional
+    min_weight : float, at least 0, optional
         Keep weights of at least this. Maps with full support need one of the two, unless `structure` leaves out pairs.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
@@ -228,6 +245,12 @@ def associate(
         For a map with full support without `top` or `min_weight`, with the size it would take.
     TypeError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    update : Mix the patterns by these weights.
+    sparsehopfield.HopfieldMemory.associate : Do so for stored patterns.
+    sparsehopfield.sparsemax : Turn scores that are there into weights.
 
     Examples
     --------
@@ -264,7 +287,7 @@ def retrieve(
     patterns : array_like, shape (M, d)
         One row a pattern.
     beta : float or array_like, positive
-        Inverse temperature.
+        Inverse temperature; an array broadcasts to the queries' leading axes.
     values : array_like, shape (M, v), optional
         The iteration runs on the patterns; the result is the values mixed by the weights of the
         last update.
@@ -276,10 +299,12 @@ def retrieve(
     return_info : bool, or of {"weights", "energy"}
         Also return a RetrievalInfo; names ask for what costs extra.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as in `update`.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
-    out : ndarray, optional
+    out : ndarray, of the result's shape, optional
         Takes the result; must not overlap an input.
     check_finite : bool
         False skips the pass over `values`.
@@ -302,6 +327,12 @@ def retrieve(
     -----
     RetrievalWarning
         If queries are still moving after `max_steps`.
+
+    See Also
+    --------
+    update : Make one step.
+    RetrievalInfo : What `return_info` adds.
+    sparsehopfield.HopfieldMemory : Store patterns that are asked often.
 
     References
     ----------
@@ -336,15 +367,20 @@ def candidates(
     Parameters
     ----------
     queries : array_like, shape (..., d)
+        One row a query.
     patterns : array_like, shape (M, d)
         A part of all patterns.
     beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
     values : array_like, shape (M, v), optional
+        What is mixed; the patterns themselves by default.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as in `update`.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
     structure : Structure, optional
         All pairs, the default, is the only one whose parts can be merged.
-    offset : int
+    offset : int, at least 0
         Position of the part's first pattern in the whole.
     check_finite : bool
         False skips the pass over `values`.
@@ -354,11 +390,18 @@ def candidates(
     Returns
     -------
     Candidates
+        For maps with a cutoff the patterns that may have weight; for others sums.
 
     Raises
     ------
     ValueError, TypeError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    merge : Join the partial results of several parts.
+    Candidates : What is returned.
+    sparsehopfield.distributed.Coordinator : Do so over many machines.
 
     Examples
     --------

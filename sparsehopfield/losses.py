@@ -57,11 +57,11 @@ def softmax_loss(
         The true classes, from 0 to n - 1, or `ignore_index`; or what is true as distributions q, with the classes on
         the axis that z has them on: the loss is then the divergence KL(q | softmax(z)).
     axis : int
-        Where the classes lie.
+        The axis of z on which the classes lie; the last by default.
     ignore_index : int
         A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"none", "sum", "mean"}
-        "elementwise_mean" is the mean, too.
+        What is returned: the loss of each row, their sum, or their mean; "elementwise_mean" is the mean, too.
     sample_weight : array_like, shape (...), at least 0, optional
         What each row's loss is multiplied with; the mean is divided by their sum.
     return_gradient : bool
@@ -80,6 +80,12 @@ def softmax_loss(
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsemax_loss : The loss that a finite margin makes 0.
+    sparsehopfield.softmax : Compute the probabilities themselves.
+    sparsehopfield.torch.softmax_loss : The same for tensors.
 
     Examples
     --------
@@ -110,11 +116,11 @@ def sparsemax_loss(
         The true classes, from 0 to n - 1, or `ignore_index`; or what is true as distributions q, with the classes on
         the axis that z has them on.
     axis : int
-        Where the classes lie.
+        The axis of z on which the classes lie; the last by default.
     ignore_index : int
         A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"none", "sum", "mean"}
-        "elementwise_mean" is the mean, too.
+        What is returned: the loss of each row, their sum, or their mean; "elementwise_mean" is the mean, too.
     sample_weight : array_like, shape (...), at least 0, optional
         What each row's loss is multiplied with; the mean is divided by their sum.
     return_gradient : bool
@@ -123,7 +129,7 @@ def sparsemax_loss(
     Returns
     -------
     loss : ndarray, shape (...), or float
-        As of `softmax_loss`.
+        Of "none" in the dtype that `softmax_loss` says, reduced a float; +inf where the true class is masked.
     gradient : ndarray, shape (..., n)
         If asked for: p - e_y, or p - q, as of `softmax_loss`.
 
@@ -131,6 +137,12 @@ def sparsemax_loss(
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    entmax_loss : The family between this and `softmax_loss`.
+    sparsehopfield.sparsemax : Compute the probabilities themselves.
+    sparsehopfield.torch.sparsemax_loss : The same for tensors.
 
     References
     ----------
@@ -168,11 +180,11 @@ def entmax_loss(
     alpha : float, at least 1
         1 is cross entropy, 2 the loss of sparsemax.
     axis : int
-        Where the classes lie.
+        The axis of z on which the classes lie; the last by default.
     ignore_index : int
         A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"none", "sum", "mean"}
-        "elementwise_mean" is the mean, too.
+        What is returned: the loss of each row, their sum, or their mean; "elementwise_mean" is the mean, too.
     sample_weight : array_like, shape (...), at least 0, optional
         What each row's loss is multiplied with; the mean is divided by their sum.
     return_gradient : bool
@@ -181,7 +193,7 @@ def entmax_loss(
     Returns
     -------
     loss : ndarray, shape (...), or float
-        As of `softmax_loss`.
+        Of "none" in the dtype that `softmax_loss` says, reduced a float; +inf where the true class is masked.
     gradient : ndarray, shape (..., n)
         If asked for: p - e_y, or p - q, as of `softmax_loss`.
 
@@ -189,6 +201,12 @@ def entmax_loss(
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    softmax_loss : The loss of alpha = 1.
+    sparsemax_loss : The loss of alpha = 2.
+    sparsehopfield.torch.entmax_loss : The same for tensors.
 
     References
     ----------

@@ -131,6 +131,12 @@ class HopfieldMemory:
     ValueError, TypeError, OverflowError, MemoryError
         Naming the argument at fault.
 
+    See Also
+    --------
+    sparsehopfield.suggest : Choose similarity, beta, separation and structure for some data.
+    sparsehopfield.retrieve : Retrieve once, from patterns that are not kept.
+    sparsehopfield.estimators.HopfieldRetriever : The same with scikit-learn's interface.
+
     Notes
     -----
     1. `LinearFeatures` and `RandomFeatures` keep their sums over the patterns from call to call, for one beta and
@@ -348,6 +354,11 @@ class HopfieldMemory:
         ValueError
             If it was: results would mix old norms with new patterns.
 
+        See Also
+        --------
+        HopfieldMemory : Make a memory with `copy=True`, which nobody else can change.
+        load : Compare a file with its checksums, by its own `verify`.
+
         Examples
         --------
         >>> import numpy as np
@@ -438,6 +449,11 @@ class HopfieldMemory:
         RuntimeError
             If this thread is changing the memory already: a signal handler or a finaliser calls `add`.
 
+        See Also
+        --------
+        remove : Remove patterns again.
+        build_index : Code the new patterns now.
+
         Notes
         -----
         1. Costs a pass over the new patterns; now and then, as the space for them doubles, a copy of all rows, removed
@@ -489,6 +505,11 @@ class HopfieldMemory:
             Naming the argument at fault, as for removing all patterns: a memory has at least one.
         RuntimeError
             If this thread is changing the memory already, as for `add`.
+
+        See Also
+        --------
+        add : Store more patterns.
+        duplicates : Find the copies that are not needed.
 
         Notes
         -----
@@ -542,6 +563,11 @@ class HopfieldMemory:
             If `index` is no flag.
         OSError
             If it cannot be written. The old file is as it was.
+
+        See Also
+        --------
+        load : Read the file again.
+        build_index : Build the index that the file may hold.
 
         Notes
         -----
@@ -602,12 +628,13 @@ class HopfieldMemory:
         verify : bool
             Compare the data with its checksum. Those of the header and of the index are always compared.
         index : {"auto", True, False}, optional
-            Of the memory; as it was saved by default. Under True and "auto" an index that the file holds is used,
-            under "auto" only if it is mapped, or half of the memory that is left holds it.
+            What the memory's `index` is to be; as it was saved by default. Under True and "auto" an index that the
+            file holds is used, under "auto" only if it is mapped, or half of the memory that is left holds it.
 
         Returns
         -------
         HopfieldMemory
+            The memory as it was saved, to the bit.
 
         Raises
         ------
@@ -624,6 +651,10 @@ class HopfieldMemory:
         FileFormatWarning
             If the file's index is damaged, of another version or of other patterns. It is then not used, and an index
             is built, at once or when it pays, as `index` says. With `verify=True` damage to it is damage to the file.
+
+        See Also
+        --------
+        save : Write such a file.
 
         Notes
         -----
@@ -698,6 +729,12 @@ class HopfieldMemory:
             Naming the argument at fault: `exclude` if it has another number than -1 and the positions, if it excludes
             the only pattern, or under a structure other than `TopK`.
 
+        See Also
+        --------
+        retrieve : Make steps until nothing moves.
+        leave_one_out : Make the step from the stored patterns, none of which sees itself.
+        certify : Prove to which pattern the step goes.
+
         Notes
         -----
         1. A query that excludes a pattern gets the result of a memory without it: the same bits wherever these are
@@ -724,7 +761,7 @@ class HopfieldMemory:
         Parameters
         ----------
         positions : slice, mask or array_like of int, optional
-            Of which patterns, as NumPy indexes an array; all by default.
+            The patterns from which a step is made, as NumPy indexes an array; all by default.
 
         Returns
         -------
@@ -738,6 +775,11 @@ class HopfieldMemory:
             If a position is out of range.
         ValueError, TypeError, OverflowError, MemoryError
             Naming what is at fault: `exclude` where there is one pattern, `structure` unless it is `TopK`.
+
+        See Also
+        --------
+        update : Make the step from other queries, by `exclude` without some pattern each.
+        sparsehopfield.suggestion.best_beta : Choose beta by predictions that are made so.
 
         Notes
         -----
@@ -777,21 +819,45 @@ class HopfieldMemory:
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
             One row a query.
-        max_steps, tol, return_info, out : int, float, bool and ndarray, optional
-            As in `sparsehopfield.retrieve`.
+        max_steps : int, at least 0
+            Updates at most.
+        tol : float, at least 0, optional
+            A query has converged when a step moves it by at most `tol` times the longest pattern that it sees; by
+            default 4 eps of the dtype.
+        return_info : bool, or of {"weights", "energy"}
+            Also return a RetrievalInfo; names ask for what costs extra.
+        out : ndarray, of the result's shape, optional
+            Where the states are written.
         exclude : array_like of int, shape (...), optional
-            As in `update`, in every step. `tol` is relative to the longest pattern that a query sees.
+            Of each query the position of one pattern that no step sees, or -1, as in `update`.
 
         Returns
         -------
         ndarray, shape (..., v), or (..., *pattern_shape); or (ndarray, RetrievalInfo)
             The states where retrieval ended; with `return_info` also how it went.
 
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault.
+
+        Warns
+        -----
+        RetrievalWarning
+            If queries are still moving after `max_steps`.
+
+        See Also
+        --------
+        update : Make one step.
+        sparsehopfield.RetrievalInfo : What `return_info` adds.
+        certify : Prove to which pattern the first step goes.
+
         Examples
         --------
         >>> import numpy as np
-        >>> HopfieldMemory(np.eye(3), beta=4.0).retrieve([0.5, 0.4, 0.0])
-        array([1., 0., 0.])
+        >>> states, info = HopfieldMemory(np.eye(3), beta=4.0).retrieve([0.5, 0.4, 0.0], return_info=True)
+        >>> states, int(info.steps)
+        (array([1., 0., 0.]), 3)
         """
         return self._call(queries, exclude).retrieve(max_steps, tol, return_info, out)
 
@@ -808,16 +874,29 @@ class HopfieldMemory:
         Parameters
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
-            One row a query.
-        top, min_weight : int and float, optional
-            As in `sparsehopfield.associate`.
+            One row a query; leading axes are flattened to N.
+        top : int, at least 1, optional
+            Keep the `top` largest weights of each query; ties go to the lowest position.
+        min_weight : float, at least 0, optional
+            Keep weights of at least this. Maps with full support, as softmax, need one of the two.
         exclude : array_like of int, shape (...), optional
-            As in `update`; that column of the query's row is empty.
+            Of each query the position of one pattern that it does not see, or -1, as in `update`: that column of its
+            row is empty.
 
         Returns
         -------
         scipy.sparse.csr_array, shape (N, M)
             The weights that are not 0: a row for each query, a column for each pattern.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault, as in `sparsehopfield.associate`.
+
+        See Also
+        --------
+        update : Mix the patterns by these weights.
+        explain : Say of one query which patterns carry the weight.
 
         Examples
         --------
@@ -835,12 +914,22 @@ class HopfieldMemory:
         queries : array_like, shape (..., d), or (..., *pattern_shape)
             One row a query.
         exclude : array_like of int, shape (...), optional
-            As in `update`.
+            Of each query the position of one pattern that it does not see, or -1, as in `update`.
 
         Returns
         -------
         ndarray, shape (...)
             The energy of each query.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `separation` for Polynomial, which has no energy.
+
+        See Also
+        --------
+        update : Make the step that lowers it.
+        sparsehopfield.theory.energy_barriers : Compute how high the ridges between the minima are.
 
         Examples
         --------
@@ -860,9 +949,10 @@ class HopfieldMemory:
         queries : array_like, shape (..., d), or (..., *pattern_shape)
             One row a query.
         k : int, from 1 to 2**31 - 1
-            How many. It may be more than there are.
+            How many patterns to find; it may be more than there are.
         exclude : array_like of int, shape (...), optional
-            As in `update`; here it may be the only pattern.
+            Of each query the position of one pattern that is not found, or -1, as in `update`; here it may be the only
+            pattern.
 
         Returns
         -------
@@ -877,6 +967,12 @@ class HopfieldMemory:
         ------
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault; `structure` if there is one other than `TopK`, which leaves the best scores.
+
+        See Also
+        --------
+        certify : Find the best pattern, and whether a step goes there.
+        sparsehopfield.structures.TopK : Mix the k best patterns.
+        build_index : Build the index by which they are found.
 
         Notes
         -----
@@ -919,13 +1015,23 @@ class HopfieldMemory:
         ----------
         queries : array_like, shape (..., d), or (..., *pattern_shape)
             One row a query.
-        offset : int
-            Position of the first pattern in the whole.
+        offset : int, at least 0
+            Position of the first of these patterns in the whole.
 
         Returns
         -------
         Candidates
             What `merge` needs of these patterns.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `structure` if there is one.
+
+        See Also
+        --------
+        sparsehopfield.merge : Join the partial results.
+        sparsehopfield.distributed.Coordinator : Do so over many machines.
 
         Examples
         --------
@@ -951,6 +1057,11 @@ class HopfieldMemory:
         MemoryError, TypeError
         ValueError
             If `index` is False.
+
+        See Also
+        --------
+        save : Keep the index in a file.
+        nearest : Find the best patterns, which the index makes cheap.
 
         Notes
         -----
@@ -1007,6 +1118,11 @@ class HopfieldMemory:
         ------
         OverflowError, MemoryError, TypeError
 
+        See Also
+        --------
+        critical_beta : Turn it into an inverse temperature, rounding included.
+        sparsehopfield.theory.margin : Compute the same in NumPy, and read what the papers say of it.
+
         Notes
         -----
         Sparsemax stores a pattern exactly if its margin is at least 1/beta (Hu et al. 2023, definition 2.1 and theorem
@@ -1061,6 +1177,12 @@ class HopfieldMemory:
         OverflowError, MemoryError
             As `margin`.
 
+        See Also
+        --------
+        suggest_beta : Find the beta that certifies a share of the patterns.
+        is_certified : Compare it with a beta.
+        margin : Compute what it is made of.
+
         Notes
         -----
         1. Not in the paper, whose conditions (theorem 3.1) are stronger. From this beta on every other score is so far
@@ -1098,6 +1220,12 @@ class HopfieldMemory:
         OverflowError, MemoryError
             As `margin`.
 
+        See Also
+        --------
+        is_fixed_point : Make the step, which finds copies and interior points besides.
+        certify : Certify queries in place of patterns.
+        exact_radius : Compute from how far each is retrieved.
+
         Notes
         -----
         Sufficient: at a margin of 1/beta sparsemax gives all weight to the pattern (Hu et al. 2023, eq. (2.3)). Not
@@ -1131,6 +1259,11 @@ class HopfieldMemory:
         ValueError, TypeError
             Naming the argument at fault; `separation` as in `critical_beta`, `structure` if it is one of features.
         OverflowError, MemoryError
+
+        See Also
+        --------
+        is_certified : Prove it by margins.
+        sparsehopfield.theory.stationary_states : Find all fixed points, mixtures of patterns among them.
 
         Notes
         -----
@@ -1174,6 +1307,11 @@ class HopfieldMemory:
         OverflowError, MemoryError
             As `margin`.
 
+        See Also
+        --------
+        suggest_beta : Find the beta of a share.
+        capacity : Compare with how many random patterns would be stored.
+
         Examples
         --------
         >>> import numpy as np
@@ -1196,7 +1334,7 @@ class HopfieldMemory:
         Parameters
         ----------
         stored : float, above 0, at most 1
-            Which share.
+            Which share of the patterns is to be certified.
 
         Returns
         -------
@@ -1210,6 +1348,12 @@ class HopfieldMemory:
             If no beta certifies so many, as the margins of others are not positive: the message says how many can be,
             and at which beta; `separation` and `structure` as in `critical_beta`.
         TypeError, OverflowError, MemoryError
+
+        See Also
+        --------
+        stored_fraction : Compute the share at a beta.
+        sparsehopfield.suggestion.storing_beta : Leave out the patterns that no beta stores.
+        sparsehopfield.suggest : Choose the other settings, too.
 
         Notes
         -----
@@ -1265,6 +1409,12 @@ class HopfieldMemory:
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault; `separation` and `structure` as in `critical_beta`.
 
+        See Also
+        --------
+        sparsehopfield.inspect.certificates.Certified : What is returned.
+        is_certified : Certify the patterns themselves.
+        exact_radius : Compute from how far each pattern is certified.
+
         Notes
         -----
         A query is certified if its best score beats the second by 1/beta (entmax: 1/(beta (alpha - 1))): the condition
@@ -1308,6 +1458,12 @@ class HopfieldMemory:
         OverflowError, MemoryError
             As `margin`.
 
+        See Also
+        --------
+        certify : Certify queries at hand.
+        is_certified : Certify the patterns themselves.
+        sparsehopfield.theory.exact_radius : Read why it is exact.
+
         Notes
         -----
         The least (gap to nu at xi - 1/beta) / |xi - xi_nu| over the other patterns nu (entmax:
@@ -1349,6 +1505,12 @@ class HopfieldMemory:
             Naming the argument at fault; `patterns` if they are all the same; `separation` and `structure` as in
             `critical_beta`.
 
+        See Also
+        --------
+        stored_fraction : Compute the share that is stored, at many betas.
+        sparsehopfield.theory.exact_capacity : Compute the capacity of a dimension and a radius.
+        sparsehopfield.inspect.certificates.Capacity : What is returned.
+
         Notes
         -----
         `sparsehopfield.theory.exact_capacity`, which has the proof, of points drawn uniformly from a sphere: it takes
@@ -1376,7 +1538,7 @@ class HopfieldMemory:
         within : float, at least 0
             How far apart two rows may be, in the units of the patterns; for cosine similarity of the unit rows, at most
             2. 0 finds exact copies.
-        most : int
+        most : int, at least 1
             How many pairs to find at most: k copies of one pattern are k (k - 1)/2 pairs.
         progress : bool or callable
             True shows a bar (tqdm); a function is called with how many patterns are done and how many there are in all
@@ -1393,6 +1555,12 @@ class HopfieldMemory:
         ValueError
             If `within` is negative or not finite, `most` below 1, or there are more pairs than that.
         TypeError, OverflowError, MemoryError
+
+        See Also
+        --------
+        remove : Remove them.
+        margin : Compute how far each pattern is from the others.
+        sparsehopfield.inspect.certificates.Duplicates : What is returned.
 
         Notes
         -----
@@ -1431,8 +1599,8 @@ class HopfieldMemory:
         ----------
         query : array_like, shape (d,), or pattern_shape
             One query.
-        top : int
-            How many patterns to list.
+        top : int, at least 1
+            How many patterns to list, the heaviest first.
 
         Returns
         -------
@@ -1444,6 +1612,12 @@ class HopfieldMemory:
         ValueError
             If there is more than one query, or `top` is below 1; if the structure is one of features, or shows the
             query no pattern.
+
+        See Also
+        --------
+        sparsehopfield.inspect.explain.Explanation : What is returned.
+        associate : Compute the weights of many queries.
+        report : Report on the whole memory.
 
         Notes
         -----
@@ -1501,6 +1675,12 @@ class HopfieldMemory:
         ------
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault; `separation` and `structure` as in `critical_beta`.
+
+        See Also
+        --------
+        sparsehopfield.inspect.report.Report : What is returned.
+        explain : Explain one query's result.
+        duplicates : List all near-copies.
 
         Notes
         -----

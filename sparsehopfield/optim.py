@@ -62,20 +62,26 @@ class AdamW:
     Parameters
     ----------
     parameters : Module, or mapping or iterable of Parameter
-        Those that are trainable and have a gradient are moved.
-    learning_rate : float
-        May be changed later.
+        A layer, or some of its parameters. Those that are trainable and have a gradient are moved.
+    learning_rate : float, at least 0
+        Step size; an attribute, which may be changed later.
     betas : tuple of two floats, from 0 to below 1
-        Of the running means of the gradient and of its square.
+        By how much the running means of the gradient and of its square keep of themselves in a step.
     eps : float, positive
-        What is added to the root of the second moment.
-    weight_decay : float
+        What is added to the root of the second mean, so that it can be divided by.
+    weight_decay : float, at least 0
         Share of a parameter, times the learning rate, that each step takes away.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    clip_gradients : Scale gradients down before a step.
+    CosineDecay : Let the learning rate fall from epoch to epoch.
+    sparsehopfield.layers.Module : The layers whose parameters are moved.
 
     References
     ----------
@@ -120,6 +126,20 @@ class AdamW:
         ------
         ValueError
             If a parameter's array is read-only, or a gradient does not have its shape; then nothing is moved.
+
+        See Also
+        --------
+        zero_grad : Forget the gradients, before those of the next step are added up.
+        clip_gradients : Scale them down before.
+
+        Examples
+        --------
+        >>> p = Parameter(np.zeros(2))
+        >>> optimizer = AdamW([p], learning_rate=0.1, weight_decay=0.0)
+        >>> p.grad = np.array([3.0, -0.5])
+        >>> optimizer.step()
+        >>> p.value.round(3)  # the first step has the same length for gradients of any size
+        array([-0.1,  0.1])
         """
         moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
         values, grads = [p.value for _, p in moved], [p.grad for _, p in moved if p.grad is not None]
@@ -142,12 +162,44 @@ class AdamW:
         )
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Forget the gradients: backward passes add to what is there.
+
+        See Also
+        --------
+        step : Move the parameters by their gradients.
+
+        Examples
+        --------
+        >>> p = Parameter(np.zeros(2))
+        >>> p.grad = np.ones(2)
+        >>> AdamW([p]).zero_grad()
+        >>> p.grad is None
+        True
+        """
         for p in self._parameters.values():
             p.grad = None
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of the optimiser's state: "steps", "learning_rate", and "first." and "second." of each name."""
+        """Return copies of the optimiser's state, to go on from it later.
+
+        Returns
+        -------
+        dict of str to ndarray
+            "steps", the number of steps, and "learning_rate"; "first." and "second." with the name of each parameter
+            are the running means of its gradient and of the gradient's square. Parameters without names have numbers.
+
+        See Also
+        --------
+        load_state_dict : Set it again.
+        sparsehopfield.layers.Module.state_dict : Return the parameters, which are not part of it.
+
+        Examples
+        --------
+        >>> optimizer = AdamW([Parameter(np.zeros(2))])
+        >>> state = optimizer.state_dict()
+        >>> sorted(state), state["first.0"]
+        (['first.0', 'learning_rate', 'second.0', 'steps'], array([0., 0.]))
+        """
         state: dict[str, Array] = {
             "steps": np.array(self._steps),
             "learning_rate": np.array(self.learning_rate),
@@ -159,10 +211,28 @@ class AdamW:
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Set what `state_dict` returned: all of it, or nothing if something does not fit.
 
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            What `state_dict` returned of an optimiser of parameters with the same names and shapes.
+
         Raises
         ------
         ValueError
             If names are missing or unknown, shapes differ, or numbers cannot be.
+
+        See Also
+        --------
+        state_dict : Return the state.
+        sparsehopfield.layers.Module.load_state_dict : Set the parameters.
+
+        Examples
+        --------
+        >>> optimizer = AdamW([Parameter(np.zeros(2))], learning_rate=0.1)
+        >>> other = AdamW([Parameter(np.zeros(2))])
+        >>> other.load_state_dict(optimizer.state_dict())
+        >>> other.learning_rate
+        0.1
         """
         current, state = self.state_dict(), as_state("state", state)
         if current.keys() != state.keys():
@@ -187,9 +257,9 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     Parameters
     ----------
     parameters : Module, or mapping or iterable of Parameter
-        Whose gradients are clipped.
-    max_norm : float
-        The largest norm that all gradients together keep.
+        Whose gradients are scaled, in place; those without a gradient do not count.
+    max_norm : float, at least 0
+        The largest Euclidean norm that all gradients together keep.
 
     Returns
     -------
@@ -200,6 +270,10 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     ------
     ValueError
         If a gradient is not finite, or read-only and to be scaled; then none is.
+
+    See Also
+    --------
+    AdamW.step : Move the parameters by these gradients.
 
     Examples
     --------
@@ -239,9 +313,14 @@ class ExponentialDecay:
     Parameters
     ----------
     optimizer : AdamW
-        Whose learning rate decays.
+        The optimiser whose learning rate shrinks.
     rate : float, positive
         What each step multiplies the learning rate by.
+
+    See Also
+    --------
+    CosineDecay : Let it fall to a number over so many epochs.
+    AdamW : The optimiser.
 
     Examples
     --------
@@ -256,7 +335,21 @@ class ExponentialDecay:
         self.rate = as_number("rate", rate, least=np.finfo(np.float64).tiny)
 
     def step(self) -> None:
-        """Shrink the learning rate, at the end of an epoch."""
+        """Shrink the learning rate, at the end of an epoch.
+
+        See Also
+        --------
+        AdamW.step : Make a step of training, of which an epoch has many.
+
+        Examples
+        --------
+        >>> optimizer = AdamW([Parameter(np.zeros(2))], learning_rate=1.0)
+        >>> decay = ExponentialDecay(optimizer, 0.9)
+        >>> decay.step(), decay.step()
+        (None, None)
+        >>> round(optimizer.learning_rate, 4)
+        0.81
+        """
         self.optimizer.learning_rate *= self.rate
 
 
@@ -269,14 +362,21 @@ class CosineDecay:
     Parameters
     ----------
     optimizer : AdamW
+        The optimiser whose learning rate falls.
     epochs : int, at least 1
         T: after so many `step()`s the rate is `stop`, and stays there.
     stop : float, at least 0
+        The learning rate at the end.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    ExponentialDecay : Let it shrink by the same factor in every epoch.
+    AdamW : The optimiser.
 
     References
     ----------
@@ -301,7 +401,23 @@ class CosineDecay:
         self.start, self.stop = optimizer.learning_rate, as_number("stop", stop, least=0.0)
 
     def step(self) -> None:
-        """Set the next learning rate, at the end of an epoch."""
+        """Set the next learning rate, at the end of an epoch.
+
+        See Also
+        --------
+        AdamW.step : Make a step of training, of which an epoch has many.
+
+        Examples
+        --------
+        >>> optimizer = AdamW([Parameter(np.zeros(2))], learning_rate=1.0)
+        >>> schedule = CosineDecay(optimizer, epochs=2, stop=0.1)
+        >>> for epoch in range(3):
+        ...     schedule.step()
+        ...     print(round(optimizer.learning_rate, 3))
+        0.55
+        0.1
+        0.1
+        """
         self.epoch += 1
         wave = (1 + math.cos(math.pi * min(self.epoch / self.epochs, 1.0))) / 2
         self.optimizer.learning_rate = self.stop * (1 - wave) + self.start * wave
@@ -316,11 +432,11 @@ class Annealing:
     Parameters
     ----------
     layer : Hopfield, HopfieldPooling or HopfieldLayer
-        Is set to `start` at once.
+        The layer to change; it is set to `start` at once.
     what : {"beta", "alpha"}
         The layer's `scaling`, or its `separation`.
-    start, stop : float
-        Positive; at least 1 for alpha.
+    start, stop : float, positive; at least 1 for alpha
+        The number in the first epoch, and the one at the end.
     epochs : int, at least 1
         After so many `step()`s it is at `stop`, and stays there.
 
@@ -328,6 +444,12 @@ class Annealing:
     ------
     ValueError, TypeError
         Naming the argument at fault; or if the layer learns its beta, which is to be annealed.
+
+    See Also
+    --------
+    sparsehopfield.layers.Hopfield : The layer, with `scaling` and `separation`.
+    sparsehopfield.Entmax : The maps between softmax and sparsemax.
+    CosineDecay : Let the learning rate fall.
 
     Examples
     --------
@@ -383,6 +505,20 @@ class Annealing:
             self.layer.separation = named.get(self.value) or family(self.value)
 
     def step(self) -> None:
-        """Set the next value, at the end of an epoch."""
+        """Set the next value, at the end of an epoch.
+
+        See Also
+        --------
+        Annealing : Choose where it begins and ends.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import HopfieldPooling
+        >>> layer = HopfieldPooling(4)
+        >>> annealing = Annealing(layer, "beta", 1.0, 16.0, epochs=2)
+        >>> annealing.step()
+        >>> annealing.value, layer.scaling  # half way, by equal factors
+        (4.0, 4.0)
+        """
         self.epoch += 1
         self._set_layer()

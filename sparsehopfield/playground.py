@@ -61,21 +61,31 @@ class Settings:
     Attributes
     ----------
     image : int
-        The stored image that is damaged.
+        Number of the stored image that is damaged, from 0.
     hidden : float from 0 to 1
         The share of its pixels that is hidden: the last ones, so the lower part.
     noise : float, at least 0
         Standard deviation of the noise on every pixel, in units of the range of the stored numbers.
     separation : str, Entmax, Normmax or Polynomial
-        The separation map.
+        How scores become weights.
     similarity : {"euclidean", "dot", "cosine"}
-        The similarity of scores.
+        What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>.
     beta : float, positive
         The inverse temperature.
     max_steps : int, at least 1
         Steps of the retrieval at most.
     seed : int, at least 0
-        Of the noise.
+        What the noise is drawn from: the same number draws the same noise.
+
+    See Also
+    --------
+    Playground.trial : Damage and retrieve by them.
+    playground : Make a playground, which takes them by their names.
+
+    Examples
+    --------
+    >>> Settings(image=3, hidden=0.4).noise  # what is not said
+    0.2
     """
 
     image: int = 0
@@ -94,16 +104,32 @@ class Trial:
 
     Attributes
     ----------
-    image, query : ndarray, shape (d,)
-        The stored image, and what is left of it.
+    image : ndarray, shape (d,)
+        The stored image.
+    query : ndarray, shape (d,)
+        What is left of it: what is retrieved from.
     path : RetrievalPath
         The states of the one query, with energies and supports.
-    positions, weights : ndarray, shape (k,)
+    positions : ndarray of int, shape (k,)
         The heaviest patterns in the association of the last state but one, whose mixture is the last.
+    weights : ndarray, shape (k,)
+        Their weights, the largest first.
     patterns : ndarray, shape (k, d)
         These patterns.
     outcome : str
         Where the retrieval ended, in words.
+
+    See Also
+    --------
+    Playground.trial : Make one.
+    sparsehopfield.inspect.paths.RetrievalPath : What `path` holds.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).random((50, 8, 8))
+    >>> trial = playground(images).trial(Settings(image=7, hidden=0.25, beta=20.0))
+    >>> trial.positions, trial.weights, trial.outcome
+    (array([7]), array([1.]), 'at rest after 2 steps: the stored image')
     """
 
     image: Array
@@ -123,9 +149,9 @@ class Playground:
     Parameters
     ----------
     patterns : ndarray, shape (M, d)
-        The stored images.
+        The stored images, one row each.
     shape : tuple of int
-        Shape of one.
+        Shape of one image: (height, width), or with 3 colours first or last.
     settings : Settings
         What is chosen at first.
 
@@ -135,6 +161,18 @@ class Playground:
         What is chosen now, by the sliders if there are any.
     controls : dict of str to ipywidgets.Widget
         The sliders by the names of `Settings`; empty before `sliders`.
+
+    See Also
+    --------
+    playground : Make one from images or a memory.
+    Settings : What can be chosen.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).random((50, 64))
+    >>> shown = Playground(images, (8, 8), Settings(image=7, beta=20.0))
+    >>> shown.trial(shown.settings).outcome
+    'at rest after 2 steps: the stored image'
     """
 
     def __init__(self, patterns: Array, shape: tuple[int, ...], settings: Settings) -> None:
@@ -197,6 +235,11 @@ class Playground:
         ------
         ValueError, TypeError
             Naming the setting at fault.
+
+        See Also
+        --------
+        draw : Draw it.
+        Trial : What is returned.
 
         Examples
         --------
@@ -270,6 +313,11 @@ class Playground:
         ImportError
             If Matplotlib is not installed.
 
+        See Also
+        --------
+        trial : Return the numbers behind the picture.
+        sliders : Choose by sliders.
+
         Examples
         --------
         >>> import numpy as np
@@ -295,6 +343,16 @@ class Playground:
         ------
         ImportError
             If ipywidgets is not installed.
+
+        See Also
+        --------
+        draw : Draw the picture alone.
+
+        Examples
+        --------
+        As the last line of a notebook's cell, which shows what it returns::
+
+            playground(image=9, hidden=0.4).sliders()
         """
         if self._box is None:
             self._make_widgets(require("ipywidgets", purpose="sliders in a notebook", extra=EXTRA))
@@ -388,6 +446,11 @@ def playground(
         Naming the argument at fault.
     ImportError
         If scikit-learn is not installed and no images are given.
+
+    See Also
+    --------
+    Playground : What is returned.
+    sparsehopfield.inspect.paths.retrieval_path : Record the path of many queries.
 
     Examples
     --------

@@ -13,12 +13,48 @@ Letters: z scores of a row, p weights, g an incoming gradient, a = alpha - 1, ka
 
 import math
 from dataclasses import replace
+from inspect import cleandoc
 from types import SimpleNamespace
 
 import numpy as np
 
 from sparsehopfield._engine.checks import as_array, as_filled, as_numbers, ignoring_float_errors
 from sparsehopfield._engine.separations import MAPS, row_of, separation_code
+
+#: Counterparts of public functions; those of the layers' association, at the end, have arguments of the core alone.
+__all__ = [
+    "associate",
+    "canonical_scores",
+    "energy",
+    "entmax",
+    "entmax_conjugate",
+    "entmax_loss",
+    "entmax_threshold",
+    "entmax_vjp",
+    "entmax_vjp_alpha",
+    "normmax",
+    "normmax_conjugate",
+    "normmax_threshold",
+    "normmax_vjp",
+    "normmax_vjp_alpha",
+    "polynomial",
+    "polynomial_vjp",
+    "retrieve",
+    "softmax",
+    "softmax_conjugate",
+    "softmax_loss",
+    "softmax_vjp",
+    "sparsemax",
+    "sparsemax_conjugate",
+    "sparsemax_loss",
+    "sparsemax_threshold",
+    "sparsemax_vjp",
+    "topk_softmax",
+    "topk_sparsemax",
+    "update",
+    "update_linear",
+    "update_random",
+]
 
 
 def _numbers(name, array):
@@ -401,64 +437,332 @@ def _topk_map(row_map):
 
 
 def softmax(z, *, axis=-1):
-    """Return weights e^z / sum e^z."""
+    """Return weights e^z / sum e^z.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        Weights that sum to 1; a row all masked gives zeros.
+
+    See Also
+    --------
+    sparsehopfield.softmax : Compute the same in the core.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax([0.0, 0.0, -np.inf])
+    array([0.5, 0.5, 0. ])
+    """
     return _by_rows(_softmax, {"z": z}, axis=axis)
 
 
 def sparsemax(z, *, axis=-1):
-    """Return the point of the simplex nearest to z (2.2)."""
+    """Return the point of the simplex nearest to z (2.2).
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        Weights that sum to 1; a row all masked gives zeros.
+
+    See Also
+    --------
+    sparsehopfield.sparsemax : Compute the same in the core.
+    sparsemax_threshold : Compute the threshold, and how many weights are above 0.
+
+    Examples
+    --------
+    >>> sparsemax([2.0, 1.5, 0.0])
+    array([0.75, 0.25, 0.  ])
+    """
     return _by_rows(_sparsemax, {"z": z}, axis=axis)
 
 
 def polynomial(z, order=10, *, axis=-1):
-    """Return weights z^order / sum z^order."""
+    """Return weights z^order / sum z^order.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask and counts as 0, as are the masked entries of a `numpy.ma` array.
+    order : int or array_like of int, at least 1
+        The power that scores are raised to.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        Weights that sum to 1, negative ones among them where `order` is odd; zeros where the powers sum to 0.
+
+    See Also
+    --------
+    sparsehopfield.polynomial : Compute the same in the core.
+
+    Examples
+    --------
+    >>> polynomial([2.0, 1.0], order=2)
+    array([0.8, 0.2])
+    """
     return _by_rows(_polynomial, {"z": z}, {"order": order}, axis)
 
 
 def topk_softmax(z, k, *, axis=-1):
-    """Return softmax of the k largest scores, 0 elsewhere."""
+    """Return softmax of the k largest scores, 0 elsewhere.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    k : int or array_like of int, at least 1
+        How many scores may have weight; more than n means n, ties go to the lowest index.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        Weights that sum to 1; a row all masked gives zeros.
+
+    See Also
+    --------
+    sparsehopfield.topk_softmax : Compute the same in the core.
+
+    Examples
+    --------
+    >>> topk_softmax([1.0, 1.0, 1.0], 2)
+    array([0.5, 0.5, 0. ])
+    """
     return _by_rows(_topk_map(_softmax), {"z": z}, {"k": k}, axis)
 
 
 def topk_sparsemax(z, k, *, axis=-1):
-    """Return sparsemax of the k largest scores, 0 elsewhere; sparsemax itself if k >= kappa."""
+    """Return sparsemax of the k largest scores, 0 elsewhere; sparsemax itself if k >= kappa.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    k : int or array_like of int, at least 1
+        How many scores may have weight; more than n means n, ties go to the lowest index.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        Weights that sum to 1; a row all masked gives zeros.
+
+    See Also
+    --------
+    sparsehopfield.topk_sparsemax : Compute the same in the core.
+
+    Examples
+    --------
+    >>> topk_sparsemax([1.0, 0.5, 0.5], 2)
+    array([0.75, 0.25, 0.  ])
+    """
     return _by_rows(_topk_map(_sparsemax), {"z": z}, {"k": k}, axis)
 
 
 def sparsemax_threshold(z, *, axis=-1):
-    """Return threshold tau and support size kappa of sparsemax (2.3)."""
+    """Return threshold tau and support size kappa of sparsemax (2.3).
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    tau : ndarray of float64, shape (...)
+        Weights are [z - tau]_+.
+    kappa : ndarray of int64, shape (...)
+        How many of them are above 0.
+
+    See Also
+    --------
+    sparsehopfield.sparsemax_threshold : Compute the same in the core.
+    sparsemax : Compute the weights.
+
+    Examples
+    --------
+    >>> tau, kappa = sparsemax_threshold([2.0, 1.5, 0.0])
+    >>> float(tau), int(kappa)
+    (1.25, 2)
+    """
     tau, kappa = _by_rows(_sparsemax_threshold, {"z": z}, axis=axis, numbers=2)
     return tau, kappa.astype(np.int64)
 
 
 def softmax_vjp(p, g, *, axis=-1):
-    """Return g^T times the Jacobian of softmax, from its weights p."""
+    """Return g^T times the Jacobian of softmax, from its weights p.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `softmax`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        The gradient in the scores; NaN in rows that hold NaN.
+
+    See Also
+    --------
+    sparsehopfield.softmax_vjp : Compute the same in the core.
+
+    Examples
+    --------
+    >>> softmax_vjp([0.5, 0.5], [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
     return _by_rows(_softmax_vjp, {"p": p, "g": g}, axis=axis)
 
 
 def sparsemax_vjp(p, g, *, axis=-1):
-    """Return g^T times the Jacobian of sparsemax, from its weights p."""
+    """Return g^T times the Jacobian of sparsemax, from its weights p.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `sparsemax`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        The gradient in the scores; NaN in rows that hold NaN.
+
+    See Also
+    --------
+    sparsehopfield.sparsemax_vjp : Compute the same in the core.
+
+    Examples
+    --------
+    >>> sparsemax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0])
+    array([ 0.5, -0.5,  0. ])
+    """
     return _by_rows(_sparsemax_vjp, {"p": p, "g": g}, axis=axis)
 
 
 def polynomial_vjp(z, p, g, order=10, *, axis=-1):
-    """Return g^T times the Jacobian of polynomial, which is not symmetric."""
+    """Return g^T times the Jacobian of polynomial, which is not symmetric.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`: the weights alone do not determine the gradient.
+    p : array_like, shape (..., n)
+        Weights, the result of `polynomial`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    order : int or array_like of int, at least 1
+        The power that scores are raised to.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        The gradient in the scores; NaN in rows that hold NaN.
+
+    See Also
+    --------
+    sparsehopfield.polynomial_vjp : Compute the same in the core.
+
+    Examples
+    --------
+    >>> polynomial_vjp([2.0, 1.0], [0.8, 0.2], [1.0, 0.0], order=2)
+    array([ 0.16, -0.32])
+    """
     return _by_rows(_polynomial_vjp, {"z": z, "p": p, "g": g}, {"order": order}, axis)
 
 
 def softmax_conjugate(z, *, axis=-1):
-    """Return log sum e^z."""
+    """Return log sum e^z.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+        One number a row.
+
+    See Also
+    --------
+    sparsehopfield.softmax_conjugate : Compute the same in the core.
+    softmax : Compute its gradient.
+
+    Examples
+    --------
+    >>> round(float(softmax_conjugate([0.0, 0.0])), 6)
+    0.693147
+    """
     return _by_rows(_softmax_conjugate, {"z": z}, axis=axis, numbers=1)
 
 
 def sparsemax_conjugate(z, *, axis=-1):
-    """Return Psi* of (2.4); its gradient is sparsemax (Corollary 2.1.1)."""
+    """Return Psi* of (2.4); its gradient is sparsemax (Corollary 2.1.1).
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+        One number a row.
+
+    See Also
+    --------
+    sparsehopfield.sparsemax_conjugate : Compute the same in the core.
+    sparsemax : Compute its gradient.
+
+    Examples
+    --------
+    >>> float(sparsemax_conjugate([2.0, 1.0, 0.0]))
+    2.0
+    """
     return _by_rows(_sparsemax_conjugate, {"z": z}, axis=axis, numbers=1)
 
 
 def _alpha_map(name, weights, threshold, vjp, vjp_alpha, conjugate):
     """Return the functions for arrays of a map with a parameter alpha, from those for rows."""
-    standard = MAPS[name].standard
+    row = MAPS[name]
+    standard, parameter = row.standard, row.parameter
+    assert parameter is not None
 
     def of_scores(z, alpha=standard, *, axis=-1):
         return _by_rows(weights, {"z": z}, {"alpha": alpha}, axis)
@@ -476,8 +780,149 @@ def _alpha_map(name, weights, threshold, vjp, vjp_alpha, conjugate):
     def conjugate_of(z, alpha=standard, *, axis=-1):
         return _by_rows(conjugate, {"z": z}, {"alpha": alpha}, axis, numbers=1)
 
-    return of_scores, threshold_of, vjp_of, vjp_alpha_of, conjugate_of
+    functions = of_scores, threshold_of, vjp_of, vjp_alpha_of, conjugate_of
+    for function, (part, documentation) in zip(functions, _DOCUMENTATION.items(), strict=True):
+        function.__name__ = function.__qualname__ = name + part
+        words = {"formula": row.formula, "regulariser": row.regulariser, "bound": parameter.bound}
+        function.__doc__ = cleandoc(documentation).format(name=name, **words)
+    return functions
 
+
+#: Of the functions of a map with a parameter alpha, by what their names have behind that of the map.
+_DOCUMENTATION = {
+    "": """Return the weights of alpha-{name}: {formula}, with sum 1.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    alpha : float or array_like, {bound}
+        An array broadcasts to the leading axes, one number a row.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        Weights that sum to 1; a row all masked gives zeros.
+
+    See Also
+    --------
+    sparsehopfield.{name} : Compute the same in the core.
+
+    Examples
+    --------
+    >>> {name}([3.0, 0.0, 0.0])
+    array([1., 0., 0.])
+    """,
+    "_threshold": """Return threshold tau and support size kappa of alpha-{name}.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    alpha : float or array_like, {bound}
+        As of `{name}`.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    tau : ndarray of float64, shape (...)
+        Weights are {formula}.
+    kappa : ndarray of int64, shape (...)
+        How many of them are above 0.
+
+    See Also
+    --------
+    sparsehopfield.{name}_threshold : Compute the same in the core.
+
+    Examples
+    --------
+    >>> tau, kappa = {name}_threshold([3.0, 2.9, 0.0])
+    >>> int(kappa)
+    2
+    """,
+    "_vjp": """Return g^T times the Jacobian of alpha-{name}, from its weights p.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `{name}`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    alpha : float or array_like, {bound}
+        As of `{name}`.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., n)
+        The gradient in the scores; NaN in rows that hold NaN.
+
+    See Also
+    --------
+    sparsehopfield.{name}_vjp : Compute the same in the core.
+
+    Examples
+    --------
+    >>> {name}_vjp([0.5, 0.5, 0.0], [1.0, -1.0, 5.0]).round(6)
+    array([ 0.707107, -0.707107,  0.      ])
+    """,
+    "_vjp_alpha": """Return the derivative of <g, {name}(z, alpha)> in alpha, from the weights p.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `{name}`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    alpha : float or array_like, {bound}
+        As of `{name}`.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+        One number a row.
+
+    See Also
+    --------
+    sparsehopfield.{name}_vjp_alpha : Compute the same in the core.
+
+    Examples
+    --------
+    >>> float({name}_vjp_alpha([0.5, 0.5, 0.0], [1.0, -1.0, 5.0]))  # equal weights stay equal
+    0.0
+    """,
+    "_conjugate": """Return the conjugate of Omega(p) = {regulariser}; its gradient is alpha-{name}.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array.
+    alpha : float or array_like, {bound}
+        As of `{name}`.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+        One number a row.
+
+    See Also
+    --------
+    sparsehopfield.{name}_conjugate : Compute the same in the core.
+
+    Examples
+    --------
+    >>> float({name}_conjugate([3.0, 0.0, 0.0]))
+    3.0
+    """,
+}
 
 entmax, entmax_threshold, entmax_vjp, entmax_vjp_alpha, entmax_conjugate = _alpha_map(
     "entmax", _entmax, _entmax_threshold, _entmax_vjp, _entmax_vjp_alpha, _entmax_conjugate
@@ -504,7 +949,44 @@ def _entmax_loss(z, q, alpha):
 def entmax_loss(
     z, target, alpha=1.5, *, axis=-1, ignore_index=-100, reduction="none", sample_weight=None, return_gradient=False
 ):
-    """Return the loss Omega*(z) - z_y of classes y, or that of distributions; and its gradient p - e_y if asked for."""
+    """Return the loss Omega*(z) - z_y of classes y, or that of distributions; and its gradient p - e_y if asked for.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores of n classes, along `axis`; -inf is a mask.
+    target : array_like of int, shape (...), or of float, shape (..., n)
+        The true classes y, from 0 to n - 1, or `ignore_index`; or distributions q, with the classes on `axis`.
+    alpha : float, at least 1
+        1 is softmax, 2 sparsemax.
+    axis : int
+        Where the classes lie.
+    ignore_index : int
+        A class that marks rows without a loss: they give 0, and do not count in the mean.
+    reduction : {"none", "sum", "mean"}
+        "elementwise_mean" is the mean, too.
+    sample_weight : array_like, shape (...), optional
+        What each row's loss is multiplied with; the mean is divided by their sum.
+    return_gradient : bool
+        Also return the gradient of what is returned in z; of the sum of the losses if they are not reduced.
+
+    Returns
+    -------
+    loss : ndarray of float64, shape (...), or float
+        One number a row, or their sum or mean; inf where a true class is masked.
+    gradient : ndarray of float64, shape (..., n)
+        If asked for: p - e_y, or p - q, weighted and divided as the loss is.
+
+    See Also
+    --------
+    sparsehopfield.entmax_loss : Compute the same in the core.
+
+    Examples
+    --------
+    >>> loss, gradient = entmax_loss([[1.0, 0.0], [3.0, 0.0]], [1, 0], 2.0, return_gradient=True)
+    >>> loss, gradient.tolist()
+    (array([1., 0.]), [[1.0, -1.0], [0.0, 0.0]])
+    """
     z = np.moveaxis(as_filled("z", z, -np.inf).astype(np.float64), axis, -1)
     target = as_array("target", target)
     if target.dtype.kind == "f":
@@ -527,12 +1009,62 @@ def entmax_loss(
 
 
 def softmax_loss(z, target, **options):
-    """Return log sum e^z - z_y: cross entropy."""
+    """Return log sum e^z - z_y: cross entropy.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores of n classes, along `axis`; -inf is a mask.
+    target : array_like of int, shape (...), or of float, shape (..., n)
+        The true classes y, from 0 to n - 1, or `ignore_index`; or distributions q, with the classes on `axis`.
+    **options
+        Those of `entmax_loss` but `alpha`: axis, ignore_index, reduction, sample_weight, return_gradient.
+
+    Returns
+    -------
+    ndarray, float, or tuple
+        As of `entmax_loss`.
+
+    See Also
+    --------
+    sparsehopfield.softmax_loss : Compute the same in the core.
+    entmax_loss : Describe the options.
+
+    Examples
+    --------
+    >>> softmax_loss([[0.0, 0.0]], [0]).round(6)
+    array([0.693147])
+    """
     return entmax_loss(z, target, 1, **options)
 
 
 def sparsemax_loss(z, target, **options):
-    """Return Psi*(z) - z_y with Psi* of (2.4)."""
+    """Return Psi*(z) - z_y with Psi* of (2.4).
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores of n classes, along `axis`; -inf is a mask.
+    target : array_like of int, shape (...), or of float, shape (..., n)
+        The true classes y, from 0 to n - 1, or `ignore_index`; or distributions q, with the classes on `axis`.
+    **options
+        Those of `entmax_loss` but `alpha`: axis, ignore_index, reduction, sample_weight, return_gradient.
+
+    Returns
+    -------
+    ndarray, float, or tuple
+        As of `entmax_loss`.
+
+    See Also
+    --------
+    sparsehopfield.sparsemax_loss : Compute the same in the core.
+    entmax_loss : Describe the options.
+
+    Examples
+    --------
+    >>> sparsemax_loss([[1.0, 0.0], [0.5, 0.0]], [0, 0])
+    array([0.    , 0.0625])
+    """
     return entmax_loss(z, target, 2, **options)
 
 
@@ -613,7 +1145,46 @@ def _visible_scores(scores, structure):
 
 @ignoring_float_errors()
 def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None, exclude=None):
-    """Compute E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
+    """Compute E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+        One row a query; N in all.
+    patterns : array_like, shape (M, d)
+        One row a pattern.
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `sparsehopfield.HopfieldMemory`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
+    structure : Structure, optional
+        Which patterns each query sees, by its `mask`, or `TopK`; all by default.
+    exclude : array_like of int, shape (...), optional
+        Of each query the position of one pattern that it does not see, or -1.
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+        The energy of each query.
+
+    Raises
+    ------
+    ValueError
+        For the polynomial, whose update is the gradient step of no energy.
+
+    See Also
+    --------
+    sparsehopfield.energy : Compute the same in the core.
+    update : Make the step that lowers it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(energy([0.5, 0.4, 0.0], np.eye(3), 4.0)), 6)
+    -0.3175
+    """
     x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
     _, _, conjugate = _functions_of_map(separation)
     if conjugate is None:
@@ -630,7 +1201,41 @@ def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsem
 
 @ignoring_float_errors()
 def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None, exclude=None):
-    """Compute the weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
+    """Compute the weights p(beta s(x)) of every query, dense (N, M), leading axes flattened.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+        One row a query; N in all.
+    patterns : array_like, shape (M, d)
+        One row a pattern.
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `sparsehopfield.HopfieldMemory`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
+    structure : Structure, optional
+        Which patterns each query sees, by its `mask`, or `TopK`; all by default.
+    exclude : array_like of int, shape (...), optional
+        Of each query the position of one pattern that it does not see, or -1.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, M)
+        The weights of each query, zeros among them.
+
+    See Also
+    --------
+    sparsehopfield.associate : Compute the same in the core, as a sparse array.
+    update : Mix patterns or values by these weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> associate([0.5, 0.4, 0.0], np.eye(3)).round(3)
+    array([[0.533, 0.433, 0.033]])
+    """
     x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
     scores = _scores(x, rows, bias, similarity, separation)
     scores = np.where(_is_excluded(exclude, leading, len(rows)), -np.inf, scores)
@@ -649,7 +1254,43 @@ def update(
     structure=None,
     exclude=None,
 ):
-    """Compute T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval."""
+    """Compute T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+        One row a query; N in all.
+    patterns : array_like, shape (M, d)
+        One row a pattern.
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
+    values : array_like, shape (M, v), optional
+        What is mixed; the patterns by default.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `sparsehopfield.HopfieldMemory`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
+    structure : Structure, optional
+        Which patterns each query sees, by its `mask`, or `TopK`; all by default.
+    exclude : array_like of int, shape (...), optional
+        Of each query the position of one pattern that it does not see, or -1.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., d), or (..., v) with values
+        The states after one step.
+
+    See Also
+    --------
+    sparsehopfield.update : Compute the same in the core.
+    retrieve : Make steps until nothing moves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> update([0.5, 0.4, 0.0], np.eye(3), 4.0).round(6)
+    array([0.7, 0.3, 0. ])
+    """
     _, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
     options = {"similarity": similarity, "separation": separation, "structure": structure, "exclude": exclude}
     weights = associate(queries, patterns, beta, **options)
@@ -672,7 +1313,53 @@ def retrieve(
     structure=None,
     exclude=None,
 ):
-    """Update x_{t+1} = T(x_t) until a step moves x by at most tol max|xi| (Lemma 2.2) of the patterns that it sees."""
+    """Update x_{t+1} = T(x_t) until a step moves x by at most tol max|xi| (Lemma 2.2) of the patterns that it sees.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+        One row a query; N in all.
+    patterns : array_like, shape (M, d)
+        One row a pattern.
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
+    values : array_like, shape (M, v), optional
+        Mixed by the weights of the last step; steps go on the patterns.
+    max_steps : int, at least 0
+        Steps at most.
+    tol : float, at least 0, optional
+        A query rests after a step that moves it by at most `tol * max |xi|`, in Euclidean length; by default 4 eps.
+    return_info : bool
+        Also return how it went.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `sparsehopfield.HopfieldMemory`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
+    structure : Structure, optional
+        Which patterns each query sees, by its `mask`, or `TopK`; all by default.
+    exclude : array_like of int, shape (...), optional
+        Of each query the position of one pattern that it does not see, or -1.
+
+    Returns
+    -------
+    states : ndarray of float64, shape (..., d), or (..., v) with values
+        Where retrieval ended.
+    info : SimpleNamespace
+        If asked for: `steps`, `converged`, `support_size` and `states` of each query, and the `weights` (N, M) of the
+        last step.
+
+    See Also
+    --------
+    sparsehopfield.retrieve : Compute the same in the core.
+    update : Make one step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> states, info = retrieve([[0.5, 0.4, 0.0]], np.eye(3), 4.0, return_info=True)
+    >>> states.tolist(), info.steps.tolist(), info.support_size.tolist()
+    ([[1.0, 0.0, 0.0]], [3], [1])
+    """
     states, rows, _, beta, leading = _prepare(queries, patterns, beta, similarity)
     tol = 4 * np.finfo(np.float64).eps if tol is None else tol
     is_excluded = _is_excluded(exclude, leading, len(rows))
@@ -714,7 +1401,40 @@ def _kernel_mean(log_kernel, values, causal, leading):
 
 @ignoring_float_errors()
 def update_linear(queries, patterns, beta=1.0, *, kind="elu+1", values=None, similarity="dot", causal=False):
-    """Compute T(x) with the kernel <phi(sqrt(beta) x), phi(sqrt(beta) xi)>, phi elu + 1 or relu: Katharopoulos 2020."""
+    """Compute T(x) with the kernel <phi(sqrt(beta) x), phi(sqrt(beta) xi)>, phi elu + 1 or relu: Katharopoulos 2020.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+        One row a query; N in all.
+    patterns : array_like, shape (M, d)
+        One row a pattern.
+    beta : float, positive
+        Inverse temperature.
+    kind : {"elu+1", "relu"}
+        What phi is, of each feature.
+    values : array_like, shape (M, v), optional
+        What is mixed; the patterns by default.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `sparsehopfield.HopfieldMemory`.
+    causal : bool
+        Whether query i sees patterns 0 to i alone.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., d), or (..., v) with values
+        The states after one step; zeros for a query whose kernel is zero for all patterns.
+
+    See Also
+    --------
+    sparsehopfield.structures.LinearFeatures : Compute the same in the core.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> update_linear([[1.0, 0.0]], np.eye(2)).round(6)  # phi is (2, 1) of the query, and of the first pattern
+    array([[0.555556, 0.444444]])
+    """
     x, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
     log_phi = [
         np.log(np.maximum(a, 0)) if kind == "relu" else np.minimum(a, 0) + np.log1p(np.maximum(a, 0))
@@ -728,7 +1448,40 @@ def update_linear(queries, patterns, beta=1.0, *, kind="elu+1", values=None, sim
 def update_random(queries, patterns, projection, beta=1.0, *, values=None, similarity="dot", causal=False):
     """Compute T(x) with the kernel <phi(x), phi(xi)>, phi(x) = exp(sqrt(beta) W x - beta |x|^2/2).
 
-    See Choromanski et al. 2021. `projection` is W, (D, d); a bias b of a score enters its exponent as beta b.
+    See Choromanski et al. 2021. A bias b of a score enters its exponent as beta b.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+        One row a query; N in all.
+    patterns : array_like, shape (M, d)
+        One row a pattern.
+    projection : ndarray of float, shape (D, d)
+        W: one row a random feature.
+    beta : float, positive
+        Inverse temperature.
+    values : array_like, shape (M, v), optional
+        What is mixed; the patterns by default.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `sparsehopfield.HopfieldMemory`.
+    causal : bool
+        Whether query i sees patterns 0 to i alone.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., d), or (..., v) with values
+        The states after one step.
+
+    See Also
+    --------
+    sparsehopfield.structures.RandomFeatures : Draw W, and compute the same in the core.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> W = np.random.default_rng(0).standard_normal((1000, 2))
+    >>> update_random([[1.0, 0.0]], np.eye(2), W).round(1), softmax([1.0, 0.0]).round(1)  # which it comes near
+    (array([[0.7, 0.3]]), array([0.7, 0.3]))
     """
     x, rows, bias, _, leading = _prepare(queries, patterns, beta, similarity)
     log_phi = [math.sqrt(beta) * (a @ projection.T) - beta * (a**2).sum(axis=1)[:, None] / 2 for a in (x, rows)]
@@ -766,7 +1519,31 @@ def _canonical_dot(a, b):
 
 @ignoring_float_errors()
 def canonical_scores(queries, patterns, similarity="dot"):
-    """Compute scores (N, M) by the canonical dot product: the C core's, bit for bit, for float32 and uint8 input."""
+    """Compute scores by the canonical dot product: the C core's, bit for bit, for float32 and uint8 input.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+        One row a query; N in all.
+    patterns : array_like, shape (M, d)
+        One row a pattern.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `sparsehopfield.HopfieldMemory`.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, M)
+        `<x, xi>`, `-|x - xi|^2/2`, or `<x, xi/|xi|>`.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory.nearest : Find the best of these scores in the core.
+
+    Examples
+    --------
+    >>> canonical_scores([[1.0, 2.0]], [[3.0, 4.0], [0.0, 2.0]], "euclidean")
+    array([[-4. , -0.5]])
+    """
     queries, patterns = _numbers("queries", queries), _numbers("patterns", patterns)
     queries = queries.reshape(-1, patterns.shape[1])
     if similarity == "euclidean":

@@ -140,8 +140,8 @@ def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Arr
     z : array_like, shape (..., n)
         Scores. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -153,6 +153,12 @@ def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Arr
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsemax : Give most scores no weight.
+    softmax_vjp : Compute its gradient.
+    softmax_loss : Compare it with what is true.
 
     Examples
     --------
@@ -172,8 +178,8 @@ def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> A
     z : array_like, shape (..., n)
         Scores. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -186,6 +192,12 @@ def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> A
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    entmax : Go between softmax and this.
+    sparsemax_threshold : Return tau and the size of the support.
+    sparsemax_vjp : Compute its gradient.
 
     References
     ----------
@@ -211,8 +223,8 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: A
     order : int or array_like of int, at least 1
         The power that scores are raised to.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -224,6 +236,11 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: A
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    polynomial_vjp : Compute its gradient.
+    Polynomial : The separation map of memories.
 
     References
     ----------
@@ -243,12 +260,12 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores, along `axis`.
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     k : int or array_like of int, at least 1
-        More than n means n.
+        How many scores may have weight; more than n means n. An array broadcasts to the leading axes, one number a row.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -260,6 +277,11 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    softmax : Give weight to all scores.
+    sparsehopfield.structures.TopK : Retrieve so, from the k best patterns.
 
     Examples
     --------
@@ -275,12 +297,12 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores, along `axis`.
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     k : int or array_like of int, at least 1
-        More than n means n.
+        How many scores may have weight; more than n means n. An array broadcasts to the leading axes, one number a row.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -292,6 +314,11 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsemax : Leave the size of the support to the scores.
+    sparsehopfield.structures.TopK : Retrieve so, from the k best patterns.
 
     Examples
     --------
@@ -307,9 +334,9 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores, along `axis`.
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     axis : int
-        Where the rows lie.
+        The axis along which rows lie; the last by default.
 
     Returns
     -------
@@ -322,6 +349,11 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsemax : Compute the weights.
+    sparsehopfield.theory.expected_support : Compute the support's size for random scores.
 
     Examples
     --------
@@ -342,8 +374,8 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | N
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -355,6 +387,11 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | N
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    softmax : Compute the weights.
+    softmax_loss : Compute a loss and its gradient in the scores at once.
 
     Examples
     --------
@@ -374,8 +411,8 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array |
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -387,6 +424,11 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array |
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsemax : Compute the weights.
+    sparsemax_loss : Compute a loss and its gradient in the scores at once.
 
     References
     ----------
@@ -416,8 +458,8 @@ def polynomial_vjp(
     order : int or array_like of int, at least 1
         The power that scores are raised to.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -429,6 +471,10 @@ def polynomial_vjp(
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    polynomial : Compute the weights.
 
     Examples
     --------
@@ -446,9 +492,9 @@ def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores, along `axis`.
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     axis : int
-        Where the rows lie.
+        The axis along which rows lie; the last by default.
 
     Returns
     -------
@@ -460,10 +506,16 @@ def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     TypeError, ValueError
         Naming the argument at fault.
 
+    See Also
+    --------
+    softmax : Its gradient.
+    energy : The energy of a query, which contains it.
+    softmax_loss : The loss that it makes.
+
     Examples
     --------
-    >>> float(softmax_conjugate([0.0]))
-    0.0
+    >>> softmax_conjugate([[0.0], [1000.0]])  # of one score the score itself, however large
+    array([   0., 1000.])
     """
     return _call_ufunc(_core.row_maps["softmax_conjugate"], float_rows(z=z), {}, axis, None)
 
@@ -474,9 +526,9 @@ def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores, along `axis`.
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     axis : int
-        Where the rows lie.
+        The axis along which rows lie; the last by default.
 
     Returns
     -------
@@ -487,6 +539,12 @@ def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsemax : Its gradient.
+    energy : The energy of a query, which contains it.
+    sparsemax_loss : The loss that it makes.
 
     References
     ----------
@@ -570,6 +628,7 @@ def alpha_map(name: str) -> AlphaMap:
             regulariser=row.regulariser,
             source=row.source,
             bound=parameter and parameter.bound,
+            family=row.class_name,
         )
     return functions
 
@@ -582,10 +641,10 @@ _DOCUMENTATION = (
     z : array_like, shape (..., n)
         Scores. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     alpha : float or array_like, {bound}
-        An array broadcasts to the leading axes, one number a row.
+        The map's parameter, see `{family}`; an array broadcasts to the leading axes, one number a row.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -600,13 +659,19 @@ _DOCUMENTATION = (
     TypeError
         If an argument is no real number.
 
+    See Also
+    --------
+    {family} : The separation map of memories.
+    {name}_threshold : Return tau and the size of the support.
+    {name}_vjp : Compute its gradient.
+
     References
     ----------
     {source}.
 
     Examples
     --------
-    >>> {name}([3.0, 0.0, 0.0])
+    >>> {name}([3.0, 0.0, 0.0])  # the best score leads by enough to have all weight
     array([1., 0., 0.])
     """,
     """Return the threshold of alpha-{name} and the size of its support.
@@ -614,11 +679,11 @@ _DOCUMENTATION = (
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores, along `axis`.
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     alpha : float or array_like, {bound}
-        As of the map itself.
+        The parameter of `{name}`; an array broadcasts to the leading axes, one number a row.
     axis : int
-        Where the rows lie.
+        The axis along which rows lie; the last by default.
 
     Returns
     -------
@@ -631,6 +696,10 @@ _DOCUMENTATION = (
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    {name} : Compute the weights.
 
     Examples
     --------
@@ -647,10 +716,10 @@ _DOCUMENTATION = (
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     alpha : float or array_like, {bound}
-        As of the map itself.
+        The parameter of `{name}`; an array broadcasts to the leading axes, one number a row.
     axis : int
-        Where the rows lie.
-    out : ndarray, optional
+        The axis along which rows lie; the last by default.
+    out : ndarray, shape (..., n), optional
         Takes the result.
 
     Returns
@@ -662,6 +731,11 @@ _DOCUMENTATION = (
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    {name} : Compute the weights.
+    {name}_vjp_alpha : Compute the derivative in alpha.
 
     References
     ----------
@@ -681,9 +755,9 @@ _DOCUMENTATION = (
     g : array_like, shape (..., n)
         Gradient of a loss in these weights.
     alpha : float or array_like, {bound}
-        As of the map itself.
+        The parameter of `{name}`; an array broadcasts to the leading axes, one number a row.
     axis : int
-        Where the rows lie.
+        The axis along which rows lie; the last by default.
 
     Returns
     -------
@@ -694,6 +768,11 @@ _DOCUMENTATION = (
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    {name} : Compute the weights.
+    {name}_vjp : Compute the gradient in the scores.
 
     References
     ----------
@@ -709,11 +788,11 @@ _DOCUMENTATION = (
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores, along `axis`.
+        Scores, along `axis`. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     alpha : float or array_like, {bound}
-        As of the map itself.
+        The parameter of `{name}`; an array broadcasts to the leading axes, one number a row.
     axis : int
-        Where the rows lie.
+        The axis along which rows lie; the last by default.
 
     Returns
     -------
@@ -724,6 +803,11 @@ _DOCUMENTATION = (
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    {name} : Its gradient.
+    energy : The energy of a query, which contains it.
 
     References
     ----------

@@ -44,9 +44,9 @@
 
 /* The version of this header; sh_version tells that of the library. */
 #define SH_VERSION_MAJOR 0
-#define SH_VERSION_MINOR 1
+#define SH_VERSION_MINOR 2
 #define SH_VERSION_PATCH 0
-#define SH_VERSION_STRING "0.1.0"
+#define SH_VERSION_STRING "0.2.0"
 #define SH_VERSION_NUMBER (SH_VERSION_MAJOR * 10000 + SH_VERSION_MINOR * 100 + SH_VERSION_PATCH)
 
 #ifdef __cplusplus
@@ -600,7 +600,7 @@ SH_API size_t sh_row_scratch(int64_t n);
  * Cost       one small product; some milliseconds */
 SH_API sh_status sh_initialise(void);
 
-/* sh_version: returns the version of the library that was loaded, as "0.1.0";
+/* sh_version: returns the version of the library that was loaded, as "0.2.0";
  * sh_version_number: as SH_VERSION_NUMBER has it. A program may compare them with the macros above, which are those that it
  * was compiled with. */
 SH_API const char *sh_version(void);

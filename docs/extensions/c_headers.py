@@ -14,7 +14,7 @@ COMMENT = re.compile(r"/\*(.*?)\*/", re.S)
 #: A comment, or a declaration that begins at the start of a line.
 TOKEN = re.compile(
     r"(?P<comment>^/\*.*?\*/)|(?P<function>^SH_API [^;]+;)|(?P<enum>^typedef enum \{[^}]*\} ?\w+;)"
-    r"|(?P<struct>^typedef struct \w* ?\{.*?^\} ?\w+;)|(?P<opaque>^typedef [^{;]+;)|(?P<macro>^#define SH_\w+ .+$)",
+    r"|(?P<struct>^typedef struct \w* ?\{.*?^\} ?\w+;)|(?P<opaque>^typedef [^{;]+;)|(?P<macro>^#define SH_\w+ [^\n]+$)",
     re.S | re.M,
 )
 SECTION = re.compile(r"(Given|Returned|Errors|Cost|Notes)\b")

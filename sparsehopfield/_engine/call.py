@@ -51,18 +51,33 @@ class RetrievalInfo:
 
     Attributes
     ----------
-    steps : ndarray of int64
+    steps : ndarray of int64, shape (...)
         Updates made.
-    converged : ndarray of bool
+    converged : ndarray of bool, shape (...)
         Whether the last update moved the state by at most `tol * max |xi|`.
-    support_size : ndarray of int64
-        Patterns with weight in the last association.
-    states : ndarray
+    support_size : ndarray of int64, shape (...)
+        How many patterns have weight in the last association.
+    states : ndarray, shape (..., d)
         The states reached, in pattern space; the result itself unless `values` were given.
-    weights : scipy.sparse.csr_array or None
+    weights : scipy.sparse.csr_array, shape (N, M), or None
         The last association, one row a query, if `return_info` names it.
-    energy : ndarray or None
+    energy : ndarray, shape (...), or None
         Energy of the states, if `return_info` names it.
+
+    See Also
+    --------
+    sparsehopfield.retrieve : Retrieve; with `return_info` it returns this.
+    sparsehopfield.inspect.paths.retrieval_path : Record the states of every step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparsehopfield import retrieve
+    >>> states, info = retrieve([[0.5, 0.4], [0.0, 1.0]], np.eye(2), beta=4.0, return_info={"energy"})
+    >>> info
+    RetrievalInfo(2 queries, 2 converged, steps 1 to 3, support size 1)
+    >>> info.steps, info.energy
+    (array([3, 1]), array([-0.5, -0.5]))
     """
 
     steps: NDArray[np.int64]
@@ -132,7 +147,7 @@ class Call:
         if structure is None:
             executor: Executor = CoreExecutor(pattern_set.core(dtype), betas, code)
         else:
-            executor = structure.executor(pattern_set, rows, betas, code)
+            executor = structure._executor(pattern_set, rows, betas, code)
         if exclude is not None:
             if not isinstance(executor, CoreExecutor) or not can_exclude(structure):
                 raise ValueError(f"exclude: not under {type(structure).__name__}, but under none and TopK")

@@ -153,10 +153,20 @@ def as_numbers(name: str, array: ArrayLike) -> Array:
     return _checked_real(name, as_array(name, array))
 
 
+def _way_to_numbers(a: Array) -> str:
+    """Return how an array of objects, as a data frame with columns of text becomes one, is made one of numbers."""
+    first = next(a.flat, None)
+    if isinstance(first, (list, tuple, np.ndarray)):
+        return "np.stack(column) makes an array of a column of lists"
+    if any(isinstance(entry, str) for entry in a.flat[: a.shape[-1] if a.ndim else 1]):
+        return "leave out text, as with select_dtypes('number') of a data frame"
+    return "convert it, as with astype(float)"
+
+
 def _checked_real(name: str, a: Array) -> Array:
     """Return the array itself; raise unless it has real numbers that float64 holds."""
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
-        hint = "; convert it, as with astype(float)" if a.dtype == object else ""
+        hint = f"; {_way_to_numbers(a)}" if a.dtype == object else ""
         raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
     return a if a.dtype in FLOATS else as_exact(name, a, FLOAT64)
 

@@ -55,12 +55,36 @@ class Candidates:
         The queries' leading shape; N queries in all.
     beta : ndarray of float64
         One number, or one per query.
+    code : tuple of (int, float)
+        The number of the separation map in the core's table, and its parameter.
+    dtype : dtype
+        Of weights and states: float32 or float64.
     n_patterns : int
         One more than the largest position that the part may hold.
-    start, position, score : ndarray or None
-        Maps with a cutoff: query i has `position[start[i]:start[i+1]]`, ascending, with scores in float64.
-    scale, sum, mixture : ndarray or None
-        Maps with full support: softmax `max s`, `sum exp(beta (s - scale))` and the sum weighted with these.
+    similarity : str
+        What a score is: "dot", "euclidean" or "cosine".
+    has_values : bool
+        Whether values other than the patterns are mixed.
+    scale_of_patterns : float
+        What uint8 and float16 patterns are multiplied with; 1 for others.
+    start : ndarray of int64, shape (N + 1,), or None
+        Maps with a cutoff: query i has the entries `start[i]` to `start[i + 1]` of `position` and `score`.
+    position : ndarray of int64, or None
+        Maps with a cutoff: positions of the patterns that may have weight, ascending for each query.
+    score : ndarray of float64, or None
+        Maps with a cutoff: their scores.
+    scale : ndarray of float64, shape (N,), or None
+        Maps with full support: for softmax the largest score of each query.
+    sum : ndarray of float64, shape (N,), or None
+        Maps with full support: for softmax the sum of exp(beta (s - scale)).
+    mixture : ndarray, shape (N, v), or None
+        Maps with full support: the sum of the values weighted so.
+
+    See Also
+    --------
+    sparsehopfield.candidates : Compute them of a part of the patterns.
+    merge : Join those of several parts.
+    sparsehopfield.HopfieldMemory.candidates : Compute them of stored patterns.
 
     Examples
     --------
@@ -108,6 +132,20 @@ class Candidates:
         ------
         ValueError
             For maps with full support, whose weights are not kept; if the part holds NaN or infinity.
+
+        See Also
+        --------
+        states : Mix patterns or values by these weights.
+        sparsehopfield.associate : Compute the weights over all patterns in one call.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield import candidates, merge
+        >>> X = np.eye(3)
+        >>> parts = [candidates([[0.9, 0.4, 0.0]], X[:1]), candidates([[0.9, 0.4, 0.0]], X[1:], offset=1)]
+        >>> parts[0].weights().toarray(), merge(parts).weights().toarray().round(3)
+        (array([[1.]]), array([[0.75, 0.25, 0.  ]]))
         """
         self._check_finite()
         start, position, _ = self._checked_lists("weights")
@@ -130,6 +168,20 @@ class Candidates:
         ------
         ValueError
             If `values` are missing, too few, or given for a map with full support; if the part holds NaN or infinity.
+
+        See Also
+        --------
+        weights : Return the weights that states are mixed by.
+        sparsehopfield.update : Compute the states from all patterns in one call.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield import candidates, merge
+        >>> X = np.eye(3)
+        >>> parts = [candidates([[0.9, 0.4, 0.0]], X[:1]), candidates([[0.9, 0.4, 0.0]], X[1:], offset=1)]
+        >>> merge(parts).states(X).round(3)
+        array([[0.75, 0.25, 0.  ]])
         """
         self._check_finite()
         if self.mixture is not None and self.sum is not None:
@@ -206,6 +258,12 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     ------
     ValueError
         If there are no parts, they do not belong together, two hold the same position, or one holds NaN or infinity.
+
+    See Also
+    --------
+    sparsehopfield.candidates : Compute the partial results.
+    Candidates.states : Mix the states of the merged result.
+    sparsehopfield.distributed.Coordinator : Merge what many machines return.
 
     Examples
     --------

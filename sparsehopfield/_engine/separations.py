@@ -153,14 +153,24 @@ class Entmax(SeparationMap):
     ValueError
         If `alpha` is below 1 or not finite.
 
+    See Also
+    --------
+    sparsehopfield.entmax : Apply the map to scores.
+    Normmax : Spread the weight more evenly over the support.
+    sparsehopfield.HopfieldMemory : Take it as `separation`.
+
     References
     ----------
     Peters, Niculae & Martins 2019, "Sparse sequence-to-sequence models".
 
     Examples
     --------
-    >>> Entmax()
-    Entmax(alpha=1.5)
+    >>> import numpy as np
+    >>> from sparsehopfield import associate
+    >>> for alpha in (1.5, 2.0):
+    ...     print(associate([1.0, 0.5, 0.0], np.eye(3), separation=Entmax(alpha)).toarray().round(2))
+    [[0.62 0.29 0.08]]
+    [[0.75 0.25 0.  ]]
     """
 
     alpha: float = MAPS["entmax"].standard
@@ -181,14 +191,24 @@ class Normmax(SeparationMap):
     ValueError
         If `alpha` is not above 1 or not finite.
 
+    See Also
+    --------
+    sparsehopfield.normmax : Apply the map to scores.
+    Entmax : The family of softmax and sparsemax.
+    sparsehopfield.HopfieldMemory : Take it as `separation`.
+
     References
     ----------
     Santos, Niculae, McNamee & Martins 2024, "Sparse and structured Hopfield networks".
 
     Examples
     --------
-    >>> Normmax()
-    Normmax(alpha=2.0)
+    >>> import numpy as np
+    >>> from sparsehopfield import associate
+    >>> for alpha in (2.0, 5.0):
+    ...     print(associate([1.0, 0.5, 0.0], np.eye(3), separation=Normmax(alpha)).toarray().round(2))
+    [[0.69 0.31 0.  ]]
+    [[0.56 0.44 0.  ]]
     """
 
     alpha: float = MAPS["normmax"].standard
@@ -210,14 +230,22 @@ class Polynomial(SeparationMap):
     TypeError
         If it is no whole number.
 
+    See Also
+    --------
+    sparsehopfield.polynomial : Apply the map to scores.
+    Entmax : A family with an energy.
+    sparsehopfield.HopfieldMemory : Take it as `separation`.
+
     References
     ----------
     Krotov & Hopfield 2016, "Dense associative memory for pattern recognition".
 
     Examples
     --------
-    >>> Polynomial(order=10)
-    Polynomial(order=10)
+    >>> import numpy as np
+    >>> from sparsehopfield import associate
+    >>> associate([1.0, 0.5, 0.0], np.eye(3), separation=Polynomial(order=2), top=2).toarray()
+    array([[0.8, 0.2, 0. ]])
     """
 
     order: int = MAPS["polynomial"].standard

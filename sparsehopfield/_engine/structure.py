@@ -26,9 +26,20 @@ class Cost:
     Attributes
     ----------
     multiplications : int
-        Of the matrix products: of scores or features, and of mixing.
+        Of all matrix products of the update: those that give scores or features, and those that mix.
     bytes : int
-        Memory at a time beside the arrays that come in and go out, for float32.
+        The most memory at a time, for float32 and beside the arrays that come in and go out.
+
+    See Also
+    --------
+    sparsehopfield.structures.Pairs.cost : Returns it, for a structure and sizes.
+
+    Examples
+    --------
+    >>> from sparsehopfield.structures import RandomMask
+    >>> cost = RandomMask(10).cost(n=100, m=1000, d=64)  # 100 queries with 10 patterns each
+    >>> cost.multiplications == 2 * 100 * 10 * 64, cost.bytes < 2**22  # no more than 4 MB
+    (True, True)
     """
 
     multiplications: int
@@ -36,7 +47,24 @@ class Cost:
 
 
 class Structure:
-    """The base of all structures: which patterns each query sees."""
+    """The base of all structures: which patterns each query sees.
+
+    Operations ask a structure for the pairs of queries and patterns (`descriptor`), their number (`count`) and what it
+    cannot do (`refuse`), and files for its fields (`to_fields`).
+
+    See Also
+    --------
+    sparsehopfield.structures.Pairs : The base of those that leave pairs out.
+    sparsehopfield.update : Make one retrieval step, under a structure.
+
+    Examples
+    --------
+    >>> from sparsehopfield.structures import RandomMask, TopK, Window
+    >>> [structure.by_place for structure in (RandomMask(2), TopK(2), Window(2))]  # does the patterns' order count?
+    [False, False, True]
+    >>> [structure.by_scores for structure in (RandomMask(2), TopK(2), Window(2))]  # do scores decide?
+    [False, True, False]
+    """
 
     @property
     def by_place(self) -> bool:
@@ -52,30 +80,155 @@ class Structure:
     def sized(cls, pairs: int, m: int, places: NDArray[np.int64] | None = None, seed: int = 0) -> Structure:
         """Return one under which a query sees about `pairs` of m patterns, or that has so many features.
 
-        places: of the queries among the patterns, where the order of these counts; None: query i lies at i.
+        Parameters
+        ----------
+        pairs : int, at least 1
+            Patterns that a query is to see, or features.
+        m : int, at least 1
+            How many patterns there are.
+        places : ndarray of int64, shape (N,), optional
+            Places of the queries among the patterns, where the order of these counts; query i is at i by default.
+        seed : int, at least 0
+            Seed of structures that are drawn at random.
+
+        Returns
+        -------
+        Structure
+            Of this class, with its other options as by default.
+
+        See Also
+        --------
+        sparsehopfield.structures.Structure.count : Return how many pairs a structure has.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import TopK, Window
+        >>> TopK.sized(5, m=100), Window.sized(5, m=100).w  # two on each side, and the query's own place
+        (TopK(k=5), 2)
         """
         return cls()
 
     def descriptor(self, n: int, m: int, ragged: bool = False) -> Any:
         """Return the structure as the core reads it, for n queries and m patterns; None for all pairs.
 
-        ragged: whether some samples have fewer patterns than m, so that queries may lie at places that these lack.
+        Parameters
+        ----------
+        n, m : int
+            How many queries and patterns there are.
+        ragged : bool
+            Whether some samples have fewer patterns than m, so that queries may lie at places that these lack.
+
+        Returns
+        -------
+        tuple or None
+            Its number and what else the core needs to list the pairs.
+
+        Raises
+        ------
+        ValueError
+            If the structure does not fit so many queries and patterns.
+        NotImplementedError
+            If the structure has no pairs, as those of features.
+
+        See Also
+        --------
+        sparsehopfield.structures.Pairs.mask : Return which pairs these are.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import TopK
+        >>> TopK(3).descriptor(2, 3) is None  # of three patterns the three best are all
+        True
+        >>> TopK(3).descriptor(2, 4) is None
+        False
         """
         raise NotImplementedError(f"structure: not here, got {short(self)}")  # never all pairs instead
 
     def count(self, n: int, m: int) -> int:
-        """Return how many of the pairs of n queries and m patterns there are."""
+        """Return how many pairs of n queries and m patterns the structure has.
+
+        Parameters
+        ----------
+        n, m : int
+            How many queries and patterns there are.
+
+        Returns
+        -------
+        int
+            At most n m, which it is for all pairs and for features.
+
+        Raises
+        ------
+        ValueError
+            If the structure does not fit so many queries and patterns.
+
+        See Also
+        --------
+        sparsehopfield.structures.Pairs.cost : Return what an update over the pairs takes.
+        sparsehopfield.structures.Pairs.mask : Return which pairs these are.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import Full, Window
+        >>> Full().count(4, 4), Window(1).count(4, 4)  # the first and the last query see two
+        (16, 10)
+        """
         return n * m
 
     def within(self, m: int) -> Structure:
-        """Return the structure for a sample of m patterns: where a query is to see more of them, it sees all."""
+        """Return the structure for a sample of m patterns: where a query is to see more of them, it sees all.
+
+        Parameters
+        ----------
+        m : int, at least 1
+            How many patterns the sample has.
+
+        Returns
+        -------
+        Structure
+            The structure itself where it fits.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield : A layer whose samples may have fewer patterns than a structure asks for.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import TopK
+        >>> TopK(9).within(4), TopK(3).within(4)
+        (TopK(k=4), TopK(k=3))
+        """
         return self
 
     def rows_to_choose_from(self, rows: int, appended: int) -> int:
-        """Return how many rows of a sample the structure chooses from: those that are not appended, which all see."""
+        """Return how many rows of a sample the structure chooses from.
+
+        All queries see the rows that a layer appends, so that these are not chosen; but `TopK` chooses from all rows,
+        and counts appended ones among the k best where they are.
+
+        Parameters
+        ----------
+        rows, appended : int
+            How many rows a sample has, and how many of them were appended at its end.
+
+        Returns
+        -------
+        int
+            From 0 to `rows`.
+
+        See Also
+        --------
+        sparsehopfield.torch.associate : Associate queries with stored rows, of which some may be appended.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import RandomMask, TopK
+        >>> RandomMask(2).rows_to_choose_from(10, appended=1), TopK(2).rows_to_choose_from(10, appended=1)
+        (9, 10)
+        """
         return rows - appended
 
-    def executor(
+    def _executor(
         self, pattern_set: PatternSet, rows: Array, beta: NDArray[np.float64], code: tuple[int, float]
     ) -> Executor:
         """Return what carries out a call of rows (N, d) under this structure."""
@@ -83,30 +236,132 @@ class Structure:
         return CoreExecutor(core, beta, code, self.descriptor(len(rows), pattern_set.whole_count))
 
     def association(self) -> Any:
-        """Return the module that computes the association of layers; None: the core does."""
+        """Return the module that computes the association of layers; None: the core does.
+
+        Returns
+        -------
+        module or None
+            Of those of features, which have no pairs.
+
+        See Also
+        --------
+        sparsehopfield.structures.LinearFeatures : A structure that layers do not compute by pairs.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import LinearFeatures, TopK
+        >>> TopK(2).association() is None, LinearFeatures().association() is None
+        (True, False)
+        """
         return None
 
     def refuse(self, operation: str) -> None:
-        """Raise if it lacks an operation: "energy", "associate", "candidates", "certificates" or "fixed points"."""
+        """Raise ValueError for an operation that the structure lacks.
+
+        Parameters
+        ----------
+        operation : {"energy", "associate", "candidates", "certificates", "fixed points"}
+            What is to be done under it.
+
+        Raises
+        ------
+        ValueError
+            Saying why there is no such thing, and what there is instead.
+
+        See Also
+        --------
+        sparsehopfield.HopfieldMemory.candidates : A method that not all structures have.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import LinearFeatures, TopK
+        >>> TopK(2).refuse("candidates")  # it has them
+        >>> LinearFeatures().refuse("candidates")
+        Traceback (most recent call last):
+        ValueError: structure: LinearFeatures has no candidates, as no pattern is kept; its state() has add and merge
+        """
 
     def to_fields(self) -> dict[str, Any]:
-        """Return the fields that make the structure, as numbers, texts and lists."""
+        """Return the fields that make the structure, as files keep them: numbers, texts and lists.
+
+        Returns
+        -------
+        dict of str to number, str, list or None
+            The class's arguments by name.
+
+        See Also
+        --------
+        sparsehopfield.structures.Structure.from_fields : Make the structure again.
+        sparsehopfield.HopfieldMemory.save : Write a memory with its structure.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import DilatedBlocks
+        >>> DilatedBlocks(8, 2).to_fields()
+        {'block': 8, 'dilation': 2, 'causal': False, 'positions': None}
+        """
         return {f.name: _as_json_value(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_fields(cls, given: dict[str, Any]) -> Self:
-        """Return the structure of the fields that `to_fields` gives; their names are right."""
+        """Return the structure of the fields that `to_fields` gives.
+
+        Parameters
+        ----------
+        given : dict of str to number, str, list or None
+            The fields of `field_names`, none more and none less.
+
+        Returns
+        -------
+        Structure
+            Of this class.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.structures.Structure.to_fields : Return the fields of a structure.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import RandomMask
+        >>> RandomMask.from_fields({"k": 3, "seed": 7, "block": 1})
+        RandomMask(k=3, seed=7, block=1)
+        """
         return cls(**given)
 
     @classmethod
     def field_names(cls) -> set[str]:
-        """Return the names of the fields that `to_fields` gives."""
+        """Return the names of the fields that `to_fields` gives.
+
+        Returns
+        -------
+        set of str
+            The names of the class's arguments, in most classes.
+
+        See Also
+        --------
+        sparsehopfield.structures.Structure.to_fields : Return the fields with their values.
+
+        Examples
+        --------
+        >>> from sparsehopfield.structures import BlockSparse, TopK
+        >>> TopK.field_names(), sorted(BlockSparse.field_names())
+        ({'k'}, ['block', 'columns', 'shape', 'start'])
+        """
         return {f.name for f in fields(cls)}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Full(Structure):
     """All pairs; the same as None.
+
+    See Also
+    --------
+    sparsehopfield.structures.TopK : The k best patterns of each query.
 
     Examples
     --------

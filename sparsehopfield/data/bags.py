@@ -73,6 +73,12 @@ class Bags:
     shape : tuple of int, optional
         Shape of one instance that is an image.
 
+    See Also
+    --------
+    load_bags : Read bags from a csv or MATLAB file.
+    image_bags : Draw bags of images.
+    sparsehopfield.estimators.HopfieldMILClassifier : Learn the labels of bags.
+
     Examples
     --------
     >>> import numpy as np
@@ -120,12 +126,12 @@ class Bags:
         Parameters
         ----------
         index : int
-            The bag.
+            The bag, from 0 to `len(self) - 1`.
 
         Returns
         -------
-        ndarray of bool
-            One for each instance of the bag.
+        ndarray of bool, shape (instances of the bag,)
+            True for each instance that makes the bag positive; all False for a negative bag.
 
         Raises
         ------
@@ -133,6 +139,16 @@ class Bags:
             If there is no such bag, or `index` is no whole number.
         ValueError
             If this is not known of these bags.
+
+        See Also
+        --------
+        sparsehopfield.inspect.plots.bag_map : Draw the weights that a classifier gives to the instances.
+
+        Examples
+        --------
+        >>> bags = bit_patterns(2, 5, bit_signals(), seed=1)
+        >>> bags.labels.tolist(), bags.keys_of(1).tolist()
+        ([0, 1], [False, False, True, False, False])
         """
         if self.keys is None:
             raise ValueError(f"keys: which instances make a bag positive is not known of {self.name}")
@@ -143,18 +159,22 @@ class Bags:
 
         Parameters
         ----------
-        index : array_like of int
-            The bags.
+        index : int or array_like of int, shape (n,)
+            The bags; negative ones count from the last.
 
         Returns
         -------
         Bags
-            A copy of them.
+            A copy of these bags, with the name and description of all.
 
         Raises
         ------
         IndexError, ValueError, TypeError
             If there is no such bag, or `index` holds no whole numbers along one axis.
+
+        See Also
+        --------
+        Bags.keys_of : Return which instances of one bag make it positive.
 
         Examples
         --------
@@ -222,6 +242,22 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
         A ValueError, for a file that is damaged or of another layout.
     ValueError
         For an unknown name.
+
+    See Also
+    --------
+    load_bags : Read bags from any file of the same layout.
+    sparsehopfield.estimators.HopfieldMILClassifier : Learn the labels of bags.
+
+    Examples
+    --------
+    A file of three molecules in place of the real one:
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "musk1.csv").write_text("1,1,0.5,2\\n0,2,0.1,3\\n1,1,0.7,4\\n0,3,0.6,1\\n")
+    ...     bags = load_mil("musk1", folder)
+    >>> bags.description
+    'Musk1: shapes of molecules that smell of musk or do not; 3 bags, 1 of them positive, 2 features'
     """
     path = find_mil(name, root)
     if name == "ucsb":
@@ -259,7 +295,7 @@ def load_ucsb(path: str | os.PathLike[str]) -> Bags:
     Parameters
     ----------
     path : path
-        Its csv file, in the layout of `load_bags`. Any other file is read, too, and named after itself.
+        The csv file of the set, in the layout of `load_bags`. Any other file is read, too, and named after itself.
 
     Returns
     -------
@@ -270,6 +306,21 @@ def load_ucsb(path: str | os.PathLike[str]) -> Bags:
     ------
     FileNotFoundError, FileFormatError
         As `load_bags` does.
+
+    See Also
+    --------
+    load_mil : Find the file in a folder, and read it.
+    load_bags : Read any file of this layout.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "ucsb.csv")
+    ...     _ = path.write_text("1,1,0.5,2\\n0,2,0.1,3\\n1,1,0.7,4\\n")
+    ...     bags = load_ucsb(path)
+    >>> bags.name, bags.labels.tolist(), bags.sizes.tolist()
+    ('ucsb', [1, 0], [2, 1])
     """
     bags, file = load_bags(path), Path(path).name.removesuffix(".gz")
     if file not in MIL_SETS["ucsb"]:
@@ -288,9 +339,9 @@ def load_bags(path: str | os.PathLike[str], keep_sparse: bool = False) -> Bags:
     Parameters
     ----------
     path : path
-        The file.
+        The csv or MATLAB file.
     keep_sparse : bool
-        Return the instances of a MATLAB file that stores them sparse as a csr_array.
+        Whether the instances of a MATLAB file that stores them sparse stay so, as a csr_array; all others are dense.
 
     Returns
     -------
@@ -305,6 +356,11 @@ def load_bags(path: str | os.PathLike[str], keep_sparse: bool = False) -> Bags:
     FileFormatError
         A ValueError, when it is damaged or of another layout, when a label or the number of a bag is missing, or a
         feature is no finite number; names the file and, for csv, the line.
+
+    See Also
+    --------
+    load_mil : Load a classical data set by its name.
+    sparsehopfield.estimators.HopfieldMILClassifier : Learn the labels of bags.
 
     Examples
     --------
@@ -466,16 +522,25 @@ def bit_signals(num_signals: int = 4, num_bits: int = 4, *, seed: int = 0) -> ND
     Parameters
     ----------
     num_signals : int
-        How many; at most `2**num_bits - 2`, as the other instances need a string, too.
+        How many signals, at least 1, and at most `2**num_bits - 2`, as the other instances need a string, too.
     num_bits : int
         Bits of a string, 2 to 16.
     seed : int
-        Seed of the draw.
+        Seed of the draw: the same seed gives the same signals.
 
     Returns
     -------
     ndarray of int8 of shape (num_signals, num_bits)
         Zeros and ones.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    bit_patterns : Draw bags with these signals.
 
     Examples
     --------
@@ -503,20 +568,30 @@ def bit_patterns(
     Parameters
     ----------
     num_bags, bag_size : int
-        How many bags, and how many instances each has.
+        How many bags, and how many instances each has; at least 1.
     signals : array_like of shape (k, b)
-        The signals, as `bit_signals` draws them.
+        The signals, as `bit_signals` draws them: rows of zeros and ones.
     signals_per_bag : int
         How many positions of a positive bag are replaced, 1 to `bag_size`.
     seed : int
-        Seed of the draw.
+        Seed of the draw: the same seed gives the same bags.
     signed : bool
-        Instances of -1 and 1 instead of 0 and 1.
+        Whether instances have -1 and 1 instead of 0 and 1.
 
     Returns
     -------
     Bags
         float32 instances; `keys` marks the signals; half of the bags, rounded down, are positive.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    bit_signals : Draw the signals.
+    image_bags : Draw bags of images.
 
     Examples
     --------
@@ -579,23 +654,35 @@ def image_bags(
     ----------
     images : ImageSet
         The images, of MNIST or other digits.
-    digits : ndarray of int of shape (N,)
-        The digit of each of them (`sparsehopfield.data.datasets.load_labels`).
+    digits : array_like of int, shape (N,)
+        The digit that each image shows, as `sparsehopfield.data.datasets.load_labels` returns them.
     num_bags : int
-        How many bags.
+        How many bags, at least 1.
     mean_size, std_size : float
-        Mean and standard deviation of the bag sizes, which the authors' code calls their variance.
+        Mean, at least 1, and standard deviation, at least 0, of the bag sizes. The authors' code calls the second their
+        variance.
     target : int
         The digit that makes a bag positive.
     targets_per_bag : int, optional
-        How many targets a positive bag has; bags are at least so large. By default as many as chance puts there.
+        How many targets a positive bag has, at least 1; no bag is smaller than this. By default as many as chance puts
+        there.
     seed : int
-        Seed of the draw.
+        Seed of the draw: the same seed gives the same bags.
 
     Returns
     -------
     Bags
         float32 pixels from 0 to 1; `keys` marks the targets.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.data.datasets.load_labels : Load the digits that images show.
+    Bags.keys_of : Return which instances of one bag are targets.
 
     Examples
     --------

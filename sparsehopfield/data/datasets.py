@@ -52,6 +52,17 @@ class ImageSet:
         Shape of one image: (height, width), or (3, height, width) for colour, channel by channel.
     description : str
         One line for people.
+
+    See Also
+    --------
+    load : Load a set of images by its name.
+    sparsehopfield.HopfieldMemory : Store images, and retrieve them.
+
+    Examples
+    --------
+    >>> digits = load("digits")
+    >>> len(digits), digits.images.shape, digits.shape
+    (1797, (1797, 64), (8, 8))
     """
 
     name: str
@@ -70,13 +81,24 @@ class ImageSet:
 
         Parameters
         ----------
-        index : int, slice or array of int
-            The images.
+        index : int, slice or array_like of int
+            Which images; all by default.
 
         Returns
         -------
-        ndarray of float32
-            The pixels; rows are converted when asked for, so a large set stays in memory as it was stored.
+        ndarray of float32, shape (d,) or (n, d)
+            Pixels from 0 to 1. They are converted when asked for, so a large set stays in memory as it was stored.
+
+        See Also
+        --------
+        load : Load a set of images by its name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> images = ImageSet("two", np.array([[0, 51], [255, 102]], np.uint8), (1, 2), "two images of two pixels")
+        >>> images.pixels([1])
+        array([[1. , 0.4]], dtype=float32)
         """
         rows = self.images[index]
         if rows.dtype == np.uint8:
@@ -90,12 +112,28 @@ def load_digits(root: str | os.PathLike[str] | None = None) -> ImageSet:
     Parameters
     ----------
     root : path, optional
-        Not used; here so that all loaders are called alike.
+        Not used: here so that all loaders are called alike.
 
     Returns
     -------
     ImageSet
         float32 images between 0 and 1 (the file has 17 grey levels).
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed.
+
+    See Also
+    --------
+    load_labels : Load the digit that each image shows.
+    load_mnist : Load larger images of digits.
+
+    Examples
+    --------
+    >>> digits = load_digits()
+    >>> digits.images.shape, (16 * digits.images[0, :8]).astype(int).tolist()
+    ((1797, 64), [0, 0, 5, 13, 9, 1, 0, 0])
     """
     images = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits().data
     return ImageSet(
@@ -121,6 +159,32 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
     -------
     ImageSet
         uint8 images.
+
+    Raises
+    ------
+    ValueError
+        For an unknown `split`.
+    FileNotFoundError
+        When the file is not there; the message says where to get it.
+    FileFormatError
+        A ValueError, for a file that is damaged or of another layout.
+
+    See Also
+    --------
+    load_labels : Load the digit that each image shows.
+    sparsehopfield.data.bags.image_bags : Draw bags of these images.
+
+    Examples
+    --------
+    A file of two black images in place of the real one:
+
+    >>> import pathlib, tempfile
+    >>> header = bytes.fromhex("00000803 00000002 0000001c 0000001c")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "train-images-idx3-ubyte").write_bytes(header + bytes(2 * 784))
+    ...     mnist = load_mnist(folder)
+    >>> mnist.images.shape, mnist.shape
+    ((2, 784), (28, 28))
     """
     path, data = _read_idx(root, split, "images", header=16)
     magic, count, height, width = struct.unpack(">4I", data[:16])
@@ -146,14 +210,35 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
     name : {"digits", "mnist"}
         The data set.
     root : path, optional
-        For MNIST, the folder with ``train-labels-idx1-ubyte`` or ``t10k-labels-idx1-ubyte``, as in `load_mnist`.
+        For MNIST, which needs it: the folder with ``train-labels-idx1-ubyte`` or ``t10k-labels-idx1-ubyte``, looked for
+        as in `load_mnist`.
     split : {"train", "test"}
-        MNIST's training or test images.
+        MNIST's 60,000 training or 10,000 test images.
 
     Returns
     -------
-    ndarray of uint8
-        0 to 9, one for each image.
+    ndarray of uint8, shape (N,)
+        0 to 9, one for each image, in the order of the images.
+
+    Raises
+    ------
+    ValueError
+        For an unknown `name` or `split`, or MNIST without a folder.
+    FileNotFoundError, FileFormatError
+        As `load_mnist` does.
+    ImportError
+        If the digits are asked for, and scikit-learn is not installed.
+
+    See Also
+    --------
+    load : Load the images.
+    sparsehopfield.data.bags.image_bags : Draw bags of images by their labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.bincount(load_labels("digits")).tolist()
+    [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     """
     if not isinstance(name, str) or name not in ("digits", "mnist"):
         raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {name!r:.200}")
@@ -187,7 +272,29 @@ def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
     Returns
     -------
     ImageSet
-        uint8 images, channel by channel.
+        uint8 images, channel by channel: all red values of an image, then the green and the blue ones.
+
+    Raises
+    ------
+    FileNotFoundError
+        When none of the files is there; the message says where to get them.
+    FileFormatError
+        A ValueError, for a file that is damaged or of another layout.
+
+    See Also
+    --------
+    load_imagenet64 : Load larger photographs.
+
+    Examples
+    --------
+    A file of two black images in place of the real one:
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "test_batch.bin").write_bytes(bytes(2 * 3073))
+    ...     cifar = load_cifar10(folder)
+    >>> cifar.images.shape, cifar.shape
+    ((2, 3072), (3, 32, 32))
     """
     names = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
     paths = find(
@@ -229,7 +336,30 @@ def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
     Returns
     -------
     ImageSet
-        uint8 images, channel by channel.
+        uint8 images, channel by channel: all red values of an image, then the green and the blue ones.
+
+    Raises
+    ------
+    FileNotFoundError
+        When none of the files is there; the message says where to get them.
+    FileFormatError
+        A ValueError, for a file that is damaged or of another layout.
+
+    See Also
+    --------
+    load_cifar10 : Load smaller photographs.
+
+    Examples
+    --------
+    A file of two black images in place of the real one:
+
+    >>> import numpy as np
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(pathlib.Path(folder, "val_data.npz"), data=np.zeros((2, 12288), np.uint8))
+    ...     photographs = load_imagenet64(folder)
+    >>> photographs.images.shape, photographs.shape
+    ((2, 12288), (3, 64, 64))
     """
     names = ("val_data.npz", *(f"train_data_batch_{i}.npz" for i in range(1, 11)))
     path = find(
@@ -260,14 +390,32 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
     Parameters
     ----------
     name : {"digits", "mnist", "cifar10", "imagenet64"}
-        The name.
+        The data set. Of MNIST the training images are loaded.
     root : path, optional
-        Folder that holds it; all but the digits need one.
+        Folder that holds the files; all but the digits need one.
 
     Returns
     -------
     ImageSet
-        The images.
+        The images, as `load_digits`, `load_mnist`, `load_cifar10` or `load_imagenet64` returns them.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a data set that needs a folder without one.
+    FileNotFoundError, FileFormatError, ImportError
+        As the loader of this data set does.
+
+    See Also
+    --------
+    load_labels : Load the digit that each image shows.
+    load_mnist : Load MNIST's training or test images.
+
+    Examples
+    --------
+    >>> digits = load("digits")
+    >>> digits.description, digits.images.shape
+    ("scikit-learn's handwritten digits, 8 x 8 grey", (1797, 64))
     """
     if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(DATASETS)}")

@@ -26,17 +26,21 @@ def words(text: str) -> list[str]:
     Parameters
     ----------
     text : str
-        Any text.
+        Text in any language.
 
     Returns
     -------
     list of str
-        In their order, repeated ones, too.
+        The words in their order; those that come more than once are repeated.
 
     Raises
     ------
     TypeError
-        If it is no str.
+        If `text` is no str.
+
+    See Also
+    --------
+    load : Load passages, each of which has a word.
 
     Examples
     --------
@@ -74,12 +78,17 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, sp
     FileFormatError
         If a file is damaged or not UTF-8, or if a file or folder has no word.
 
+    See Also
+    --------
+    words : Return the words of a passage.
+
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "made.txt")
-    >>> _ = path.write_text("A dog\\nruns.\\n\\nA cat  sleeps.\\n")
-    >>> load(path), load(path, split="paragraphs")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "made.txt")
+    ...     _ = path.write_text("A dog\\nruns.\\n\\nA cat  sleeps.\\n")
+    ...     load(path), load(path, split="paragraphs")
     (('A dog', 'runs.', 'A cat sleeps.'), ('A dog runs.', 'A cat sleeps.'))
     """
     if split not in SPLITS:

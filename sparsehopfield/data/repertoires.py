@@ -91,14 +91,21 @@ class Repertoires:
     offsets : ndarray of int, shape (B + 1,)
         Repertoire `i` has the sequences `offsets[i]` to `offsets[i + 1]`; each has at least one.
     labels : ndarray of int, shape (B,)
-        1 for a positive one, 0 for a negative one.
+        1 for a positive repertoire, 0 for a negative one.
     counts : ndarray of int, shape (R,)
         How often each sequence was seen, at least 1.
-    names : tuple of str, B of them
+    names : tuple of str
+        The names of the B repertoires: those in the file of labels, or the numbers of simulated ones.
     implanted : ndarray of bool, shape (R,), optional
         Which sequences the label is due to, where that is known.
     motifs : tuple of str
-        What was implanted.
+        What was implanted; empty for repertoires that were read.
+
+    See Also
+    --------
+    simulate : Make repertoires from a seed.
+    load_airr : Read repertoires from files.
+    kmers : Count the k-mers of sequences, as a classifier takes them.
 
     Examples
     --------
@@ -136,7 +143,30 @@ class Repertoires:
         return np.repeat(np.arange(len(self)), self.sizes)
 
     def part(self, first: int, end: int) -> Repertoires:
-        """Return the repertoires `first` to `end - 1`, without copying sequences."""
+        """Return the repertoires `first` to `end - 1`, without copying sequences.
+
+        Parameters
+        ----------
+        first, end : int
+            Numbers of the first repertoire, and of the one behind the last; from 0 to `len(self)`.
+
+        Returns
+        -------
+        Repertoires
+            Views of the sequences and counts of these, with the motifs of all.
+
+        See Also
+        --------
+        simulate : Make repertoires from a seed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> made = simulate(4, 100, 0.05, seed=0)
+        >>> test = made.part(2, 4)
+        >>> test.names, test.offsets.tolist(), np.shares_memory(test.sequences, made.sequences)
+        (('00002', '00003'), [0, 100, 200], True)
+        """
         rows = slice(self.offsets[first], self.offsets[end])
         return Repertoires(
             self.sequences[rows],
@@ -164,7 +194,7 @@ def simulate(
     Parameters
     ----------
     repertoires : int, at least 2
-        The first is negative, the second positive, and so on.
+        How many; the first is negative, the second positive, and so on.
     size : int, at least 1
         Sequences of a repertoire.
     rate : float above 0, at most 1
@@ -174,11 +204,11 @@ def simulate(
         How many motifs to draw, each of four different letters, cysteine never among them; or the motifs themselves, of
         four letters each. Each implanted sequence has one of them.
     gap : float from 0 to 1
-        How often one letter of the sequence stays between the second and the third of the motif.
+        Probability that one letter of the sequence stays between the second and the third of the motif.
     deletion : float from 0 to 1
-        How often the second or the third letter of the motif is left out.
+        Probability that the second or the third letter of the motif is left out.
     seed : None, int or numpy.random.Generator
-        Of the motifs and the sequences.
+        Seed of the motifs and the sequences; None draws others each time.
 
     Returns
     -------
@@ -189,6 +219,12 @@ def simulate(
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    load_airr : Read repertoires of people.
+    kmers : Count the k-mers of sequences, as a classifier takes them.
+    sparsehopfield.estimators.HopfieldMILClassifier : Learn the labels of repertoires.
 
     Notes
     -----
@@ -205,6 +241,7 @@ def simulate(
 
     Examples
     --------
+    >>> import numpy as np
     >>> made = simulate(2, 1000, 0.01, motifs=["WPDK"], gap=0.0, deletion=0.0, seed=0)
     >>> found = np.char.find(made.sequences, b"WPDK") >= 0
     >>> bool((found == made.implanted).all()), int(made.implanted.sum())
@@ -311,7 +348,7 @@ def kmers(
     Parameters
     ----------
     sequences : ndarray of bytes, shape (R,)
-        Of `AMINO_ACIDS`, as `Repertoires.sequences` are.
+        Sequences in the letters of `AMINO_ACIDS`, as `Repertoires.sequences` holds them.
     k : int from 1 to 5
         Letters of a k-mer.
     columns : array_like of int, shape (c,), optional
@@ -319,7 +356,7 @@ def kmers(
     weights : array_like of shape (R,), optional
         What each k-mer of a sequence counts, finite in `dtype`; by default 1.
     dtype : {float32, float64}
-        Of the counts.
+        The dtype of the counts.
 
     Returns
     -------
@@ -331,8 +368,14 @@ def kmers(
     ValueError, TypeError
         Naming the argument at fault, as of a letter that is no amino acid.
 
+    See Also
+    --------
+    Repertoires : Hold the sequences of repertoires.
+    sparsehopfield.estimators.HopfieldMILClassifier : Learn the labels of repertoires from such counts.
+
     Examples
     --------
+    >>> import numpy as np
     >>> counts = kmers(np.array([b"CASS", b"ASSLA"]), 2)
     >>> counts.shape, counts.sum(axis=1).tolist()
     ((2, 400), [3.0, 4.0])
@@ -436,6 +479,11 @@ def load_airr(
     FileFormatError
         Naming the file, and the line or the column, if one cannot be read.
 
+    See Also
+    --------
+    simulate : Make repertoires from a seed.
+    kmers : Count the k-mers of sequences, as a classifier takes them.
+
     Notes
     -----
     A repertoire's file has the first of the columns `junction_aa`, `cdr3_aa`, `sequence_aa`, `amino_acid`, and may have
@@ -451,11 +499,12 @@ def load_airr(
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (folder / "labels.tsv").write_text("repertoire_id\\tlabel\\na\\t1\\nb\\t0\\n")
-    >>> _ = (folder / "a.tsv").write_text("junction_aa\\tduplicate_count\\nCASSLGF\\t3\\nCASSF\\t1\\n")
-    >>> _ = (folder / "b.tsv").write_text("junction_aa\\tduplicate_count\\nCASSPF\\t2\\n")
-    >>> found = load_airr(folder / "labels.tsv")
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = pathlib.Path(name)
+    ...     _ = (folder / "labels.tsv").write_text("repertoire_id\\tlabel\\na\\t1\\nb\\t0\\n")
+    ...     _ = (folder / "a.tsv").write_text("junction_aa\\tduplicate_count\\nCASSLGF\\t3\\nCASSF\\t1\\n")
+    ...     _ = (folder / "b.tsv").write_text("junction_aa\\tduplicate_count\\nCASSPF\\t2\\n")
+    ...     found = load_airr(folder / "labels.tsv")
     >>> found.names, found.labels.tolist(), found.sequences.tolist(), found.counts.tolist()
     (('a', 'b'), [1, 0], [b'CASSLGF', b'CASSF', b'CASSPF'], [3, 1, 2])
     """

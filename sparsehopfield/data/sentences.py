@@ -31,6 +31,16 @@ class Pairs:
     ----------
     sources, targets : tuple of str
         Of equal lengths; sentence i of one translates sentence i of the other.
+
+    See Also
+    --------
+    load_files : Read pairs from two text files.
+
+    Examples
+    --------
+    >>> pairs = Pairs(("a dog .", "a cat ."), ("ein hund .", "eine katze ."))
+    >>> len(pairs), pairs.targets[1]
+    (2, 'eine katze .')
     """
 
     sources: tuple[str, ...]
@@ -40,7 +50,27 @@ class Pairs:
         return len(self.sources)
 
     def head(self, n: int | None) -> Pairs:
-        """Return the first n pairs; all for None."""
+        """Return the first n pairs; all for None.
+
+        Parameters
+        ----------
+        n : int, at least 0, or None
+            How many pairs; all if there are fewer, or for None.
+
+        Returns
+        -------
+        Pairs
+            The first pairs, in their order.
+
+        See Also
+        --------
+        load_files : Read pairs from two text files.
+
+        Examples
+        --------
+        >>> Pairs(("a dog .", "a cat ."), ("ein hund .", "eine katze .")).head(1)
+        Pairs(sources=('a dog .',), targets=('ein hund .',))
+        """
         return Pairs(self.sources[:n], self.targets[:n])
 
 
@@ -51,9 +81,22 @@ class Corpus:
     Attributes
     ----------
     name : str
-    languages : tuple of str
-        Of sources and targets.
+        The name of the data set.
+    languages : tuple of 2 str
+        The languages of the sources and of the targets.
     train, validation, test : Pairs
+        The three parts, as their authors divide them.
+
+    See Also
+    --------
+    load : Load Multi30k, a corpus of captions.
+
+    Examples
+    --------
+    >>> pairs = Pairs(("a dog .", "a cat ."), ("ein hund .", "eine katze ."))
+    >>> made = Corpus("made", ("en", "de"), pairs, pairs.head(1), pairs.head(1))
+    >>> made.languages, len(made.train), made.test.sources
+    (('en', 'de'), 2, ('a dog .',))
     """
 
     name: str
@@ -71,7 +114,7 @@ def load(root: str | os.PathLike[str], *, languages: Sequence[str] = ("en", "de"
     root : path
         Folder with the files, packed by gzip or not; also looked for in its sub-folder `multi30k`.
     languages : sequence of 2 str
-        From which to which: of "en" and "de", "fr" and "cs" where their files are there.
+        Languages of the sources and of the targets: "en", "de", or "fr" and "cs" where their files are there.
 
     Returns
     -------
@@ -87,9 +130,27 @@ def load(root: str | os.PathLike[str], *, languages: Sequence[str] = ("en", "de"
     FileFormatError
         If one is damaged, or the files of a part differ in length.
 
+    See Also
+    --------
+    load_files : Read pairs from any two text files.
+
     References
     ----------
     Elliott, Frank, Sima'an and Specia 2016, "Multi30K: multilingual English-German image descriptions".
+
+    Examples
+    --------
+    Files of two sentences in place of the real ones:
+
+    >>> import pathlib, tempfile
+    >>> texts = {"en": "a dog .\\na cat .\\n", "de": "ein hund .\\neine katze .\\n"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for part in ("train", "val", "test_2016_flickr"):
+    ...         for language, text in texts.items():
+    ...             _ = pathlib.Path(folder, f"{part}.lc.norm.tok.{language}").write_text(text)
+    ...     corpus = load(folder)
+    >>> corpus.languages, corpus.train.targets
+    (('en', 'de'), ('ein hund .', 'eine katze .'))
     """
     names = list(languages) if isinstance(languages, Sequence) and not isinstance(languages, str) else []
     if len(names) != 2 or not all(isinstance(name, str) for name in names):
@@ -130,7 +191,7 @@ def load_files(sources: str | os.PathLike[str], targets: str | os.PathLike[str])
     Returns
     -------
     Pairs
-        Line by line.
+        Line i of one file, and line i of the other; white space becomes single blanks.
 
     Raises
     ------
@@ -139,13 +200,19 @@ def load_files(sources: str | os.PathLike[str], targets: str | os.PathLike[str])
     FileFormatError
         If one is damaged, has an empty line, or is longer than the other.
 
+    See Also
+    --------
+    load : Load Multi30k from its folder.
+
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> for name, text in (("en", "a dog .\\na cat ."), ("de", "ein hund .\\neine katze .")):
-    ...     written = (folder / name).write_text(text)
-    >>> load_files(folder / "en", folder / "de").targets
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = pathlib.Path(name)
+    ...     for language, text in (("en", "a dog .\\na cat ."), ("de", "ein hund .\\neine katze .")):
+    ...         _ = (folder / language).write_text(text)
+    ...     pairs = load_files(folder / "en", folder / "de")
+    >>> pairs.targets
     ('ein hund .', 'eine katze .')
     """
     found = [_lines(as_path(name, path)) for name, path in (("sources", sources), ("targets", targets))]

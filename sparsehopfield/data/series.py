@@ -43,13 +43,29 @@ class Series:
     Attributes
     ----------
     name : str
+        The name of the file, without its ending.
     values : ndarray of float64, shape (T, c)
         One row a time, the earliest first.
     columns : tuple of str
         The names of the c columns.
     dates : ndarray of datetime64[s], shape (T,)
-    parts : tuple of int
+        The time of each row.
+    parts : tuple of 3 int
         How many rows there are to train, to validate and to test with, in this order; rows behind them are not used.
+
+    See Also
+    --------
+    load : Load a series of the literature.
+    load_csv : Read a series from a csv file.
+    sparsehopfield.estimators.HopfieldForecaster : Forecast a series from its own past.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dates = np.arange("2026-01-01", "2026-01-11", dtype="datetime64[D]").astype("datetime64[s]")
+    >>> series = Series("made", np.arange(10.0)[:, None], ("load",), dates, (6, 2, 2))
+    >>> len(series), series.step, series.season
+    (10, np.timedelta64(86400,'s'), 7)
     """
 
     name: str
@@ -98,14 +114,29 @@ def load(name: str, root: str | os.PathLike[str]) -> Series:
     Returns
     -------
     Series
-        With its parts.
+        With the parts that the literature takes: 8,640 hours to train, 2,880 to validate and 2,880 to test with.
 
     Raises
     ------
+    ValueError
+        For another name.
     FileNotFoundError
         If it is not there; the message says where to get it.
     FileFormatError
         If it is damaged.
+
+    See Also
+    --------
+    load_csv : Read a series from any csv file.
+    sparsehopfield.estimators.HopfieldForecaster : Forecast a series from its own past.
+
+    Examples
+    --------
+    >>> load("ETTh1", "nowhere")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: nowhere: has no ETTh1.csv, nor have its folders ett and ETT-small; get it from
+        https://github.com/zhouhaoyi/ETDataset (ETT-small)
     """
     if name not in ("ETTh1", "ETTh2"):
         raise ValueError(f"name: must be 'ETTh1' or 'ETTh2', got {short(name)}; load_csv reads other files")
@@ -152,12 +183,18 @@ def load_csv(path: str | os.PathLike[str], *, date: str = "date", parts: tuple[i
         If it cannot be read, or has no such column, a number that is missing or not finite, dates that are not in order
         or whose steps differ, or a column that is constant; the message names the line or the column.
 
+    See Also
+    --------
+    load : Load a series of the literature by its name.
+    sparsehopfield.estimators.HopfieldForecaster : Forecast a series from its own past.
+
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv", delete=False) as file:
-    ...     written = file.write("date,load" + "".join(f"\\n2026-01-{day:02},{day % 7}.5" for day in range(1, 21)))
-    >>> series = load_csv(file.name)
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "made.csv")
+    ...     _ = path.write_text("date,load" + "".join(f"\\n2026-01-{day:02},{day % 7}.5" for day in range(1, 21)))
+    ...     series = load_csv(path)
     >>> series.values.shape, series.columns, series.step
     ((20, 1), ('load',), np.timedelta64(86400,'s'))
     """

@@ -18,6 +18,7 @@ needs the extra "dask", and is imported when it is asked for.
 True
 """
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from sparsehopfield._engine.optional import require
@@ -42,6 +43,8 @@ __all__ = [
     "scout",
     "sums",
 ]
+if find_spec("distributed"):
+    __all__ += ["ShardedMemory"]
 
 
 def __getattr__(name: str) -> Any:

@@ -370,21 +370,29 @@ class Coordinator:
     ----------
     engine : Engine
         Brings requests to the shards; `Serial` for shards in this process.
-    beta, separation : float, and str or map
-        As of `HopfieldMemory`; may be changed later.
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes. May be changed later.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights. May be changed later.
     structure : TopK, optional
         The only structure that shards know; all pairs by default. May be changed later.
     whole : Whole, optional
         Facts of the patterns, by default those that the engine finds: one small request.
-    batch : int
+    batch : int, at least 1
         Queries whose patterns are brought together at a time.
-    gather_bytes : int
+    gather_bytes : int, at least 1
         Bytes of patterns, with their values, that are brought together at a time, unless one query needs more.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault; of `shards` that differ, or do not lie one behind the other.
+
+    See Also
+    --------
+    Serial : Ask shards that lie in this process.
+    Engine : Say what other engines must do.
+    sparsehopfield.HopfieldMemory : Give the same answers from patterns in one place.
 
     Notes
     -----
@@ -541,12 +549,22 @@ class Coordinator:
         queries : array_like, shape (..., d)
             One row a query.
         out : ndarray, shape (..., v), optional
-            Where the states are written.
+            Where the states are written; must not overlap the queries.
 
         Returns
         -------
         ndarray, shape (..., v)
             The states after one step.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        retrieve : Make steps until nothing moves.
+        sparsehopfield.HopfieldMemory.update : Make the same step with patterns in one place.
 
         Examples
         --------
@@ -572,13 +590,36 @@ class Coordinator:
         ----------
         queries : array_like, shape (..., d)
             One row a query.
-        max_steps, tol, return_info, out : int, float, bool and ndarray, optional
-            As in `sparsehopfield.retrieve`.
+        max_steps : int, at least 0
+            Updates at most.
+        tol : float, at least 0, optional
+            A query has converged when a step moves it by at most `tol * max |xi|`, in Euclidean length; by default 4
+            eps of the dtype.
+        return_info : bool, or of {"weights", "energy"}
+            Also return a RetrievalInfo; names ask for what costs extra.
+        out : ndarray, shape (..., v), optional
+            Where the states are written; must not overlap the queries.
 
         Returns
         -------
         ndarray, shape (..., v), or (ndarray, RetrievalInfo)
             The states where retrieval ended; with `return_info` also how it went.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault.
+
+        Warns
+        -----
+        RetrievalWarning
+            If queries are still moving after `max_steps`.
+
+        See Also
+        --------
+        update : Make one step.
+        sparsehopfield.RetrievalInfo : Hold how it went.
+        sparsehopfield.HopfieldMemory.retrieve : Make the same steps with patterns in one place.
 
         Examples
         --------
@@ -595,14 +636,26 @@ class Coordinator:
         Parameters
         ----------
         queries : array_like, shape (..., d)
-            One row a query.
-        top, min_weight : int and float, optional
-            As in `sparsehopfield.associate`.
+            One row a query; N in all.
+        top : int, at least 1, optional
+            Keep so many of the largest weights of each query; ties go to the lowest position.
+        min_weight : float, at least 0, optional
+            Keep weights of at least this. Maps that give weight to all patterns need one of the two.
 
         Returns
         -------
         scipy.sparse.csr_array, shape (N, M)
             The weights that are not 0.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        explain : Say of one query what carries the weight, and what the others lacked.
+        sparsehopfield.HopfieldMemory.associate : Return the same of patterns in one place.
 
         Examples
         --------
@@ -625,6 +678,16 @@ class Coordinator:
         -------
         ndarray, shape (...)
             The energy of each query.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `separation` for the polynomial, which has no energy.
+
+        See Also
+        --------
+        retrieve : Make steps that lower the energy.
+        sparsehopfield.HopfieldMemory.energy : Return the same of patterns in one place.
 
         Examples
         --------
@@ -657,6 +720,11 @@ class Coordinator:
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault.
 
+        See Also
+        --------
+        certify : Say which queries provably go to the best of these patterns.
+        sparsehopfield.HopfieldMemory.nearest : Find the same among patterns in one place.
+
         Examples
         --------
         >>> import numpy as np
@@ -680,8 +748,8 @@ class Coordinator:
         ----------
         query : array_like, shape (d,)
             One query.
-        top : int
-            How many patterns to list.
+        top : int, at least 1
+            How many patterns to list: those with the largest weights.
 
         Returns
         -------
@@ -692,6 +760,11 @@ class Coordinator:
         ------
         ValueError
             If there is more than one query, or `top` is below 1.
+
+        See Also
+        --------
+        associate : Return the weights of many queries.
+        sparsehopfield.inspect.explain.Explanation : Hold what is returned.
 
         Examples
         --------
@@ -773,6 +846,12 @@ class Coordinator:
         Raises
         ------
         OverflowError, MemoryError
+            If scores exceed the largest float64, or memory runs out, here or on a worker.
+
+        See Also
+        --------
+        critical_beta : Return from which beta on margins suffice.
+        sparsehopfield.HopfieldMemory.margin : Return the same of patterns in one place.
 
         Notes
         -----
@@ -803,6 +882,12 @@ class Coordinator:
         ValueError
             If the separation gives weight to all patterns, and so stores none exactly.
         OverflowError, MemoryError
+            As `margin`.
+
+        See Also
+        --------
+        is_certified : Compare these with a beta.
+        margin : Return what these are made of.
 
         Examples
         --------
@@ -833,6 +918,12 @@ class Coordinator:
         ValueError, TypeError
             Naming the argument at fault; `separation` as in `critical_beta`.
         OverflowError, MemoryError
+            As `margin`.
+
+        See Also
+        --------
+        critical_beta : Return from which beta on each pattern is certified.
+        certify : Say where queries provably go.
 
         Examples
         --------
@@ -863,6 +954,11 @@ class Coordinator:
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault; `separation` as in `critical_beta`.
 
+        See Also
+        --------
+        is_certified : Say which patterns are stored.
+        sparsehopfield.inspect.certificates.Certified : Hold what is returned.
+
         Examples
         --------
         >>> import numpy as np
@@ -892,8 +988,8 @@ class Coordinator:
         Parameters
         ----------
         within : float, at least 0
-            How far apart two rows may be, as of `HopfieldMemory.duplicates`. 0 finds exact copies.
-        most : int
+            How far apart the rows of a pair may be, for cosine similarity their unit rows. 0 finds exact copies.
+        most : int, at least 1
             How many pairs to find at most: k copies of one pattern are k (k - 1)/2 pairs.
 
         Returns
@@ -905,7 +1001,15 @@ class Coordinator:
         ------
         ValueError
             If `within` is negative or not finite, `most` below 1, or there are more pairs than that.
-        TypeError, OverflowError, MemoryError
+        TypeError
+            Naming the argument at fault.
+        OverflowError, MemoryError
+            As `margin`.
+
+        See Also
+        --------
+        sparsehopfield.inspect.certificates.Duplicates : Hold what is returned.
+        sparsehopfield.HopfieldMemory.duplicates : Find the same among patterns in one place.
 
         Notes
         -----

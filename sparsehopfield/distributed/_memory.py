@@ -92,16 +92,18 @@ class ShardedMemory(Coordinator):
         Inverse temperature. May be changed later.
     values : dask array, zarr array, path, or list of paths, optional
         What a retrieval returns a mixture of, (M, v), where the files of `source` do not hold it.
-    similarity, separation
-        As of `HopfieldMemory`. The separation may be changed later.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `HopfieldMemory`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights. May be changed later.
     structure : TopK, optional
         Which patterns count; all by default. May be changed later.
     ids : array_like of int, shape (M,), optional
         Names of the patterns, distinct; 0 to M - 1 by default.
     scale : float, optional
-        Of uint8 and float16 patterns, as of `HopfieldMemory`; by default what the files say.
+        What uint8 and float16 patterns are multiplied with; by default what the files say.
     index : {"auto", True, False}
-        As of `HopfieldMemory`, of each shard.
+        Whether searches in a shard use an index, as of `HopfieldMemory`.
     shards : int, optional
         Into how many parts the patterns are cut, at multiples of 4,096 rows; at most one for each 4,096 rows. By
         default as many as workers have threads, or more, so that none has more than 128 MiB, nor more than a quarter
@@ -117,6 +119,11 @@ class ShardedMemory(Coordinator):
         If a file cannot be read.
     RuntimeError
         If a worker has another version of the package, or workers are lost one after another.
+
+    See Also
+    --------
+    Coordinator : Answer queries by any other engine.
+    sparsehopfield.HopfieldMemory : Give the same answers from patterns in one place.
 
     Notes
     -----
@@ -245,6 +252,11 @@ class ShardedMemory(Coordinator):
         RuntimeError
             If workers are lost one after another, or this thread is changing the memory already.
 
+        See Also
+        --------
+        remove : Remove patterns.
+        sparsehopfield.HopfieldMemory.add : Do the same in one place.
+
         Notes
         -----
         Each call makes at least one shard, so few calls of many rows are better than many of few.
@@ -325,7 +337,7 @@ class ShardedMemory(Coordinator):
         Parameters
         ----------
         positions : int, slice, array_like of int, or mask of shape (M,)
-            As in `numpy.delete`.
+            Of the patterns in the whole, as in `numpy.delete`; not all.
 
         Raises
         ------
@@ -335,6 +347,11 @@ class ShardedMemory(Coordinator):
             Naming the argument at fault, as for removing all patterns: a memory has at least one.
         RuntimeError
             If workers are lost one after another, or this thread is changing the memory already.
+
+        See Also
+        --------
+        add : Store more patterns.
+        sparsehopfield.HopfieldMemory.remove : Do the same in one place.
 
         Notes
         -----
@@ -415,6 +432,10 @@ class ShardedMemory(Coordinator):
         RuntimeError
             If workers are lost one after another.
 
+        See Also
+        --------
+        load : Load what this has written.
+
         Notes
         -----
         1. Files of new names are written as a whole, then the manifest takes the place of the old one, and files that
@@ -466,17 +487,20 @@ class ShardedMemory(Coordinator):
         Parameters
         ----------
         folder : str or path-like
-            The workers must see the same one.
+            What `save` was given; the workers must see the same one.
         verify : bool
             Have the workers compare all data with their checksums. Those of the headers are always compared.
         index : {"auto", True, False}, optional
-            As it was saved by default.
-        shards, client
-            As of the class.
+            Whether searches in a shard use an index; as it was saved by default.
+        shards : int, optional
+            Into how many parts the patterns are cut, as of the class; it need not be the number that was saved.
+        client : distributed.Client, optional
+            Whose workers hold the shards; by default the one that was made last.
 
         Returns
         -------
         ShardedMemory
+            With the model that was saved.
 
         Raises
         ------
@@ -487,13 +511,25 @@ class ShardedMemory(Coordinator):
         ValueError, TypeError, RuntimeError
             As the class.
 
+        See Also
+        --------
+        save : Write a memory to a folder.
+
         Notes
         -----
         Files are mapped, as the class says.
 
         Examples
         --------
-        See `save`.
+        >>> import dask.array, tempfile
+        >>> from distributed import Client
+        >>> from sparsehopfield.distributed import ShardedMemory
+        >>> client = Client(processes=False, dashboard_address=None)
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> ShardedMemory(dask.array.eye(3, chunks=3), beta=4.0).save(folder.name + "/memory")
+        >>> ShardedMemory.load(folder.name + "/memory", verify=True).beta
+        4.0
+        >>> client.close()
         """
         from sparsehopfield import structures as structures  # their descriptions may be in the files
 

@@ -51,7 +51,7 @@ class Whole:
     Attributes
     ----------
     count : int
-        Patterns.
+        How many patterns there are.
     max_norm : float
         Length of the longest; 1 under cosine similarity.
     d, width : int
@@ -60,15 +60,30 @@ class Whole:
         In which results of queries of the same or a smaller dtype are computed.
     types : tuple of numpy.dtype
         Of the rows as they are stored: of the patterns, and of the values if there are any.
-    similarity : str
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is.
     scale : float
         What stored uint8 and float16 patterns are multiplied with.
     spans : tuple of Span
-        Where the shards lie, ascending.
+        Where the shards lie, ascending: the position of the first pattern and the number of patterns, `first` and
+        `count`, and the rows of the source, `first_row` to `end_row - 1`.
     block : int
         Rows of a block, see `Shard`.
     named : bool
         Whether patterns have names other than their positions.
+
+    See Also
+    --------
+    Coordinator : Hold this of all shards as `whole`.
+    Shard : Hold this of its own patterns as `whole`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparsehopfield.distributed import Coordinator, Serial, Shard
+    >>> whole = Coordinator(Serial([Shard(np.eye(4)[:3]), Shard(np.eye(4)[3:], first=3)])).whole
+    >>> whole.count, whole.d, [(span.first, span.count) for span in whole.spans]
+    (4, 4, [(0, 3), (3, 1)])
     """
 
     count: int
@@ -104,16 +119,56 @@ class Whole:
         return sum(n * t.itemsize for n, t in zip((self.d, self.width), self.types, strict=False))
 
     def without_spans(self) -> Whole:
-        """Return the same facts with one span of all patterns: what requests need, of the same size for any shards."""
+        """Return the same facts with one span of all patterns: what requests need, of the same size for any shards.
+
+        Returns
+        -------
+        Whole
+            `spans` has one entry.
+
+        See Also
+        --------
+        Request : Hold such facts.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> whole = Shard(np.eye(4)[:3]).whole.merged(Shard(np.eye(4)[3:], first=3).whole)
+        >>> len(whole.spans), whole.without_spans().spans
+        (2, (Span(first=0, count=4, first_row=0, end_row=4),))
+        """
         return replace(self, spans=(Span(0, self.count, 0, self.rows),))
 
     def merged(self, other: Whole) -> Whole:
         """Return the facts of the patterns of both.
 
+        Parameters
+        ----------
+        other : Whole
+            The facts of other shards.
+
+        Returns
+        -------
+        Whole
+            Of all these shards, their spans in ascending order. Gaps and overlaps are left to `checked`.
+
         Raises
         ------
         ValueError
             If they cannot be of one whole; the message says what differs, and between which rows.
+
+        See Also
+        --------
+        checked : Refuse gaps and overlaps.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> whole = Shard(3 * np.eye(4)[:3]).whole.merged(Shard(np.eye(4)[3:], first=3).whole)
+        >>> whole.count, whole.max_norm
+        (4, 3.0)
         """
         names = {"d": "features", "width": "width of values", "dtype": "dtype", "types": "stored dtypes"}
         for name in ("d", "types", "width", "dtype", "similarity", "scale", "block"):
@@ -135,7 +190,31 @@ class Whole:
         )
 
     def checked(self) -> Whole:
-        """Return the same; raise ValueError unless the shards lie one behind the other, without gaps or overlaps."""
+        """Return the same, unless there are gaps or overlaps: shards must lie one behind the other.
+
+        Returns
+        -------
+        Whole
+            This object.
+
+        Raises
+        ------
+        ValueError
+            If a shard does not begin, by its position and its row, where the one before it ends.
+
+        See Also
+        --------
+        merged : Return the facts of the patterns of two.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> Shard(np.eye(2)).whole.merged(Shard(np.eye(2), first=3).whole).checked()
+        Traceback (most recent call last):
+            ...
+        ValueError: shards: one begins at position 3, row 3, where the one before it ends at position 2, row 2
+        """
         first = row = 0
         for span in self.spans:
             if span.first != first or span.first_row != row:
@@ -147,7 +226,26 @@ class Whole:
         return self
 
     def outline(self) -> Outline:
-        """Return a pattern set without rows, for calls that others carry out."""
+        """Return a pattern set without rows, for calls that others carry out.
+
+        Returns
+        -------
+        Outline
+            It has the shape and the dtypes of all patterns; where their numbers are needed it raises
+            NotImplementedError.
+
+        See Also
+        --------
+        Coordinator : Check queries by such a set.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> outline = Shard(np.eye(4)[:3]).whole.outline()
+        >>> len(outline), outline.dtype
+        (3, dtype('float64'))
+        """
         return Outline(self)
 
 
@@ -175,19 +273,28 @@ class Shard:
     Parameters
     ----------
     patterns : array_like, shape (m, d)
-        As of `HopfieldMemory`.
+        One row a pattern, as of `HopfieldMemory`.
     values : array_like, shape (m, v), optional
-        The values of its patterns.
-    first : int
+        What a retrieval returns a mixture of; the patterns themselves by default. All shards have values, or none.
+    first : int, at least 0
         Position of its first pattern in the whole.
-    first_row : int, optional
+    first_row : int, at least 0, optional
         The row of the source that this pattern is, `first` by default. A multiple of `block`, where separations that
         give weight to all patterns are used.
     ids : array_like of int, shape (m,), optional
-        Names of the patterns; by default the numbers of their rows.
-    similarity, scale, index, check_finite, copy : str, float, str, bool and bool, optional
-        As of `HopfieldMemory`.
-    block : int
+        Names of the patterns, distinct; by default the numbers of their rows.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as of `HopfieldMemory`; the same for all shards.
+    scale : float, optional
+        What uint8 and float16 patterns are multiplied with, 1 by default; the same for all shards.
+    index : {"auto", True, False}
+        Whether searches in this shard use an index, as of `HopfieldMemory`.
+    check_finite : bool
+        False skips the pass over `values`.
+    copy : bool, optional
+        True copies patterns and values; None and False copy only what the core cannot read in place. A borrowed array
+        must not be changed while the shard lives.
+    block : int, at least 1
         Rows of the source that are a block: for separations that give weight to all patterns sums are made block by
         block, and joined in an order that goes by the blocks alone, so that results do not depend on how many shards
         there are. The same for all shards.
@@ -196,6 +303,11 @@ class Shard:
     ------
     ValueError, TypeError, OverflowError, MemoryError
         Naming the argument at fault, rows counted from the shard's first.
+
+    See Also
+    --------
+    Serial : Ask shards in this process.
+    Coordinator : Answer queries by all shards.
 
     Notes
     -----
@@ -302,13 +414,24 @@ class Shard:
 
         Parameters
         ----------
-        first : int
-            The position of its first pattern.
+        first : int, at least 0
+            The position of its first pattern in the whole.
 
         Returns
         -------
         Shard
             It shares the patterns with this one.
+
+        See Also
+        --------
+        without : Return a shard without some patterns, behind which others move.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> Shard(np.eye(4)[2:], first=2).moved(1)
+        Shard(2 patterns of 4 features, float64, positions 1 to 2, rows 2 to 3)
         """
         other = self._copy()
         other.first = as_whole("first", first, 0)
@@ -320,7 +443,8 @@ class Shard:
         Parameters
         ----------
         first_row, end_row : int
-            Of all its rows; patterns keep the rows that they are.
+            The rows of the source that belong to the shard, `first_row` to `end_row - 1`; patterns keep the rows that
+            they are.
 
         Returns
         -------
@@ -331,6 +455,20 @@ class Shard:
         ------
         ValueError
             If rows of its patterns are not among them.
+
+        See Also
+        --------
+        without : Return a shard without some patterns, whose rows still belong to it.
+
+        Examples
+        --------
+        Rows 2 and 3 of the source, from which rows 0 and 1 were removed:
+
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> shard = Shard(np.eye(4)[2:], first=0, first_row=2).spanning(0, 4)
+        >>> shard, shard.row_numbers
+        (Shard(2 patterns of 4 features, float64, positions 0 to 1, rows 0 to 3), array([2, 3]))
         """
         numbers = self.row_numbers
         if not first_row <= numbers[0] <= numbers[-1] < end_row:
@@ -345,7 +483,7 @@ class Shard:
         Parameters
         ----------
         positions : int, slice, array_like of int, or mask of shape (m,)
-            In the shard, as in `numpy.delete`; not all.
+            Counted from the shard's first pattern, as in `numpy.delete`; not all.
 
         Returns
         -------
@@ -356,6 +494,19 @@ class Shard:
         ------
         IndexError, ValueError, TypeError
             As `HopfieldMemory.remove`.
+
+        See Also
+        --------
+        moved : Return the shards behind this one at their new positions.
+        sparsehopfield.HopfieldMemory.remove : Remove patterns of a memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> left = Shard(np.eye(4), first=10).without([1])
+        >>> left, left.ids
+        (Shard(3 patterns of 4 features, float64, positions 10 to 12, rows 10 to 13), array([10, 12, 13]))
         """
         removed = as_positions(positions, len(self))
         if len(removed) == 0:
@@ -380,9 +531,32 @@ class Shard:
     # --- what steps ask of a shard --------------------------------------------------------------------
 
     def part_of(self, whole: Whole | None) -> PatternSet:
-        """Return the patterns as part of a whole, by whose facts their calls go; None: as they were asked for last.
+        """Return the patterns as part of a whole, by whose facts their calls go.
 
         All searches are of this set, so that they share its index.
+
+        Parameters
+        ----------
+        whole : Whole or None
+            Facts of the patterns of all shards; None: those that it was last asked with, its own at first.
+
+        Returns
+        -------
+        PatternSet
+            The patterns of this shard, which know how many there are in the whole, and how long the longest is.
+
+        See Also
+        --------
+        scout : Find the best patterns of a shard by this set.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> shard = Shard(np.eye(4)[:3])
+        >>> part = shard.part_of(shard.whole.merged(Shard(2 * np.eye(4)[3:], first=3).whole))
+        >>> len(part), part.whole
+        (3, (4, 2.0))
         """
         part = self._part
         if whole is not None and part.whole != (whole.count, whole.max_norm):
@@ -395,7 +569,29 @@ class Shard:
         return Certificates(self.stored)
 
     def local(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of some positions of the whole that lie in the shard, as positions in it."""
+        """Return those of some positions of the whole that lie in the shard, as positions in it.
+
+        Parameters
+        ----------
+        positions : ndarray of int64, shape (n,)
+            Positions in the whole.
+
+        Returns
+        -------
+        ndarray of int64
+            Counted from the shard's first pattern, in their order; those of other shards are left out.
+
+        See Also
+        --------
+        gather : Return the rows at positions of the whole.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> Shard(np.eye(3), first=7).local(np.array([2, 8, 9, 10]))
+        array([1, 2])
+        """
         here = positions - self.first
         return here[(here >= 0) & (here < len(self))]
 
@@ -405,14 +601,36 @@ class Shard:
         return {False: {}, True: {}}
 
     def blocks(self, *, values: bool) -> Iterator[tuple[int, PatternSet | None]]:
-        """Yield the numbers of the shard's blocks and the patterns of each; None of one whose rows are all removed.
+        """Yield the shard's blocks of rows, which sums over all patterns are made of.
 
-        values: whether what is mixed are the values, if there are any, rather than the patterns.
+        Parameters
+        ----------
+        values : bool
+            Whether what is mixed are the values, if there are any, rather than the patterns.
+
+        Yields
+        ------
+        number : int
+            The number of the block in the whole.
+        patterns : PatternSet or None
+            The patterns of the block; None if all its rows are removed.
 
         Raises
         ------
         ValueError
             If the shard does not begin where a block does.
+
+        See Also
+        --------
+        sums : Sum over the patterns of each block.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Shard
+        >>> shard = Shard(np.eye(5), first=4, block=2)
+        >>> [(number, len(patterns)) for number, patterns in shard.blocks(values=False)]
+        [(2, 2), (3, 2), (4, 1)]
         """
         if self.first_row % self.block:
             raise ValueError(
@@ -470,6 +688,7 @@ class Request:
     queries : ndarray, shape (n, d)
         Of the dtype that results have.
     beta : ndarray of float64, shape (1,) or (n,)
+        Inverse temperature, one for all queries, or one each.
     code : (int, float)
         The separation: the number of its map and its parameter.
     k : int
@@ -490,6 +709,20 @@ class Request:
         Whatever else a step needs.
     version : str
         Of the package that made the request; others refuse it.
+
+    See Also
+    --------
+    Engine.reduce : Bring a request to every shard.
+    scout : Answer one, as the other steps do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparsehopfield.distributed import Request, Shard, scout
+    >>> shard = Shard(np.eye(3))
+    >>> request = Request(shard.whole, np.array([[0.9, 0.2, 0.0]]), count=2)
+    >>> request.code, request.beta, scout(shard, request).position  # sparsemax at beta 1
+    ((0, 2.0), array([1.]), array([[0, 1]]))
     """
 
     whole: Whole | None = None
@@ -526,7 +759,26 @@ class Request:
         return self.positions
 
     def check_version(self) -> None:
-        """Raise RuntimeError unless the request was made by this version of the package."""
+        """Refuse a request of another version of the package.
+
+        Raises
+        ------
+        RuntimeError
+            If the request was made by another version than this worker has.
+
+        See Also
+        --------
+        scout : Check this first, as the other steps do.
+
+        Examples
+        --------
+        >>> from sparsehopfield.distributed import Request
+        >>> Request(version="0.0").check_version()
+        Traceback (most recent call last):
+            ...
+        RuntimeError: version: this worker has sparsehopfield ..., and the request is of 0.0; results could be those of
+            neither: install one version everywhere
+        """
         if self.version != VERSION:
             raise RuntimeError(
                 f"version: this worker has sparsehopfield {VERSION}, and the request is of {self.version}; results "
@@ -536,6 +788,11 @@ class Request:
 
 class Engine(Protocol):
     """A way to bring requests to shards: one method, which may run anywhere and in any order.
+
+    See Also
+    --------
+    Serial : Ask the shards of a list one after the other: the simplest engine.
+    Coordinator : Answer queries by an engine.
 
     Examples
     --------
@@ -565,7 +822,8 @@ class Engine(Protocol):
         Parameters
         ----------
         function : callable
-            A function of this package, at the top of its module, so that it can be pickled by name.
+            What is called with every shard and the request: a function of this package, at the top of its module, so
+            that it can be pickled by name.
         request : Request
             What is asked of every shard.
         merge : callable
@@ -574,7 +832,21 @@ class Engine(Protocol):
         Returns
         -------
         object
-            The one result that is left.
+            The one result that is left: of all shards.
+
+        See Also
+        --------
+        merge : Join the results of two shards.
+        Serial.reduce : Do this one shard after the other.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Request, Serial, Shard, merge, scout
+        >>> engine = Serial([Shard(np.eye(4)[:2]), Shard(np.eye(4)[2:], first=2)])
+        >>> best = engine.reduce(scout, Request(queries=np.array([[0.1, 0.4, 0.3, 0.2]]), count=2), merge)
+        >>> best.position, best.score
+        (array([[1, 2]]), array([[0.4, 0.3]]))
         """
 
 
@@ -584,7 +856,17 @@ class Serial:
     Parameters
     ----------
     shards : iterable of Shard
-        At least one.
+        At least one, in any order.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming `shards`.
+
+    See Also
+    --------
+    Engine : Say what other engines must do.
+    Coordinator : Answer queries by an engine.
 
     Examples
     --------
@@ -606,5 +888,33 @@ class Serial:
     def reduce(
         self, function: Callable[[Shard, Request], Part], request: Request, merge: Callable[[Part, Part], Part]
     ) -> Part:
-        """Return the results of a function of every shard and the request, merged from the first on."""
+        """Return the results of a function of every shard and the request, merged from the first on.
+
+        Parameters
+        ----------
+        function : callable
+            What is called with every shard and the request.
+        request : Request
+            What is asked of every shard.
+        merge : callable
+            Joins two results.
+
+        Returns
+        -------
+        object
+            The one result that is left: of all shards.
+
+        See Also
+        --------
+        Engine.reduce : Say what this must do.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield.distributed import Request, Serial, Shard, gather, merge
+        >>> engine = Serial([Shard(np.eye(3)[:2]), Shard(np.eye(3)[2:], first=2)])
+        >>> engine.reduce(gather, Request(positions=np.array([0, 2])), merge).patterns
+        array([[1., 0., 0.],
+               [0., 0., 1.]])
+        """
         return reduce(merge, (function(shard, request) for shard in self.shards))

@@ -89,6 +89,10 @@ def merge(one: Kind, other: Kind) -> Kind:
     ValueError, TypeError
         If they cannot belong together.
 
+    See Also
+    --------
+    Engine.reduce : Ask every shard, and merge what comes back.
+
     Examples
     --------
     >>> import numpy as np
@@ -156,6 +160,11 @@ def scout(shard: Shard, request: Request) -> Best:
         If the request is of another version of the package.
     ValueError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    partial : List more patterns, where these tell that others may have weight.
+    merge : Find the best of several shards.
 
     Examples
     --------
@@ -327,7 +336,8 @@ def partial(shard: Shard, request: Request) -> Lists:
     shard : Shard
         The shard that is asked.
     request : Request
-        `floor` excludes lower scores; `most`, for softmax: where more patterns are within reach, there is no list.
+        Its `whole`, and the model. `floor` excludes lower scores; `most`, for softmax: where more patterns are within
+        reach, there is no list.
 
     Returns
     -------
@@ -341,6 +351,11 @@ def partial(shard: Shard, request: Request) -> Lists:
         If the request is of another version of the package.
     ValueError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    scout : Find the best few, which tell `floor`.
+    gather : Bring the rows of the patterns that have weight.
 
     Examples
     --------
@@ -455,6 +470,10 @@ def gather(shard: Shard, request: Request) -> Rows:
     RuntimeError
         If the request is of another version of the package.
 
+    See Also
+    --------
+    finish : Make a small pattern set of these rows.
+
     Examples
     --------
     >>> import numpy as np
@@ -547,9 +566,10 @@ def sums(shard: Shard, request: Request) -> Sums:
     Parameters
     ----------
     shard : Shard
-        It begins where a block does.
+        The shard that is asked; it begins where a block does.
     request : Request
-        `values` False mixes the patterns, even if there are values; `options["mix"]` False nothing.
+        Its `whole`, and the model. `values` False mixes the patterns, even if there are values; `options["mix"]` False
+        mixes nothing.
 
     Returns
     -------
@@ -562,6 +582,10 @@ def sums(shard: Shard, request: Request) -> Sums:
         If the request is of another version of the package.
     ValueError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    merge : Add the sums of several shards.
 
     Examples
     --------
@@ -738,7 +762,7 @@ def finish(rows: Rows, whole: Whole) -> Finished:
     Parameters
     ----------
     rows : Rows
-        At least those that have weight for the queries to be answered.
+        What `gather` brings, merged: at least the patterns that have weight for the queries to be answered.
     whole : Whole
         What the shards are parts of.
 
@@ -746,6 +770,11 @@ def finish(rows: Rows, whole: Whole) -> Finished:
     -------
     Finished
         Calls on it give the bits of one memory of the whole.
+
+    See Also
+    --------
+    gather : Bring the rows.
+    Coordinator : Take all these steps.
 
     Examples
     --------

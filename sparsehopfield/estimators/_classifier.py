@@ -23,15 +23,18 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         best. It has the unit of 1 / X^2: standardise the features, and search it on a logarithmic grid. "auto" does,
         by predictions of the stored rows that do not see themselves (`sparsehopfield.suggestion.best_beta`).
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        The separation map. Polynomial is refused: its weights may be negative or all zero.
+        How scores become weights: softmax gives every row some, sparse maps give most none. Polynomial is
+        refused: its weights may be negative or all zero.
     similarity : {"euclidean", "dot", "cosine"}
-        The similarity of scores.
+        What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>.
     max_steps : int, at least 1
         1 takes the association of the row itself; with more, the row is first updated until it converges.
     tol : float, at least 0, optional
-        As in HopfieldRetriever.
+        A row has converged when an update moves it by at most `tol` times the longest stored row; by default 4 eps.
+        Of no effect where `max_steps` is 1.
     structure : Structure, optional
-        As in HopfieldRetriever: softmax with `TopK(k)` is a classifier of k neighbours, weighted by their kernels.
+        The stored rows that a row attends to (`sparsehopfield.structures`); all by default. Softmax with `TopK(k)` is a
+        classifier of k neighbours, weighted by their kernels.
 
     Attributes
     ----------
@@ -40,15 +43,24 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
     beta_ : float
         The inverse temperature that is used.
     classes_ : ndarray of shape (n_classes,)
+        The classes, sorted.
     certified_ : ndarray of bool, shape (M,)
         As in HopfieldRetriever: such a row, asked for again, gets its own class, with probability 1.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
 
     Warns
     -----
     RetrievalWarning
         If `max_steps` is above 1 and rows still move after so many updates.
+
+    See Also
+    --------
+    HopfieldRegressor : Predict numbers in place of classes.
+    HopfieldPrototypeClassifier : Learn a few prototypes in place of storing all rows.
+    sparsehopfield.suggestion.best_beta : Choose beta, as "auto" does.
 
     Examples
     --------
@@ -89,6 +101,19 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
+
+        See Also
+        --------
+        partial_fit : Store more rows later.
+        predict_leave_one_out : Classify the stored rows, each by all others.
+
+        Examples
+        --------
+        A row of weight 3 counts as three copies.
+
+        >>> model = HopfieldClassifier(separation="softmax").fit([[-1.0], [1.0]], ["a", "b"], sample_weight=[1, 3])
+        >>> model.predict_proba([[0.0]])
+        array([[0.25, 0.75]])
         """
         return self._fit(X, y, None, sample_weight)
 
@@ -98,13 +123,15 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
 
         Parameters
         ----------
-        X, y : array_like
-            As in `fit`. The rows become numbers of the dtype that is stored.
+        X : array_like of shape (n, d)
+            The rows to add. They become numbers of the dtype that is stored.
+        y : array_like of shape (n,)
+            The class of each row, one of `classes`.
         classes : array_like of shape (n_classes,)
             All classes that will ever come. Needed in the first call, unless `fit` came before; later it may be left
             out.
-        sample_weight : array_like, optional
-            As in `fit`.
+        sample_weight : array_like of shape (n,), at least 0, optional
+            A row of weight w counts as w copies of it; one of weight 0 is as if it were not there.
 
         Returns
         -------
@@ -115,6 +142,10 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
+
+        See Also
+        --------
+        fit : Store rows in place of those that are there.
 
         Notes
         -----
@@ -187,6 +218,18 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         -------
         ndarray of shape (N, n_classes)
             Each row sums to 1. With sparse maps most entries are exactly 0: a class that no row near the query has.
+
+        See Also
+        --------
+        predict : Return the class with the largest weight.
+        predict_proba_leave_one_out : Compute it for the stored rows, where none sees itself.
+
+        Examples
+        --------
+        >>> model = HopfieldClassifier(beta=1.0).fit([[0.0], [1.0], [3.0]], ["a", "a", "b"])
+        >>> model.predict_proba([[0.2], [2.1]]).round(3)
+        array([[1. , 0. ],
+               [0.4, 0.6]])
         """
         return _probabilities(self._retrieve(self._queries(X)))
 
@@ -212,6 +255,11 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault; with return_certificate `separation` if the map gives weight to every row.
+
+        See Also
+        --------
+        predict_proba : Return the weight of each class.
+        sparsehopfield.HopfieldMemory.certify : Certify which stored row a query goes to.
 
         Examples
         --------
@@ -249,9 +297,20 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         ValueError
             If one row is stored, or the structure is another than `TopK`.
 
+        See Also
+        --------
+        predict_leave_one_out : Return the class with the largest weight.
+        sparsehopfield.HopfieldMemory.leave_one_out : The same of any values.
+
         Notes
         -----
         Costs what predicting M rows does.
+
+        Examples
+        --------
+        >>> model = HopfieldClassifier(beta=2.0).fit([[0.0], [0.5], [1.0], [3.0]], ["a", "a", "b", "b"])
+        >>> model.predict_proba_leave_one_out().tolist()
+        [[0.875, 0.125], [0.5, 0.5], [1.0, 0.0], [0.0, 1.0]]
         """
         return _probabilities(self._retrieve_leaving_one_out())
 
@@ -266,7 +325,17 @@ class HopfieldClassifier(ClassifierMixin, SupervisedEstimator):
         Raises
         ------
         ValueError
-            As there.
+            If one row is stored, or the structure is another than `TopK`.
+
+        See Also
+        --------
+        predict_proba_leave_one_out : Return the weight of each class.
+
+        Examples
+        --------
+        >>> model = HopfieldClassifier(beta=2.0).fit([[0.0], [0.5], [1.0], [3.0]], ["a", "a", "b", "b"])
+        >>> model.predict_leave_one_out().tolist()  # the third row is nearer to those of the other class
+        ['a', 'a', 'a', 'b']
         """
         return self._answers(self.predict_proba_leave_one_out())
 

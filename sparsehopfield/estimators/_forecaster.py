@@ -73,7 +73,20 @@ class Analogues:
     weights : ndarray of float64, shape (k,)
         Their weights.
     support_size : int
-        Windows with weight.
+        How many windows have weight in all; those that are named may be fewer.
+
+    See Also
+    --------
+    HopfieldForecaster.analogues : Find them.
+    HopfieldForecaster.support_size : Count them for many forecasts.
+
+    Examples
+    --------
+    >>> rows = np.sin(np.arange(60) * np.pi / 6)  # a period of 12
+    >>> model = HopfieldForecaster(horizon=6, window=12, beta=20.0, separation="sparsemax").fit(rows)
+    >>> (found,) = model.analogues(top=3)
+    >>> found.ends, found.weights.round(3)
+    (array([48, 36, 24]), array([0.25, 0.25, 0.25]))
     """
 
     column: Any
@@ -94,13 +107,13 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
     Parameters
     ----------
     horizon : int, at least 1
-        Rows to forecast.
+        How many rows to forecast.
     window : int, at least 2
-        Rows of a window.
+        How many rows a window has.
     beta : float, positive
         Inverse temperature. Keys have about length 1, so it does not depend on the window.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        The separation map.
+        How scores become weights: softmax gives every window some, sparse maps give most none.
     floor : float, positive
         Windows are divided by sqrt(variance + floor^2), so that the noise behind nearly constant ones is not blown up.
         In units of the standardised columns.
@@ -110,8 +123,8 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         rows that it was fitted to. So it must not fit these much closer than new rows, as linear models with many more
         rows than `base_window` do not: a full-grown tree leaves nothing, and the memory corrects nothing. A base that
         was fitted to other rows may be given as a `FrozenEstimator`.
-    base_window : int, optional
-        Rows that `base` sees; by default `window`.
+    base_window : int, at least 2, optional
+        How many rows `base` sees; by default `window`.
     structure : Structure, optional
         The windows that a window attends to, as `TopK(20)`; all by default.
 
@@ -129,6 +142,12 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         The rows of the series so far.
     n_features_in_ : int
         The number of columns.
+
+    See Also
+    --------
+    HopfieldRegressor : Predict from features that you make.
+    Analogues : The windows that a forecast is a mixture of.
+    sparsehopfield.data.series : Read series, and make some.
 
     References
     ----------
@@ -289,6 +308,19 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         ValueError, TypeError
             Naming the argument at fault: NaN, a constant column, a series that is too short, an index with gaps. The
             estimator is then as it was.
+
+        See Also
+        --------
+        update : Append rows later, without storing all again.
+        predict : Forecast what follows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rows = np.sin(np.arange(60) * np.pi / 6)
+        >>> model = HopfieldForecaster(horizon=6, window=12).fit(rows)
+        >>> len(model.memories_[0])  # windows of 12 rows that 6 rows follow, but for the first
+        43
         """
         self._refuse_exogenous(X)
         self._check_settings(fh)
@@ -406,6 +438,10 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         ValueError, TypeError, MemoryError
             Naming the argument at fault. Nothing has changed then.
 
+        See Also
+        --------
+        fit : Store a series anew.
+
         Examples
         --------
         >>> import numpy as np
@@ -460,6 +496,19 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         -------
         ndarray of float64, shape (fh, c)
             Of shape (fh,) where the series has one column.
+
+        See Also
+        --------
+        predict_at : Forecast from other times and of other series.
+        analogues : See what the forecast is made of.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rows = np.sin(np.arange(60) * np.pi / 6)
+        >>> model = HopfieldForecaster(horizon=6, window=12, beta=20.0, separation="sparsemax").fit(rows)
+        >>> model.predict(fh=3).round(2) + 0.0
+        array([0.  , 0.5 , 0.87])
         """
         check_is_fitted(self)
         self._refuse_exogenous(X)
@@ -483,10 +532,24 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         ndarray of float64, shape (n, horizon, c)
             The forecasts: for each time `horizon` rows of all columns.
 
+        See Also
+        --------
+        predict : Forecast what follows the fitted series.
+        score : Measure forecasts from many times.
+
         Notes
         -----
         Windows of rows that were fitted are stored, and find themselves and what followed them, the more so the larger
         beta is: only forecasts of rows behind the fitted ones say how good the forecaster is.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rows = np.sin(np.arange(72) * np.pi / 6)
+        >>> model = HopfieldForecaster(horizon=3, window=12, beta=20.0, separation="sparsemax").fit(rows[:60])
+        >>> forecast = model.predict_at(rows, [61, 69])
+        >>> forecast.shape, forecast[0, :, 0].round(2), rows[61:64].round(2)
+        ((2, 3, 1), array([0.5 , 0.87, 1.  ]), array([0.5 , 0.87, 1.  ]))
         """
         standard, where = self._standardised(y, origins)
         forecast = np.empty((len(where), self.horizon_, self.n_features_in_))
@@ -522,6 +585,20 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         -------
         list of Analogues
             One a column.
+
+        See Also
+        --------
+        Analogues : What is returned for each column.
+        support_size : Count them for many forecasts.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rows = np.sin(np.arange(60) * np.pi / 6)
+        >>> model = HopfieldForecaster(horizon=6, window=12, beta=20.0, separation="sparsemax").fit(rows)
+        >>> (found,) = model.analogues(top=2)
+        >>> found.ends % 12, found.support_size  # each ended where the last window ends in its period
+        (array([0, 0]), 4)
         """
         check_is_fitted(self)
         top = as_whole("top", top, 1)
@@ -543,12 +620,24 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         y : array_like of shape (T,) or (T, c)
             A series, as in `predict_at`.
         origins : array_like of int, shape (n,)
-            As in `predict_at`.
+            The first row that is forecast, each from the rows before it; T for the rows behind the series.
 
         Returns
         -------
         ndarray of int64, shape (n, c)
             How many windows have weight.
+
+        See Also
+        --------
+        analogues : Name the windows of one forecast.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rows = np.sin(np.arange(60) * np.pi / 6)
+        >>> model = HopfieldForecaster(horizon=6, window=12, beta=20.0, separation="sparsemax").fit(rows)
+        >>> model.support_size(rows, [60])  # of 43 windows
+        array([[4]])
         """
         standard, where = self._standardised(y, origins)
         size = np.empty((len(where), self.n_features_in_), np.int64)
@@ -579,6 +668,18 @@ class HopfieldForecaster(RegressorMixin, BaseEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault: a series that is too short, or ends where the fitted rows end.
+
+        See Also
+        --------
+        predict_at : Compute the forecasts that are scored.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rows = np.sin(np.arange(84) * np.pi / 6)
+        >>> model = HopfieldForecaster(horizon=6, window=12, beta=20.0, separation="sparsemax").fit(rows[:60])
+        >>> abs(round(model.score(rows), 6))  # on the 24 rows that were not fitted
+        0.0
         """
         check_is_fitted(self)
         if sample_weight is not None:

@@ -44,7 +44,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     Parameters
     ----------
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        The separation map.
+        How scores become weights: softmax gives every instance some, sparse maps give most none.
     layer : {"pooling", "hopfield", "attention"}
         The layer over a bag. "pooling": `quantity` learned queries, whose results are flattened. "hopfield": every
         instance is a query to its own bag, and the results are averaged, so that neither the order of instances nor
@@ -53,44 +53,44 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         separation="softmax".
     embedding : sequence of int
         Sizes of the linear layers, each with a ReLU, that an instance passes first.
-    hidden_size : int
-        Dimensions of a head.
-    num_heads : int
-        Heads of the association.
-    output_size : int, optional
+    hidden_size : int, at least 1
+        Dimensions of a head, in which queries and instances are compared.
+    num_heads : int, at least 1
+        How many heads the association has.
+    output_size : int, at least 1, optional
         Features of each result; by default those of an instance after the embedding.
-    quantity : int
+    quantity : int, at least 1
         How many learned queries "pooling" has.
-    beta : float, optional
+    beta : float, positive, optional
         The inverse temperature of the association; by default 1 / sqrt(hidden_size).
-    update_steps_max : int
-        How many updates follow the first association.
+    update_steps_max : int or None
+        How many updates of the queries come before the last association; negative or None: until every query rests.
     normalize : bool
         Layer norms before the projections. They send an instance whose features are all the same to the origin, where
         nothing distinguishes it: for few or binary features do without.
     dropout : float from 0 to below 1
-        In the association.
+        The probability with which training sets a weight of the association to 0.
     head_dropout : float from 0 to below 1
-        Before the last linear layer.
+        The probability with which training sets an input of the last linear layer to 0.
     activation : {"gelu", "relu", None}
-        Of the results.
+        What the layer's results pass through; None: nothing.
     standardize : bool
         Bring each feature to mean 0 and standard deviation 1, measured on all instances of the bags trained on.
     signed : bool
         Instead, bring features from 0 to 1 (bits) to -1 to 1. Needs standardize=False.
-    epochs : int
+    epochs : int, at least 1
         Passes over the training data.
-    batch_size : int
-        Bags in a step.
-    learning_rate : float
-        Step size of the optimizer, at first.
-    learning_rate_decay : float or "cosine"
+    batch_size : int, at least 1
+        How many bags each step of the optimiser takes.
+    learning_rate : float, at least 0
+        Step size of the optimiser, AdamW, in the first epoch.
+    learning_rate_decay : float, positive, or "cosine"
         The learning rate's factor from epoch to epoch; or the rate falls to 0 over all `epochs`, as
         `sparsehopfield.optim.CosineDecay` does it.
-    weight_decay : float
-        Of the optimizer, AdamW.
-    max_norm : float, optional
-        The gradient's norm is clipped at this.
+    weight_decay : float, at least 0
+        The share of each weight, times the learning rate, that each step takes away.
+    max_norm : float, at least 0, optional
+        The gradient of a step is scaled down where its norm exceeds this; None leaves it as it is.
     anneal : None, ("beta", start, stop, share) or ("alpha", start, stop, share)
         Goes from start to stop over this share of the epochs, and stays there: beta geometrically, alpha of entmax
         linearly (1 is softmax, 2 sparsemax). It overrides `beta` or `separation`. A sparse association passes no
@@ -100,18 +100,19 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     early_stopping : {None, "auc", "accuracy", "loss"}
         Keep the weights of the best epoch by this measure on the inner split (of equals the one with the least loss),
         from the end of annealing on. None keeps the last.
-    patience : int, optional
+    patience : int, at least 1, optional
         With early stopping: end when so many epochs in a row were no better. None trains all.
-    restarts : int
+    restarts : int, at least 1
         Train at most so many networks, and keep the best on the inner split, by `early_stopping`'s measure or else the
         loss. One whose accuracy or AUC there is 1 is the last.
-    initial_std : float
-        Standard deviation of the layer's initial weights.
+    initial_std : float, at least 0
+        Standard deviation of the layer's initial weights, which are normal with mean 0.
     random_state : int, RandomState or None
-        Of initial weights, order, dropout and the inner split.
+        Draws initial weights, the order of bags, dropout and the inner split; an int makes `fit` repeatable.
     verbose : int
         Above 0: a progress bar (tqdm) with loss and AUC.
     dtype : {"float32", "float64"}
+        What the network computes in.
     structure : Structure, optional
         The instances that a query of the layer attends to (`sparsehopfield.structures`), as `TopK(k)`; all by default.
         A k beyond a bag means all of the bag.
@@ -121,6 +122,7 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
     classes_ : ndarray of shape (2,)
         The second is the positive one.
     n_features_in_ : int
+        The number of features of an instance.
     history_ : dict of str to ndarray of shape (epochs trained,)
         "loss", "accuracy", "auc" of the training bags, as met in training (with dropout, before each step);
         "inner_loss", ... of the inner split; "validation_loss", ... of the `validation` bags of `fit`.
@@ -132,6 +134,12 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         The network.
     mean_, scale_ : ndarray of shape (n_features_in_,)
         What is subtracted from the features, and what they are divided by then.
+
+    See Also
+    --------
+    sparsehopfield.layers.HopfieldPooling : The layer over a bag, to build a network of one's own.
+    sparsehopfield.torch.HopfieldPooling : The same layer in PyTorch.
+    HopfieldPrototypeClassifier : Classify rows in place of bags.
 
     Notes
     -----
@@ -264,6 +272,21 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         ValueError, TypeError
             Naming the argument at fault: no bags, an empty bag, other widths, NaN, ids that do not fit, one class.
             The estimator is then as it was.
+
+        See Also
+        --------
+        predict : Classify bags.
+        bag_weights : See which instances mattered.
+
+        Examples
+        --------
+        The bags in one array, with an id for each instance; the positive bags have a 3.
+
+        >>> X, bag_ids = [[0.0], [1.0], [0.0], [3.0]] * 4, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]
+        >>> model = HopfieldMILClassifier(num_heads=1, normalize=False, epochs=20, learning_rate=0.1, random_state=0)
+        >>> model = model.fit(X, ["without", "with"] * 4, bag_ids)
+        >>> model.predict([[[0.0], [1.0], [3.0]], [[1.0], [0.0]]]).tolist()
+        ['with', 'without']
         """
         self._check_parameters()
         training = self._as_bags(bags, bag_ids, reset=True)
@@ -429,13 +452,27 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids : array_like, the second optional
-            As in `fit`.
+        bags : list of array_like of shape (M_i, e), or another form that `fit` takes
+            The bags.
+        bag_ids : array_like of shape (R,), optional
+            The bag of each instance, where `bags` has all instances in one array.
 
         Returns
         -------
         ndarray of shape (B,)
             One logit a bag.
+
+        See Also
+        --------
+        predict_proba : Compute probabilities.
+        predict : Return the likelier class.
+
+        Examples
+        --------
+        >>> bags, y = [[[0.0], [1.0]], [[0.0], [3.0]]] * 4, [0, 1] * 4
+        >>> model = HopfieldMILClassifier(num_heads=1, normalize=False, epochs=20, learning_rate=0.1, random_state=0)
+        >>> model.fit(bags, y).decision_function([[[0.0], [1.0], [3.0]], [[1.0], [0.0]]]) > 0
+        array([ True, False])
         """
         network, prepared = self._prepared(bags, bag_ids)
         return _logits(network, prepared)
@@ -446,13 +483,27 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids : array_like, the second optional
-            As in `fit`.
+        bags : list of array_like of shape (M_i, e), or another form that `fit` takes
+            The bags.
+        bag_ids : array_like of shape (R,), optional
+            The bag of each instance, where `bags` has all instances in one array.
 
         Returns
         -------
         ndarray of shape (B, 2)
             One row a bag; columns as in `classes_`.
+
+        See Also
+        --------
+        decision_function : Compute logits.
+        predict : Return the likelier class.
+
+        Examples
+        --------
+        >>> bags, y = [[[0.0], [1.0]], [[0.0], [3.0]]] * 4, [0, 1] * 4
+        >>> model = HopfieldMILClassifier(num_heads=1, normalize=False, epochs=20, learning_rate=0.1, random_state=0)
+        >>> model.fit(bags, y).predict_proba([[[0.0], [1.0], [3.0]], [[1.0], [0.0]]]).round().tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
         """
         logits = self.decision_function(bags, bag_ids)
         return np.stack([expit(-logits), expit(logits)], axis=1)
@@ -462,13 +513,27 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids : array_like, the second optional
-            As in `fit`.
+        bags : list of array_like of shape (M_i, e), or another form that `fit` takes
+            The bags.
+        bag_ids : array_like of shape (R,), optional
+            The bag of each instance, where `bags` has all instances in one array.
 
         Returns
         -------
         ndarray of shape (B,)
             One class a bag.
+
+        See Also
+        --------
+        predict_proba : Compute probabilities.
+        bag_weights : See which instances mattered.
+
+        Examples
+        --------
+        >>> bags, y = [[[0.0], [1.0]], [[0.0], [3.0]]] * 4, ["without", "with"] * 4
+        >>> model = HopfieldMILClassifier(num_heads=1, normalize=False, epochs=20, learning_rate=0.1, random_state=0)
+        >>> model.fit(bags, y).predict([[[0.0], [1.0], [3.0]], [[1.0], [0.0]]]).tolist()
+        ['with', 'without']
         """
         positive = self.decision_function(bags, bag_ids) > 0
         return self.classes_[positive.astype(int)]
@@ -479,14 +544,28 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids : array_like, the second optional
-            As in `fit`.
+        bags : list of array_like of shape (M_i, e), or another form that `fit` takes
+            The bags.
+        bag_ids : array_like of shape (R,), optional
+            The bag of each instance, where `bags` has all instances in one array.
 
         Returns
         -------
         ndarray of shape (B, quantity * output_size) for "pooling", else (B, output_size)
             Or a data frame, as `set_output` says. (One of pandas takes its index from `bags` if these are a data frame,
             which has one row a bag only without `bag_ids`.)
+
+        See Also
+        --------
+        fit_transform : Train first.
+        bag_weights : Compute which instances a vector is made of.
+
+        Examples
+        --------
+        >>> bags, y = [[[0.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [3.0, 1.0]]] * 4, [0, 1] * 4
+        >>> model = HopfieldMILClassifier(quantity=2, num_heads=1, epochs=5, random_state=0).fit(bags, y)
+        >>> model.transform(bags).shape  # two learned queries, each with as many features as an instance
+        (8, 4)
         """
         network, prepared = self._prepared(bags, bag_ids)
         return np.concatenate([network.pooled(part) for part in prepared.parts(AT_ONCE)])
@@ -496,8 +575,12 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, y, bag_ids : array_like, the last optional
-            As in `fit`.
+        bags : list of array_like of shape (M_i, e), or another form that `fit` takes
+            The bags.
+        y : array_like of shape (B,)
+            One label a bag, of two classes.
+        bag_ids : array_like of shape (R,), optional
+            The bag of each instance, where `bags` has all instances in one array.
         **fit_params
             Other arguments of `fit`, by name.
 
@@ -505,6 +588,17 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
         -------
         ndarray, as `transform` returns
             One row a bag.
+
+        See Also
+        --------
+        transform : Compute the vectors with a network that is trained.
+
+        Examples
+        --------
+        >>> bags, y = [[[0.0], [1.0]], [[0.0], [3.0]]] * 4, [0, 1] * 4
+        >>> model = HopfieldMILClassifier(output_size=3, num_heads=1, epochs=5, random_state=0)
+        >>> model.fit_transform(bags, y).shape
+        (8, 3)
         """
         return self.fit(bags, y, bag_ids, **fit_params).transform(bags, bag_ids)
 
@@ -521,15 +615,28 @@ class HopfieldMILClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Tr
 
         Parameters
         ----------
-        bags, bag_ids : array_like, the second optional
-            As in `fit`.
+        bags : list of array_like of shape (M_i, e), or another form that `fit` takes
+            The bags.
+        bag_ids : array_like of shape (R,), optional
+            The bag of each instance, where `bags` has all instances in one array.
         per_head : bool
-            Whether heads are returned one by one or averaged.
+            True returns the weights of each head, False their mean over the heads.
 
         Returns
         -------
         list of ndarray of shape (M_i,), or (num_heads, M_i)
             They sum to 1. With a sparse map, instances without weight have exactly 0.
+
+        See Also
+        --------
+        predict : Classify the bags.
+
+        Examples
+        --------
+        >>> bags, y = [[[0.0], [1.0]], [[0.0], [3.0]]] * 4, [0, 1] * 4
+        >>> model = HopfieldMILClassifier(num_heads=1, normalize=False, epochs=20, learning_rate=0.1, random_state=0)
+        >>> model.fit(bags, y).bag_weights([[[0.0], [1.0], [3.0]]])[0].tolist()  # all weight is on the 3
+        [0.0, 0.0, 1.0]
         """
         network, prepared = self._prepared(bags, bag_ids)
         weights = [w for part in prepared.parts(SQUARES_AT_ONCE) for w in network.weights(part)]

@@ -53,9 +53,10 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
     beta : float, positive
         Inverse temperature, of the unit of 1 / X^2: the larger, the fewer neighbours count.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        The separation map. Polynomial is refused: it has no energy.
+        How scores become weights: softmax gives every row some, sparse maps give most none. Polynomial is
+        refused: it has no energy.
     similarity : {"euclidean", "dot", "cosine"}
-        The similarity of scores.
+        What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>.
     structure : Structure, optional
         The stored rows that count (`sparsehopfield.structures`), as `TopK(k)`; all by default.
     contamination : "auto" or float, above 0, at most 0.5
@@ -81,9 +82,17 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         below it: it is half way between the scores of the last outlier and of the first other row where that share is
         a whole number of rows, else the score of the first other row.
     certified_ : ndarray of bool, shape (M,)
-        As in HopfieldRetriever.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+        Which stored rows an update leaves exactly as they are, see HopfieldRetriever.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
+
+    See Also
+    --------
+    HopfieldOutlierDetector.fit_predict : Judge the rows themselves.
+    HopfieldOutlierDetector.predict : Judge new rows.
+    sparsehopfield.HopfieldMemory.energy : Compute the energies that scores are minus of.
 
     References
     ----------
@@ -142,6 +151,17 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
+
+        See Also
+        --------
+        fit_predict : Store the rows and judge them.
+        partial_fit : Store more rows later.
+
+        Examples
+        --------
+        >>> model = HopfieldOutlierDetector().fit([[0.0], [0.1], [0.2], [0.1], [5.0]])
+        >>> (model.leave_one_out_scores_ < model.offset_).tolist()
+        [False, False, False, False, True]
         """
         self._begin(X, sample_weight)
         self._scores = self._leave_one_out_scores()
@@ -153,8 +173,12 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight : array_like
-            As in `fit`, but that one row is enough. The rows become numbers of the dtype that is stored.
+        X : array_like of shape (n, d)
+            The rows to add; one is enough, also in the first call. They become numbers of the dtype that is stored.
+        y : ignored
+            Not used.
+        sample_weight : array_like of shape (n,), at least 0, optional
+            A row of weight w counts as w copies of it; one of weight 0 is as if it were not there.
 
         Returns
         -------
@@ -166,11 +190,23 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
 
+        See Also
+        --------
+        fit : Store rows in place of those that are there.
+
         Notes
         -----
         A row costs a pass over it, however many there are: their space doubles now and then. `score_samples` judges by
         the rows that are there. `leave_one_out_scores_` and `offset_` are computed when they are next asked for, by
         `predict` and `decision_function`, too, at the cost of scoring all stored rows.
+
+        Examples
+        --------
+        >>> model = HopfieldOutlierDetector(novelty=True).fit([[0.0], [0.1], [0.2], [0.1]])
+        >>> before = model.predict([[5.0]])
+        >>> after = model.partial_fit([[5.0], [5.1], [4.9]]).predict([[5.0]])
+        >>> before.tolist(), after.tolist()
+        ([-1], [1])
         """
         if not self._is_fitted():
             self._begin(X, sample_weight)
@@ -254,10 +290,28 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            New rows: a fitted one would see itself.
 
         Returns
         -------
         ndarray of float64, shape (N,)
+            The score of each row.
+
+        Raises
+        ------
+        AttributeError
+            If `novelty` is False.
+
+        See Also
+        --------
+        decision_function : Compute the scores relative to `offset_`.
+        sparsehopfield.HopfieldMemory.energy : Compute the energies.
+
+        Examples
+        --------
+        >>> model = HopfieldOutlierDetector(novelty=True).fit([[0.0], [0.2], [0.4]])
+        >>> model.score_samples([[0.2], [2.4]]).round(3)
+        array([ 0.32 , -1.916])
         """
         return self._score(X)
 
@@ -268,10 +322,28 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            New rows: a fitted one would see itself.
 
         Returns
         -------
         ndarray of float64, shape (N,)
+            `score_samples(X) - offset_`.
+
+        Raises
+        ------
+        AttributeError
+            If `novelty` is False.
+
+        See Also
+        --------
+        predict : Return the sign.
+        score_samples : Compute the scores themselves.
+
+        Examples
+        --------
+        >>> model = HopfieldOutlierDetector(novelty=True, contamination=0.25).fit([[0.0], [0.1], [0.2], [5.0]])
+        >>> (model.decision_function([[0.15], [9.0]]) < 0).tolist()
+        [False, True]
         """
         return self._score(X) - self.offset_
 
@@ -282,10 +354,28 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         Parameters
         ----------
         X : array_like of shape (N, d)
+            New rows: a fitted one would see itself.
 
         Returns
         -------
         ndarray of int, shape (N,)
+            1 where `decision_function` is at least 0, else -1.
+
+        Raises
+        ------
+        AttributeError
+            If `novelty` is False.
+
+        See Also
+        --------
+        fit_predict : Judge the fitted rows themselves.
+        decision_function : Say how far from the border a row is.
+
+        Examples
+        --------
+        >>> model = HopfieldOutlierDetector(novelty=True, contamination=0.25).fit([[0.0], [0.1], [0.2], [5.0]])
+        >>> model.predict([[0.15], [9.0]]).tolist()
+        [1, -1]
         """
         return _marks(self._score(X) - self.offset_)
 
@@ -297,8 +387,12 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight : array_like
-            As in `fit`.
+        X : array_like of shape (M, d), of at least two rows
+            The rows to store and to judge.
+        y : ignored
+            Not used.
+        sample_weight : array_like of shape (M,), at least 0, optional
+            A row of weight w counts as w copies of it; one of weight 0 is not stored.
 
         Returns
         -------
@@ -309,6 +403,18 @@ class HopfieldOutlierDetector(OutlierMixin, MemoryEstimator):
         ------
         ValueError, TypeError
             As `fit`.
+        AttributeError
+            If `novelty` is True.
+
+        See Also
+        --------
+        predict : Judge new rows.
+        fit : Store the rows without judging them.
+
+        Examples
+        --------
+        >>> HopfieldOutlierDetector().fit_predict([[0.0], [0.1], [0.2], [0.1], [5.0]]).tolist()
+        [1, 1, 1, 1, -1]
         """
         self.fit(X, y, sample_weight)
         weight = None if sample_weight is None else checked_weights(sample_weight, np.shape(X)[0])

@@ -146,6 +146,19 @@ class PrototypeUsage:
         The share of rows in whose answer it has weight; 1 with softmax.
     nearest : ndarray, shape (n_prototypes,)
         The share of rows of which no other has more weight; their sum is 1.
+
+    See Also
+    --------
+    HopfieldPrototypeClassifier : Learn prototypes; its `usage_` is this record.
+
+    Examples
+    --------
+    >>> X, y = [[0.0], [0.2], [1.0], [1.2], [3.0], [3.2]], ["a", "a", "b", "b", "a", "a"]
+    >>> usage = HopfieldPrototypeClassifier(3, epochs=5, random_state=0).fit(X, y).usage_
+    >>> print(usage)
+    PrototypeUsage(3 of 3 prototypes used, 1.0 with weight for a row)
+    >>> usage.nearest.round(3), usage.mean_support
+    (array([0.333, 0.333, 0.333]), 1.0)
     """
 
     weight: NDArray[np.float64]
@@ -184,35 +197,39 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         The inverse temperature of the association at the start, in the unit of one over the rows' mean squared distance
         from their centre: scores are -beta |x - w|^2 / 2 of rows that are scaled so.
     learn_beta : bool
-        Whether it is learned, too.
+        Whether beta is learned, too; False leaves it as it is at the start.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        The separation map. A prototype to which a sparse map gives no weight learns nothing from that row.
+        How scores become weights: softmax gives every prototype some, sparse maps give most none. A prototype to
+        which a sparse map gives no weight learns nothing from that row.
     structure : Structure, optional
         As `TopK(k)`: the k nearest prototypes answer. None of features, and none that goes by the places of rows, as
         rows have none.
     init : {"k-means", "rows"}
         What the prototypes of a class begin as: centres of its rows (`sklearn.cluster.KMeans`), or some of its rows.
-    epochs : int
+    epochs : int, at least 1
         Passes over the training data.
-    batch_size : int
-        Rows in a step.
-    learning_rate : float
-        Step size of the optimizer, at first.
-    learning_rate_decay : float
+    batch_size : int, at least 1
+        How many rows each step of the optimiser takes.
+    learning_rate : float, at least 0
+        Step size of the optimiser, AdamW, in the first epoch.
+    learning_rate_decay : float, positive
         The learning rate's factor from epoch to epoch.
-    weight_decay : float
-        Draws prototypes to the centre of all rows, and logits to 0; beta is left alone.
-    max_norm : float, optional
-        The gradient's norm is clipped at this.
+    weight_decay : float, at least 0
+        The share of prototypes and logits, times the learning rate, that each step takes away: it draws prototypes to
+        the centre of all rows, and logits to 0. Beta is left alone.
+    max_norm : float, at least 0, optional
+        The gradient of a step is scaled down where its norm exceeds this; None leaves it as it is.
     random_state : int, RandomState or None
-        Of the start and the order of rows.
+        Draws the start and the order of rows; an int makes `fit` repeatable.
     verbose : int
         Above 0: a progress bar (tqdm) with loss and accuracy.
     dtype : {"float32", "float64"}
+        What the network computes in.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        The classes, sorted.
     prototypes_ : ndarray of shape (n_prototypes, d)
         In the features of the rows.
     prototype_logits_ : ndarray of shape (n_prototypes, n_classes)
@@ -229,8 +246,16 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         The network.
     mean_, scale_ : ndarray of shape (d,), float
         What is subtracted from rows, and the one number that they are divided by.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
+
+    See Also
+    --------
+    HopfieldClassifier : Store all rows and learn nothing.
+    sparsehopfield.layers.HopfieldLayer : The layer, to build a network of one's own.
+    PrototypeUsage : What `usage_` holds.
 
     Notes
     -----
@@ -248,7 +273,7 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.model_selection import cross_val_score
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = HopfieldPrototypeClassifier(6, random_state=0)
+    >>> model = HopfieldPrototypeClassifier(6, epochs=5, random_state=0)
     >>> bool(cross_val_score(model, X, y).mean() > 0.93)
     True
     >>> model = model.fit(X, y)
@@ -319,6 +344,18 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
+
+        See Also
+        --------
+        partial_fit : Train for one more epoch, also on other rows.
+        prototype_weights : See which prototypes answer.
+
+        Examples
+        --------
+        >>> X, y = [[0.0], [0.2], [1.0], [1.2], [3.0], [3.2]], ["a", "a", "b", "b", "a", "a"]
+        >>> model = HopfieldPrototypeClassifier(3, epochs=5, random_state=0).fit(X, y)
+        >>> sorted(zip(model.prototypes_[:, 0].round(1).tolist(), model.prototype_classes_.tolist()))
+        [(0.1, 'a'), (1.1, 'b'), (3.1, 'a')]
         """
         rows, index, weight, classes = self._examples(X, y, sample_weight, None, reset=True)
         rows = self._start(rows, index, weight, classes)
@@ -340,14 +377,16 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X, y : array_like
-            As in `fit`. Centre, scale and the prototypes' start are those of the rows of the first call. A class that
-            has no rows in it gets no prototypes of its own: others come to stand for it, too, as its rows come. So the
-            first rows should be of all classes.
+        X : array_like of shape (n, d)
+            One row a sample. Centre, scale and the prototypes' start are those of the rows of the first call.
+        y : array_like of shape (n,)
+            The class of each row, one of `classes`. A class that has no rows in the first call gets no prototypes of
+            its own: others come to stand for it, too, as its rows come. So the first rows should be of all classes.
         classes : array_like of shape (n_classes,)
-            All classes that will ever come. Needed in the first call, unless `fit` came before.
-        sample_weight : array_like, optional
-            As in `fit`.
+            All classes that will ever come. Needed in the first call, unless `fit` came before; later it may be left
+            out.
+        sample_weight : array_like of shape (n,), at least 0, optional
+            How much each row counts, as in `fit`.
 
         Returns
         -------
@@ -359,11 +398,24 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
 
+        See Also
+        --------
+        fit : Train anew, for all epochs.
+
         Notes
         -----
         After `fit` training goes on, with the same running means of gradients, at `learning_rate` as it is set, which
         does not decay. `n_prototypes`, `beta`, `learn_beta`, `separation`, `structure` and `dtype` stay those of the
         first call.
+
+        Examples
+        --------
+        >>> X, y = [[0.0], [0.2], [1.0], [1.2], [3.0], [3.2]], ["a", "a", "b", "b", "a", "a"]
+        >>> model = HopfieldPrototypeClassifier(3, random_state=0)
+        >>> for epoch in range(2):
+        ...     model = model.partial_fit(X, y, classes=["a", "b"])
+        >>> len(model.history_["loss"]), model.predict([[0.1], [1.1]]).tolist()
+        (2, ['a', 'b'])
         """
         begun = hasattr(self, "weights_")
         known = classes_of_all_parts(classes, self.classes_ if begun else None)
@@ -543,6 +595,18 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (N, n_classes), or (N,) of two classes: how much the second's is above the first's
             The logits of each row.
+
+        See Also
+        --------
+        predict_proba : Compute probabilities.
+        prototype_weights : Compute the weights of the prototypes that the logits come from.
+
+        Examples
+        --------
+        >>> X, y = [[0.0], [0.2], [1.0], [1.2], [3.0], [3.2]], ["a", "a", "b", "b", "a", "a"]
+        >>> model = HopfieldPrototypeClassifier(3, epochs=5, random_state=0).fit(X, y)
+        >>> model.decision_function([[0.1], [1.1]]) > 0  # whether the second class, "b", is the likelier
+        array([False,  True])
         """
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -559,6 +623,18 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (N, n_classes)
             One row a sample; columns as in `classes_`.
+
+        See Also
+        --------
+        decision_function : Compute logits.
+        predict : Return the likeliest class.
+
+        Examples
+        --------
+        >>> X, y = [[0.0], [0.2], [1.0], [1.2], [3.0], [3.2]], ["a", "a", "b", "b", "a", "a"]
+        >>> model = HopfieldPrototypeClassifier(3, epochs=5, random_state=0).fit(X, y)
+        >>> model.predict_proba([[0.1], [1.1]]).round(1).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
         """
         return softmax(self._logits(X))
 
@@ -574,6 +650,17 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (N,)
             One class a row.
+
+        See Also
+        --------
+        predict_proba : Compute probabilities.
+
+        Examples
+        --------
+        >>> X, y = [[0.0], [0.2], [1.0], [1.2], [3.0], [3.2]], ["a", "a", "b", "b", "a", "a"]
+        >>> model = HopfieldPrototypeClassifier(3, epochs=5, random_state=0).fit(X, y)
+        >>> model.predict([[0.1], [1.1], [3.1]]).tolist()
+        ['a', 'b', 'a']
         """
         best = self._logits(X).argmax(axis=1)
         return cast(Array, self.classes_[best])
@@ -591,6 +678,19 @@ class HopfieldPrototypeClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (N, n_prototypes)
             Each row sums to 1. With a sparse map most are exactly 0. `prototype_weights(X) @ prototype_logits_` are the
             logits.
+
+        See Also
+        --------
+        PrototypeUsage : Their means over the rows of the last fitting.
+        decision_function : Compute the logits that they mix.
+
+        Examples
+        --------
+        >>> X, y = [[0.0], [0.2], [1.0], [1.2], [3.0], [3.2]], ["a", "a", "b", "b", "a", "a"]
+        >>> model = HopfieldPrototypeClassifier(3, epochs=5, random_state=0).fit(X, y)
+        >>> weights = model.prototype_weights([[0.1], [1.1]])
+        >>> model.prototypes_[weights.argmax(axis=1), 0].round(1).tolist(), (weights > 0).sum(axis=1).tolist()
+        ([0.1, 1.1], [1, 1])
         """
         network, rows = self._fitted(), self._queries(X)
         parts = [network.weights(self._scaled(rows[i : i + AT_ONCE])) for i in range(0, len(rows), AT_ONCE)]

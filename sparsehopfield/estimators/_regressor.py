@@ -21,15 +21,18 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
     beta : float, positive, or "auto"
         Inverse temperature, as in HopfieldClassifier: softmax at beta is the Nadaraya-Watson estimate.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
-        The separation map. Polynomial is refused: its weights may be negative or all zero.
+        How scores become weights: softmax gives every row some, sparse maps give most none. Polynomial is
+        refused: its weights may be negative or all zero.
     similarity : {"euclidean", "dot", "cosine"}
-        The similarity of scores.
+        What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>.
     max_steps : int, at least 1
         1 takes the association of the row itself; with more, the row is first updated until it converges.
     tol : float, at least 0, optional
-        As in HopfieldRetriever.
+        A row has converged when an update moves it by at most `tol` times the longest stored row; by default 4 eps.
+        Of no effect where `max_steps` is 1.
     structure : Structure, optional
-        As in HopfieldRetriever: softmax with `TopK(k)` is a regression on k neighbours, weighted by their kernels.
+        The stored rows that a row attends to (`sparsehopfield.structures`); all by default. Softmax with `TopK(k)` is a
+        regression on k neighbours, weighted by their kernels.
 
     Attributes
     ----------
@@ -41,18 +44,26 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         The number of targets of a row.
     certified_ : ndarray of bool, shape (M,)
         As in HopfieldRetriever: such a row, asked for again, gets its own targets, to the bit.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
-
-    Notes
-    -----
-    Targets of float32 and float16 are kept as float32, all others as float64; beside these, rows are computed with in
-    float64, too.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
 
     Warns
     -----
     RetrievalWarning
         If `max_steps` is above 1 and rows still move after so many updates.
+
+    See Also
+    --------
+    HopfieldClassifier : Predict classes in place of numbers.
+    HopfieldForecaster : Predict a series from its own past.
+    sparsehopfield.suggestion.best_beta : Choose beta, as "auto" does.
+
+    Notes
+    -----
+    Targets of float32 and float16 are kept as float32, all others as float64; beside these, rows are computed with in
+    float64, too.
 
     References
     ----------
@@ -96,6 +107,11 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
 
+        See Also
+        --------
+        partial_fit : Store more rows later.
+        predict_leave_one_out : Predict the stored rows, each by all others.
+
         Examples
         --------
         A row of weight 3 counts as three copies.
@@ -121,8 +137,12 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight : array_like
-            As in `fit`. Rows and targets become numbers of the dtypes that are stored.
+        X : array_like of shape (n, d)
+            The rows to add. They become numbers of the dtype that is stored.
+        y : array_like of shape (n,) or (n, n_outputs), as in `fit`
+            The targets of each row, in the dtype that is stored.
+        sample_weight : array_like of shape (n,), at least 0, optional
+            A row of weight w counts as w copies of it; one of weight 0 is as if it were not there.
 
         Returns
         -------
@@ -134,10 +154,20 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
 
+        See Also
+        --------
+        fit : Store rows in place of those that are there.
+
         Notes
         -----
         A row costs a pass over it, however many there are: their space doubles now and then. `beta_` stays what the
         first call made it.
+
+        Examples
+        --------
+        >>> model = HopfieldRegressor(beta=4.0).fit([[0.0], [1.0]], [0.0, 1.0])
+        >>> model.partial_fit([[2.0]], [4.0]).predict([[1.5]])
+        array([2.5])
         """
         if not self._is_fitted():
             return self.fit(X, y, sample_weight)
@@ -169,6 +199,16 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         -------
         ndarray of shape (N,) or (N, n_outputs), as `y` in `fit`
             The predicted targets.
+
+        See Also
+        --------
+        predict_leave_one_out : Predict the stored rows, each by all others.
+
+        Examples
+        --------
+        >>> model = HopfieldRegressor(beta=4.0).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 4.0])
+        >>> model.predict([[1.5], [0.1]])  # half way between two rows their mean, near one its target
+        array([2.5, 0. ])
         """
         return self._shaped(self._retrieve(self._queries(X)))
 
@@ -187,9 +227,20 @@ class HopfieldRegressor(RegressorMixin, SupervisedEstimator):
         ValueError
             If one row is stored, or the structure is another than `TopK`.
 
+        See Also
+        --------
+        predict : Predict new rows.
+        sparsehopfield.HopfieldMemory.leave_one_out : The same of any values.
+
         Notes
         -----
         Costs what predicting M rows does.
+
+        Examples
+        --------
+        >>> model = HopfieldRegressor(beta=4.0).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 4.0])
+        >>> model.predict_leave_one_out()
+        array([1., 2., 1.])
         """
         return self._shaped(self._retrieve_leaving_one_out())
 

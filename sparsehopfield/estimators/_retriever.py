@@ -29,9 +29,10 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         retrieving every stored row does. It is as sharp as the closest pairs of rows demand: where similar rows should
         be averaged, give a smaller number.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
-        The separation map.
+        How scores become weights: softmax gives every row some, sparse maps give most none.
     similarity : {"euclidean", "dot", "cosine"}
-        The similarity of scores. With "euclidean" every distinct row can be stored, whatever its length.
+        What a score is: -|x - xi|^2/2; <x, xi>; <x, xi/|xi|>. With "euclidean" every distinct row can
+        be stored, whatever its length.
     max_steps : int, at least 1
         Updates at most; 1 is a single update, after which no row needs to have converged.
     tol : float, at least 0, optional
@@ -50,13 +51,21 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         Which stored rows are certified: an update leaves each exactly as it is, to the bit, and rounding cannot change
         that (`HopfieldMemory.is_certified`). Computed when it is asked for, at the cost of retrieving every stored row.
         There is none for maps that give weight to every row, as softmax.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
+    n_features_in_ : int
+        The number of features of the fitted rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Their names, where the rows were a data frame that has some.
 
     Warns
     -----
     RetrievalWarning
         If rows still move after `max_steps` updates.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory : The memory itself, with energies, certificates and files.
+    sparsehopfield.suggestion.storing_beta : Choose beta, as "auto" does.
+    HopfieldOutlierDetector : Find the rows that no stored row is near.
 
     References
     ----------
@@ -111,6 +120,19 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         ------
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
+
+        See Also
+        --------
+        partial_fit : Store more rows later.
+        transform : Retrieve stored rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+        >>> model = HopfieldRetriever(beta="auto").fit(X)
+        >>> model.beta_, np.array_equal(model.transform(X), X)  # each row is a fixed point from this beta on
+        (2.0, True)
         """
         self._has_auto_beta()
         rows = self._validated(X)
@@ -126,8 +148,12 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
 
         Parameters
         ----------
-        X, y, sample_weight : array_like
-            As in `fit`. The rows become numbers of the dtype that is stored.
+        X : array_like of shape (n, d)
+            The rows to add. They become numbers of the dtype that is stored.
+        y : ignored
+            Not used.
+        sample_weight : array_like of shape (n,), at least 0, optional
+            A row of weight w counts as w copies of it; one of weight 0 is not stored.
 
         Returns
         -------
@@ -139,10 +165,20 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         ValueError, TypeError
             Naming the argument at fault. The estimator is then as it was.
 
+        See Also
+        --------
+        fit : Store rows in place of those that are there.
+
         Notes
         -----
         A row costs a pass over it, however many there are: their space doubles now and then. `beta_` stays what the
         first call made it.
+
+        Examples
+        --------
+        >>> model = HopfieldRetriever(beta=4.0).fit([[0.0, 0.0]])
+        >>> model.partial_fit([[1.0, 1.0]]).transform([[0.9, 0.8]])
+        array([[1., 1.]])
         """
         if not self._is_fitted():
             return self.fit(X, y, sample_weight)
@@ -159,7 +195,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         Parameters
         ----------
         X : array_like of shape (N, d)
-            One row a sample.
+            Rows to clean: noisy, damaged or incomplete ones.
         return_certificate : bool
             Whether to return besides which answers are certified.
 
@@ -174,6 +210,18 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, MemoryEstimator)
         ------
         ValueError, TypeError
             Naming the argument at fault; with return_certificate `separation` if the map gives weight to every row.
+
+        See Also
+        --------
+        sparsehopfield.HopfieldMemory.retrieve : The method of the memory that does it.
+        sparsehopfield.HopfieldMemory.certify : Certify which stored row a query goes to.
+
+        Examples
+        --------
+        >>> model = HopfieldRetriever(beta=4.0).fit([[1.0, 0.0], [0.0, 1.0]])
+        >>> clean, certified = model.transform([[0.9, 0.2], [0.5, 0.5]], return_certificate=True)
+        >>> clean.tolist(), certified.tolist()  # the second row is as near to one as to the other
+        ([[1.0, 0.0], [0.5, 0.5]], [True, False])
         """
         queries = self._queries(X)
         if not as_flag("return_certificate", return_certificate):

@@ -28,7 +28,7 @@ from sparsehopfield._engine.separations import cutoff_of, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import QUANTILES, aligned, as_shown, count, quantiles
 
-__all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "required_cutoff"]
+__all__ = ["Capacity", "Certified", "Duplicates"]  # what methods of memories return
 
 Floats = NDArray[np.float64]
 DUPLICATE_PASSES = 3  # over the patterns, of `Certificates.duplicates`
@@ -82,6 +82,18 @@ class Certified:
         Its score less the best other, at least: what was computed less what rounding may do; inf if there is no other.
     lacks : ndarray of float64
         How much larger the gap would have to be; 0 where the query is certified.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory.certify : Return these of the queries that it is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> found = sh.HopfieldMemory(np.eye(3), beta=2.0).certify([[0.9, 0.2, 0.0], [0.6, 0.4, 0.0]])
+    >>> found.index, found.nearest, found.gap.round(6)  # a gap of 1/2 is needed
+    (array([ 0, -1]), array([0, 0]), array([0.7, 0.2]))
     """
 
     index: NDArray[np.int64]
@@ -122,6 +134,20 @@ class Capacity:
     M, log_M : float
         How many random patterns on a sphere of this radius and dimension are all stored with probability 1 - p, and its
         natural logarithm; M is inf where it overflows.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory.capacity : Return this of a memory.
+    sparsehopfield.theory.exact_capacity : Compute `M` from the dimension, the radius and beta.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> X = np.random.default_rng(0).standard_normal((200, 32))
+    >>> capacity = sh.HopfieldMemory(X, similarity="euclidean").capacity()
+    >>> capacity.certified, round(capacity.dimension), round(capacity.radius, 1), capacity.M > 10_000
+    (200, 27, 5.6, True)
     """
 
     stored: int
@@ -163,6 +189,19 @@ class Duplicates:
         Positions that pairs link, directly or through others: ascending, and the groups by their first.
     ids : ndarray of int64, shape (n, 2), or None
         The names of the pairs, if the memory has names other than positions.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory.duplicates : Return these of a memory.
+    sparsehopfield.HopfieldMemory.remove : Remove patterns, as all but the first of each group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> found = sh.HopfieldMemory(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 0.5]])).duplicates(0.5)
+    >>> found.pairs.tolist(), found.distance.tolist(), [group.tolist() for group in found.groups]
+    ([[0, 2], [0, 3], [2, 3]], [0.0, 0.5, 0.5], [[0, 2, 3]])
     """
 
     within: float

@@ -36,7 +36,7 @@ from sparsehopfield._engine.text import aligned
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Explanation", "Miss", "explain"]
+__all__ = ["Explanation", "Miss"]  # what `HopfieldMemory.explain` returns
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,26 @@ class Miss:
     Attributes
     ----------
     position, id : int
-        The pattern.
+        Where the pattern is in the memory, and its name.
     score : float
         Its score.
     gap : float
-        How far it is below the best score.
+        How far its score is below the best.
     margin : float
-        How far it is below the threshold: what it lacked.
+        How far its score is below the threshold: what it lacked.
+
+    See Also
+    --------
+    Explanation : Hold this as `miss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> X = np.array([[2.0, 0.0], [1.5, 1.0], [0.0, 1.0]])
+    >>> why = sh.HopfieldMemory(X, beta=1.0).explain([1.0, 0.0])
+    >>> why.miss.position, why.miss.score, why.threshold, why.miss.margin
+    (2, 0.0, 1.25, 1.25)
     """
 
     position: int
@@ -102,6 +115,19 @@ class Explanation:
         The structure that selected patterns; None for all. `gaps`, `threshold` and `miss` are among these.
     pattern_shape : tuple of int or None
         The memory's, in which `plot` draws.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory.explain : Return this of one query.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> X = np.array([[2.0, 0.0], [1.5, 1.0], [0.0, 1.0]])
+    >>> why = sh.HopfieldMemory(X, beta=1.0, ids=[10, 11, 12]).explain([1.0, 0.0])
+    >>> why.ids, why.weights, why.support_size, why.miss.id
+    (array([10, 11]), array([0.75, 0.25]), 2, 12)
     """
 
     positions: NDArray[np.int64]
@@ -167,12 +193,18 @@ class Explanation:
         ImportError
             If Matplotlib is not installed.
 
+        See Also
+        --------
+        sparsehopfield.inspect.plotting.save : Write the figure.
+
         Examples
         --------
         >>> import numpy as np
         >>> from sparsehopfield import HopfieldMemory
-        >>> images = np.random.default_rng(0).random((50, 28 * 28))
-        >>> figure = HopfieldMemory(images).explain(images[3]).plot()   # doctest: +SKIP
+        >>> images = np.eye(16)  # of 4 x 4 pixels
+        >>> figure = HopfieldMemory(images, beta=4.0).explain(images[3] + 0.1).plot()
+        >>> [axis.get_title() for axis in figure.axes]
+        ['query', 'state', '3: 1']
         """
         from sparsehopfield.inspect import plotting  # Matplotlib is only needed here
 

@@ -13,7 +13,7 @@ from sparsehopfield._engine.checks import Array, as_numbers, as_whole
 from sparsehopfield._engine.separations import row_of, separation_code
 from sparsehopfield._engine.text import short
 
-__all__ = ["RetrievalPath", "check_memory", "one_step", "retrieval_path"]
+__all__ = ["RetrievalPath", "retrieval_path"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,21 @@ class RetrievalPath:
         Steps until each query came to rest, k at most.
     converged : ndarray of bool, shape (N,)
         Whether it did.
+
+    See Also
+    --------
+    retrieval_path : Return this of a memory and its queries.
+    sparsehopfield.inspect.plots.energy_path : Draw the energies.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> path = retrieval_path(sh.HopfieldMemory(np.eye(3), beta=4.0), [[0.5, 0.4, 0.0], [0.0, 0.3, 0.6]])
+    >>> path.steps.tolist(), path.converged.tolist()
+    ([3, 2], [True, True])
+    >>> path.energies[:, 0].round(3).tolist()
+    [-0.317, -0.41, -0.5, -0.5]
     """
 
     states: Array
@@ -54,7 +69,7 @@ def retrieval_path(memory: Any, queries: ArrayLike, *, max_steps: int = 20, tol:
     max_steps : int, at least 1
         Updates at most.
     tol : float, at least 0, optional
-        As in `HopfieldMemory.retrieve`.
+        A query rests after a step that moves it by at most `tol * max |xi|`; by default 4 eps of the dtype.
 
     Returns
     -------
@@ -65,6 +80,11 @@ def retrieval_path(memory: Any, queries: ArrayLike, *, max_steps: int = 20, tol:
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.inspect.plots.energy_path : Draw the energies of these states.
+    sparsehopfield.HopfieldMemory.retrieve : Return the last states alone.
 
     Examples
     --------

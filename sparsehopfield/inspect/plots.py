@@ -73,7 +73,7 @@ def energy_path(
         Any memory with `retrieve` and `energy`, so a sharded one, too. With `values` the states are those in pattern
         space.
     queries : array_like, shape (..., d)
-        Single vectors count as one query.
+        One row a query; a single vector is one query.
     max_steps : int, at least 1
         Steps at most.
     tol : float, at least 0, optional
@@ -98,6 +98,10 @@ def energy_path(
         Naming the argument at fault; `memory` or `structure` where there is no energy.
     ImportError
         If Matplotlib is not installed.
+
+    See Also
+    --------
+    sparsehopfield.inspect.paths.retrieval_path : Return the states themselves.
 
     References
     ----------
@@ -145,7 +149,7 @@ def support_by_beta(
     betas : array_like, shape (b,), optional
         Inverse temperatures; by default 33 from a hundredth to the hundredfold of the memory's.
     quantiles : two numbers from 0 to 1
-        What the band reaches from and to.
+        The quantiles of the queries that the band reaches from and to.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure.
     **options
@@ -162,6 +166,10 @@ def support_by_beta(
         Naming the argument at fault.
     ImportError
         If Matplotlib is not installed.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory.suggest_beta : Return the smallest beta that stores a share of the patterns.
 
     Notes
     -----
@@ -456,7 +464,7 @@ def calibration(
     Parameters
     ----------
     y_true : array_like, shape (N,)
-        The classes.
+        The true classes.
     probabilities : array_like, shape (N,) or (N, C)
         The positive class's, the greater of two; the curve then has the share of that class. Or one column a class, as
         `predict_proba` returns them; then it has the share of right answers against the probability of the class that
@@ -468,7 +476,7 @@ def calibration(
     labels : array_like, shape (C,), optional
         The classes in the order of the columns, or (negative, positive); by default those in `y_true`, sorted.
     name : str
-        Of the classifier, in the legend.
+        Name of the classifier, in the legend.
     counts : bool
         Whether to draw the share of the samples in each bin as bars, with their number above.
     ax : matplotlib.axes.Axes, optional
@@ -491,6 +499,7 @@ def calibration(
 
     See Also
     --------
+    calibration_by_beta : Draw the curves of one classifier at several betas.
     sklearn.calibration.CalibrationDisplay : The same curve of two classes.
 
     Notes
@@ -550,8 +559,12 @@ def calibration_by_beta(
         Their classes.
     betas : array_like, shape (b,), optional
         Inverse temperatures; by default 1/10, 1/3, 1, 3 and 10 times that of the classifier.
-    bins, strategy, ax : int, str and Axes, optional
-        As in `calibration`.
+    bins : int from 1 to 1000
+        Bins of the probabilities.
+    strategy : {"uniform", "quantile"}
+        Bins of one width, or of as many rows each as equal probabilities allow.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
     **options
         Of the curves, to `Axes.plot`.
 
@@ -566,6 +579,11 @@ def calibration_by_beta(
         Naming the argument at fault.
     ImportError
         If Matplotlib is not installed.
+
+    See Also
+    --------
+    calibration : Draw the curve of any classifier's probabilities.
+    sparsehopfield.estimators.HopfieldClassifier : Answer with the classes of stored rows.
 
     Examples
     --------

@@ -23,32 +23,8 @@ from sparsehopfield._engine.text import short
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "Bars",
-    "Leads",
-    "Line",
-    "Panel",
-    "Pictures",
-    "Plane",
-    "Points",
-    "certificates",
-    "curves",
-    "empty_figure",
-    "heat_map",
-    "histograms",
-    "image_grid",
-    "image_of_row",
-    "intervals",
-    "landscapes",
-    "leads",
-    "matrices",
-    "member_style",
-    "pixels_of_row",
-    "save",
-    "scatter",
-    "trade_offs",
-    "weights",
-]
+# What notebooks draw with; the other figures are those of single studies, reports and explanations.
+__all__ = ["Line", "Panel", "Plane", "curves", "image_grid", "landscapes", "matrices", "save"]
 
 #: Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes differ too, for print.
 STYLES: dict[str, dict[str, Any]] = {
@@ -92,18 +68,68 @@ MOST_TICKS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap."""
+    """One curve: the mean and the standard deviation of several runs at each `x`.
+
+    Parameters
+    ----------
+    label : str
+        The name in the legend. One that `STYLES` has is drawn in its colour, marker and dashes.
+    x : sequence of float, n of them
+        Where the runs were measured, on the horizontal axis.
+    mean : array_like, shape (n,)
+        The mean of the runs at each `x`; where it is not finite, the line has a gap.
+    std : float or array_like, shape (n,) or (2, n)
+        How far the band goes below and above the mean: one standard deviation, or a row for below and one for above.
+        NaN draws no band.
+    style : mapping, optional
+        Options of Matplotlib's `Axes.plot`, in place of those of `STYLES`.
+
+    See Also
+    --------
+    Panel : Hold the lines of one axes.
+    curves : Draw them.
+
+    Examples
+    --------
+    >>> line = Line("sparse", [1, 2, 4], [0.9, 0.8, 0.5], 0.1)
+    >>> figure = curves([[Panel("", [line])]], xlabel="patterns")
+    >>> figure.axes[0].lines[0].get_xydata().tolist()
+    [[1.0, 0.9], [2.0, 0.8], [4.0, 0.5]]
+    """
 
     label: str
-    x: Sequence[float]  # n numbers
-    mean: ArrayLike  # (n,)
-    std: ArrayLike = 0.0  # a number, (n,), or (2, n): how far the band goes below and above; nan: none
-    style: Mapping[str, Any] | None = None  # for labels that STYLES does not know
+    x: Sequence[float]
+    mean: ArrayLike
+    std: ArrayLike = 0.0
+    style: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One axes of a figure of curves."""
+    """One axes of a figure of curves.
+
+    Parameters
+    ----------
+    title : str
+        What stands above the axes.
+    lines : sequence of Line
+        What is drawn there.
+    ylabel : str
+        The label of the vertical axis; of the panels in a row that of the first is drawn.
+    ylim : tuple of 2 float, optional
+        Where the vertical axis begins and ends; by default Matplotlib chooses. Panels in a row share it.
+
+    See Also
+    --------
+    curves : Draw a grid of panels.
+
+    Examples
+    --------
+    >>> panel = Panel("half of the pixels", [Line("sparse", [1, 2], [0.9, 0.8])], "share retrieved", (0, 1))
+    >>> axis = curves([[panel]], xlabel="patterns").axes[0]
+    >>> axis.get_title(), axis.get_ylabel(), axis.get_ylim() == (0, 1)
+    ('half of the pixels', 'share retrieved', True)
+    """
 
     title: str
     lines: Sequence[Line]
@@ -156,17 +182,54 @@ class Leads:
 
 @dataclass(frozen=True)
 class Plane:
-    """One axes of a figure of landscapes: the plane, and what lies in it."""
+    """One axes of a figure of landscapes: the plane, and what lies in it.
+
+    Parameters
+    ----------
+    title : str
+        What stands above the axes.
+    x, y : ndarray of float, shapes (w,) and (h,)
+        The coordinates of a regular grid, ascending, at least 2 of each.
+    regions : ndarray of int, shape (h, w)
+        What each point of the grid belongs to: below M the pattern of this number, which gives the colour; others are
+        grey, and -1 is white.
+    patterns : ndarray of float, shape (M, 2)
+        Drawn as points.
+    limits : ndarray of float, shape (k, 2)
+        States that retrievals end in, drawn as diamonds.
+    height : ndarray of float, shape (h, w), optional
+        The energy, say, drawn as contours.
+    paths : sequence of ndarray, each of shape (steps + 1, 2)
+        States that retrievals go through, drawn as lines.
+    radii : ndarray of float, shape (M,), optional
+        Of circles around the patterns, drawn where positive.
+
+    See Also
+    --------
+    landscapes : Draw a grid of planes.
+    sparsehopfield.inspect.paths.retrieval_path : Compute paths.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.linspace(-1.0, 1.0, 5)
+    >>> regions = np.tile((x > 0).astype(np.int64), (5, 1))
+    >>> patterns = np.array([[-0.5, 0.0], [0.5, 0.0]])
+    >>> plane = Plane("two patterns", x, x, regions, patterns, patterns, radii=np.array([0.3, 0.0]))
+    >>> legend = landscapes([[plane]]).legends[0]
+    >>> [text.get_text() for text in legend.get_texts()]
+    ['exact radius', 'limit', 'pattern']
+    """
 
     title: str
-    x: NDArray[np.float64]  # (w,) coordinates of a regular grid
-    y: NDArray[np.float64]  # (h,)
-    regions: NDArray[np.int64]  # (h, w) below len(patterns): that pattern's; others are grey, -1 white
-    patterns: NDArray[np.float64]  # (M, 2)
-    limits: NDArray[np.float64]  # (k, 2)
-    height: NDArray[np.float64] | None = None  # (h, w) drawn as contours
-    paths: Sequence[NDArray[np.float64]] = ()  # each (steps + 1, 2)
-    radii: NDArray[np.float64] | None = None  # (M,) of circles around the patterns, where positive
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    regions: NDArray[np.int64]
+    patterns: NDArray[np.float64]
+    limits: NDArray[np.float64]
+    height: NDArray[np.float64] | None = None
+    paths: Sequence[NDArray[np.float64]] = ()
+    radii: NDArray[np.float64] | None = None
 
 
 def curves(
@@ -181,26 +244,38 @@ def curves(
 
     Parameters
     ----------
-    panels : rows of panels
-        The grid of axes; each row shares its vertical axis.
+    panels : sequence of sequence of Panel
+        The grid of axes, row by row, all rows of one length; each row shares its vertical axis.
     xlabel : str or sequence of str
-        The label of the horizontal axes; one for each row where rows have axes of their own.
+        The label of the horizontal axes, which all share; or one for each row, whose panels then share theirs.
     title : str
         Title of the whole figure.
     log : bool or sequence of bool
         Whether the horizontal axes are logarithmic, all or those of each row.
     logy : bool
-        Whether the vertical axes are.
+        Whether the vertical axes are logarithmic.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The figure.
+        Made without pyplot; `save` writes it.
 
     Raises
     ------
     ValueError, TypeError
         If there is nothing to draw, or the numbers of a line do not fit its `x`.
+
+    See Also
+    --------
+    Line : Describe what is drawn of one label.
+    save : Write the figure.
+
+    Examples
+    --------
+    >>> lines = [Line("sparse", [1, 10, 100], [0.9, 0.8, 0.5], 0.1), Line("dense", [1, 10, 100], [0.8, 0.4, 0.1])]
+    >>> figure = curves([[Panel("half of the pixels", lines, "share retrieved")]], xlabel="patterns", log=True)
+    >>> figure.axes[0].get_xscale(), [text.get_text() for text in figure.legends[0].get_texts()]
+    ('log', ['sparse', 'dense'])
     """
     height, width = _grid_shape("panels", panels)
     bands = [[[_band(line) for line in panel.lines] for panel in row] for row in panels]
@@ -491,15 +566,35 @@ def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> 
 
     Parameters
     ----------
-    panels : rows of planes
-        The grid of axes; None leaves one empty.
+    panels : sequence of sequence of Plane or None
+        The grid of axes, row by row, all rows of one length; None leaves one empty.
     title : str
         Title of the whole figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The figure.
+        Made without pyplot; `save` writes it.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the rows differ in length.
+
+    See Also
+    --------
+    Plane : Describe what is drawn on one axes.
+    save : Write the figure.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.linspace(-1.0, 1.0, 5)
+    >>> patterns = np.array([[-0.5, 0.0], [0.5, 0.0]])
+    >>> plane = Plane("nearest", x, x, np.tile((x > 0).astype(np.int64), (5, 1)), patterns, patterns)
+    >>> figure = landscapes([[plane, None]])
+    >>> [axis.get_title() for axis in figure.axes], figure.axes[1].axison
+    (['nearest', ''], False)
     """
     to_rgb = require("matplotlib.colors", purpose="drawing figures").to_rgb
     tints, greys = (np.array([to_rgb(colour) for colour in colours]) for colours in (TINTS, GREYS))
@@ -676,8 +771,8 @@ def matrices(
     Parameters
     ----------
     rows : mapping of str to mapping
-        Of each row of axes, by its name: matrices of shape (len(down), len(across)) by their titles, as many in each
-        row. Weights are from 0 to 1.
+        The matrices of each row of axes by the row's name, and in a row by their titles, as many in each row. Their
+        shape is (len(down), len(across)), their weights are from 0 to 1.
     across, down : sequence of str
         What the columns and the rows of each matrix are called.
     title : str
@@ -686,15 +781,21 @@ def matrices(
     Returns
     -------
     matplotlib.figure.Figure
-        The figure.
+        Made without pyplot; `save` writes it.
 
     Raises
     ------
     ValueError, TypeError
         If there is nothing to draw, a matrix does not fit the names of its columns and rows, or has other numbers.
 
+    See Also
+    --------
+    sparsehopfield.inspect.plots.attention_map : Draw the heads of one layer, each on axes of its own.
+    save : Write the figure.
+
     Examples
     --------
+    >>> import numpy as np
     >>> weights = {"head 1": np.array([[1.0, 0.0], [0.5, 0.5]]), "head 2": np.eye(2)}
     >>> figure = matrices({"sparsemax": weights}, across=["a", "word"], down=["ein", "Wort"])
     >>> [axis.get_title() for axis in figure.axes]
@@ -739,10 +840,10 @@ def image_grid(
 
     Parameters
     ----------
-    rows : mapping of str to ndarray of shape (n, d)
-        The rows of the grid by their names; pixels between 0 and 1.
+    rows : mapping of str to ndarray, shape (n, d)
+        The rows of the grid by their names: n images, whose pixels are from 0 to 1. They may differ in n.
     shape : tuple of int
-        Shape of one image, as in `ImageSet`.
+        Shape of one image: (height, width), (3, height, width) or (height, width, 3).
     columns : sequence of str
         Titles above the columns.
     captions : mapping of str to sequence of str, optional
@@ -753,7 +854,25 @@ def image_grid(
     Returns
     -------
     matplotlib.figure.Figure
-        The figure.
+        Made without pyplot; `save` writes it.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or the pixels of an image do not fit its shape.
+
+    See Also
+    --------
+    save : Write the figure.
+    sparsehopfield.data.datasets.ImageSet : Hold images, and their shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stored = np.eye(4)[:2]
+    >>> figure = image_grid({"stored": stored, "damaged": 0.5 * stored}, (2, 2), columns=["first", "second"])
+    >>> [axis.get_ylabel() for axis in figure.axes], figure.axes[2].images[0].get_array().tolist()
+    (['stored', '', 'damaged', ''], [[0.5, 0.0], [0.0, 0.0]])
     """
     _check_not_empty("rows", rows, *rows.values())
     pictures = Pictures(rows, shape, columns, captions, title)
@@ -768,14 +887,14 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        The text.
+        What to write.
     path : path
         Where, without an ending.
 
     Returns
     -------
     list of Path
-        The two files.
+        The two files, `path` with .png and with .svg behind it.
 
     Raises
     ------
@@ -783,6 +902,20 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
         If a file cannot be written.
     TypeError, ValueError
         If `path` is no path.
+
+    See Also
+    --------
+    curves : Draw means with their spread.
+    image_grid : Draw rows of images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> figure = image_grid({"": np.eye(4)[:1]}, (2, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [file.name for file in save(figure, f"{folder}/pixels")]
+    ['pixels.png', 'pixels.svg']
     """
     matplotlib = require("matplotlib", purpose="drawing figures")
     options: dict[str, dict[str, Any]] = {

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from sparsehopfield import _core
 from sparsehopfield._engine import html
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, ignoring_float_errors, image_shape_of
+from sparsehopfield._engine.checks import (
+    Array,
+    as_image_shape,
+    as_integers,
+    as_number,
+    ignoring_float_errors,
+    image_shape_of,
+)
 from sparsehopfield._engine.progress import Passes
 from sparsehopfield._engine.text import QUANTILES, aligned, quantiles
 from sparsehopfield.inspect.certificates import Capacity, Certificates
@@ -23,7 +30,7 @@ from sparsehopfield.inspect.certificates import Capacity, Certificates
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Hardest", "Report", "Storage", "report"]
+__all__ = ["Hardest", "Report", "Storage"]  # what `HopfieldMemory.report` returns
 
 Floats = NDArray[np.float64]
 HARDEST = 8  # pairs that are drawn
@@ -42,6 +49,19 @@ class Storage:
         Patterns that some beta certifies.
     critical : ndarray of float64, shape (M,)
         The smallest such beta of each pattern, ascending; inf where there is none.
+
+    See Also
+    --------
+    Report : Hold this for each similarity.
+    sparsehopfield.HopfieldMemory.critical_beta : Return the betas in the patterns' order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> report = sh.HopfieldMemory(np.array([[3.0, 0.0], [0.0, 3.0], [2.0, 0.0]]), beta=1.0).report()
+    >>> report.storage["dot"].possible, report.storage["dot"].critical.round(3)
+    (2, array([0.111, 0.333,   inf]))
     """
 
     certified: int
@@ -49,7 +69,38 @@ class Storage:
     critical: Floats
 
     def beta_for(self, share: float) -> float:
-        """Return the smallest beta that certifies this share of the patterns, or inf."""
+        """Return the smallest beta that certifies this share of the patterns.
+
+        Parameters
+        ----------
+        share : float, above 0, at most 1
+            Which share.
+
+        Returns
+        -------
+        float
+            One of `critical`; inf if no beta certifies so many.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming `share`.
+
+        See Also
+        --------
+        sparsehopfield.HopfieldMemory.suggest_beta : Return the same of the memory's own similarity.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import sparsehopfield as sh
+        >>> report = sh.HopfieldMemory(np.array([[3.0, 0.0], [0.0, 3.0], [2.0, 0.0]]), beta=1.0).report()
+        >>> [round(report.storage[name].beta_for(1.0), 3) for name in ("dot", "euclidean")]
+        [inf, 2.0]
+        """
+        wanted = as_number("share", share, least=0.0)
+        if not 0 < wanted <= 1:
+            raise ValueError(f"share: must be above 0 and at most 1, got {share}")
         return float(self.critical[int(np.argmax(np.arange(1, len(self.critical) + 1) / len(self.critical) >= share))])
 
 
@@ -60,13 +111,27 @@ class Hardest:
     Attributes
     ----------
     positions, rivals : ndarray of int64, shape (k,)
-        Smallest margin first; of two patterns that are each other's rival the first. Certified or not.
+        Where the patterns and their rivals are in the memory, smallest margin first, certified or not; of two patterns
+        that are each other's rival the first alone. k is at most 8.
     margins : ndarray of float64, shape (k,)
         Of the patterns: their own scores less their rivals'.
     patterns, rival_patterns : ndarray, shape (k, d)
         The rows, as the numbers that are stored.
     ids, rival_ids : ndarray of int64, shape (k,), or None
         Names, if the memory has names other than positions.
+
+    See Also
+    --------
+    Report : Hold these as `hardest`.
+    sparsehopfield.HopfieldMemory.margin : Return the margins of all patterns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> hardest = sh.HopfieldMemory(np.array([[3.0, 0.0], [0.0, 3.0], [2.0, 0.0]]), beta=1.0).report().hardest
+    >>> hardest.positions, hardest.rivals, hardest.margins
+    (array([2, 1]), array([0, 0]), array([-2.,  9.]))
     """
 
     positions: NDArray[np.int64]
@@ -86,18 +151,18 @@ class Report:
     ----------
     description : str
         The memory, as it shows itself.
-    similarity : str
-        The memory's.
+    similarity : {"dot", "euclidean", "cosine"}
+        The memory's, of which `margins`, `radii` and `hardest` are.
     separation : str, Entmax or Normmax
         The separation map.
     beta : float
-        Inverse temperature of all that is said.
+        Inverse temperature that certificates and radii are of.
     storage : dict of str to Storage
         By similarity: the memory's own first, and at least dot and euclidean.
     margins : ndarray of float64, shape (M,)
-        See `HopfieldMemory.margin`.
+        Each pattern's score with itself less its largest with another.
     radii : ndarray of float64, shape (M,)
-        See `HopfieldMemory.exact_radius`.
+        How far a query may be from each pattern and still go to it in one step; -inf where it is not certified.
     copies : int
         Patterns that lie within rounding of another.
     exact_copies : int
@@ -105,9 +170,23 @@ class Report:
     hardest : Hardest
         The patterns with the smallest margins and their rivals; empty for a single pattern.
     capacity : Capacity or None
-        None where all patterns are the same.
+        How many random patterns of the same spread would be stored; None where all patterns are the same.
     pattern_shape : tuple of int or None
         The memory's, in which `figure` draws.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory.report : Return this of a memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> report = sh.HopfieldMemory(np.array([[3.0, 0.0], [0.0, 3.0], [2.0, 0.0]]), beta=1.0).report()
+    >>> report
+    Report(at beta 1 2 of 3 patterns are certified; print it for the page)
+    >>> report.margins, report.storage["euclidean"].certified
+    (array([ 3.,  9., -2.]), 1)
     """
 
     description: str
@@ -212,6 +291,18 @@ class Report:
             Without matplotlib.
         ValueError, TypeError
             If patterns do not have this shape.
+
+        See Also
+        --------
+        sparsehopfield.inspect.plotting.save : Write the figure.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import sparsehopfield as sh
+        >>> figure = sh.HopfieldMemory(np.eye(3), beta=4.0).report().figure()
+        >>> [axis.get_xlabel() for axis in figure.axes]
+        ['margin', 'radius', 'beta']
         """
         from sparsehopfield.inspect.plotting import Pictures, certificates  # only for figures
 

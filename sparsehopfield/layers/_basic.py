@@ -57,17 +57,22 @@ def as_positive(name: str, number: Any) -> float:
 
 
 class Linear(Module):
-    """x W^T + b.
+    """A linear map of rows: x W^T + b.
 
     Parameters
     ----------
     input_size, output_size : int, at least 1
         Features of a row before and after.
     bias : bool
-        Whether to add a bias.
+        Whether to add a bias b.
     dtype : {float32, float64}
+        Of parameters and outputs; inputs are cast to it.
     random_state : None, int or numpy.random.Generator
-        Weights and biases begin uniform within 1 / sqrt(input_size), as PyTorch's do.
+        Draws weights and biases, uniform within 1 / sqrt(input_size) as PyTorch's are.
+
+    See Also
+    --------
+    sparsehopfield.layers.Sequential : Layers one after another, among them linear ones.
 
     Examples
     --------
@@ -114,7 +119,7 @@ class Linear(Module):
 
 
 class LayerNorm(Module):
-    """Every row with mean 0 and variance 1, times a gain, plus a shift.
+    """Layer normalisation: every row with mean 0 and variance 1, times a gain, plus a shift.
 
     Parameters
     ----------
@@ -125,6 +130,15 @@ class LayerNorm(Module):
     affine : bool
         Whether gain (`weight`) and shift (`bias`) are there and learned.
     dtype : {float32, float64}
+        Of parameters and outputs; inputs are cast to it.
+
+    See Also
+    --------
+    sparsehopfield.layers.Hopfield : A layer that normalises its inputs itself.
+
+    References
+    ----------
+    Ba, Kiros & Hinton 2016, "Layer normalization".
 
     Examples
     --------
@@ -178,7 +192,11 @@ class _Elementwise(Module):
 
 
 class ReLU(_Elementwise):
-    """max(x, 0).
+    """The positive part of each number: max(x, 0).
+
+    See Also
+    --------
+    sparsehopfield.layers.GELU : A smooth one.
 
     Examples
     --------
@@ -193,6 +211,10 @@ class ReLU(_Elementwise):
 
 class GELU(_Elementwise):
     """x Phi(x), with Phi the standard normal distribution function; exact, not by tanh.
+
+    See Also
+    --------
+    sparsehopfield.layers.ReLU : One that is 0 for all negative numbers.
 
     References
     ----------
@@ -218,7 +240,11 @@ class Dropout(_Elementwise):
     rate : float from 0 to below 1
         Which share of the numbers becomes 0 in training.
     random_state : None, int or numpy.random.Generator
-        Of what becomes 0.
+        Chooses the numbers that become 0, anew in every pass.
+
+    See Also
+    --------
+    sparsehopfield.layers.Hopfield : A layer with dropout of its association's weights.
 
     Examples
     --------
@@ -248,6 +274,10 @@ class Flatten(Module):
     start_axis : int, at least 0
         The first of the axes that become one.
 
+    See Also
+    --------
+    sparsehopfield.layers.Sequential : Layers one after another, as where heads or patterns become features.
+
     Examples
     --------
     >>> Flatten().forward(np.zeros((5, 2, 3))).shape
@@ -276,6 +306,18 @@ class Sequential(Module):
     ----------
     *layers : Module
         Their parameters are named by their places: `"0.weight"`. All that have parameters need one dtype.
+    **described : list of Module
+        For files alone: `layers=[...]` in place of one layer after another.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.layers.Module : The base, whose methods all layers have.
+    sparsehopfield.optim.AdamW : Train its parameters.
 
     Notes
     -----
@@ -310,7 +352,39 @@ class Sequential(Module):
         self._lowest = layers.index(weighty[0]) if weighty else len(layers)  # below it no gradient is needed
 
     def forward(self, input: Any, *, train: bool = False, **options: Any) -> Array:
-        """Apply all layers; hand `options` (masks, `offsets`) to the Hopfield layers."""
+        """Apply all layers; hand `options` (masks, `offsets`) to the Hopfield layers.
+
+        Parameters
+        ----------
+        input : array_like, or list of array_like
+            Of the first layer; ragged bags as a list of one (M_i, e) array a bag, if a Hopfield layer follows.
+        train : bool
+            Whether dropout acts.
+        **options : array_like, optional
+            `stored_pattern_padding_mask`, `association_mask` and `offsets` of `Hopfield.forward`.
+
+        Returns
+        -------
+        ndarray
+            The last layer's output.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault, as each layer does; also for options that no layer takes.
+
+        See Also
+        --------
+        sparsehopfield.layers.Sequential.backward : Pass gradients back through all layers.
+        sparsehopfield.layers.Hopfield.forward : Say what the masks mean.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import HopfieldPooling
+        >>> model = Sequential(Linear(3, 4, random_state=0), HopfieldPooling(4, random_state=1))
+        >>> model.forward([np.ones((7, 3)), np.ones((2, 3))]).shape  # two bags, embedded row by row, then pooled
+        (2, 4)
+        """
         return self._pass(input, train, options)
 
     def _forward(self, input: Any, *, train: bool = False, **options: Any) -> tuple[Array, list[tuple[Any, Any]]]:
@@ -330,7 +404,6 @@ class Sequential(Module):
         return input, saved
 
     def reset_parameters(self) -> None:
-        """Begin anew, each layer for itself."""
         for layer in self.layers:
             layer.reset_parameters()
 
@@ -364,7 +437,7 @@ def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> t
     Parameters
     ----------
     logits : array_like
-        The x, of any shape.
+        The x, of any shape: a positive one speaks for a target of 1.
     targets : array_like, from 0 to 1
         The y, of the same shape.
 
@@ -379,6 +452,11 @@ def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> t
     ------
     ValueError
         If shapes differ, nothing is there, or a target is outside [0, 1].
+
+    See Also
+    --------
+    sparsehopfield.layers.Module.backward : Takes the gradient.
+    sparsehopfield.softmax_loss : The loss of several classes.
 
     Examples
     --------
@@ -415,6 +493,11 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[floa
     ------
     ValueError
         If shapes differ or nothing is there.
+
+    See Also
+    --------
+    sparsehopfield.layers.Module.backward : Takes the gradient.
+    sparsehopfield.layers.binary_cross_entropy_with_logits : The loss of a class that is there or not.
 
     Examples
     --------

@@ -31,6 +31,19 @@ class GradientHealth(NamedTuple):
     query_gradient : float or None
         The norm of the gradient in the projected state patterns over that in the association's output, of the last
         backward pass; None before there is one.
+
+    See Also
+    --------
+    sparsehopfield.layers.gradient_health : Look at a layer, and return this.
+
+    Examples
+    --------
+    >>> from sparsehopfield.layers import HopfieldPooling
+    >>> pooling = HopfieldPooling(4, random_state=0)
+    >>> _ = pooling.forward(np.random.default_rng(0).standard_normal((5, 10, 4)))
+    >>> health = gradient_health(pooling)
+    >>> health.collapsed, health.query_gradient  # softmax never collapses so; there was no backward pass
+    (0.0, None)
     """
 
     collapsed: float
@@ -46,7 +59,7 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     Parameters
     ----------
     layer : Hopfield, HopfieldPooling or HopfieldLayer
-        The layer, after a pass.
+        The layer, after a forward pass; also its sparse twins.
     warn : bool
         Whether to issue a RuntimeWarning when more than 95 % of the associations have collapsed, or the query gradient
         is below 1e-8 of that coming in.
@@ -60,6 +73,17 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     ------
     RuntimeError
         If there was no forward pass yet.
+    TypeError
+        If `layer` is no Hopfield layer.
+
+    Warns
+    -----
+    RuntimeWarning
+        If `warn`, and gradients have died.
+
+    See Also
+    --------
+    sparsehopfield.optim.Annealing : Change beta or alpha step by step, from flat to sharp.
 
     Examples
     --------

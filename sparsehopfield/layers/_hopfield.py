@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array, as_float_dtype, as_whole, as_writeable
+from sparsehopfield._engine.docstrings import with_sections
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.layers import _passes
@@ -40,39 +41,45 @@ class Hopfield(HopfieldOptions, Module):
         Features of the output; `input_size` by default.
     pattern_size : int, optional
         Features p of a head's projected patterns; `hidden_size` by default.
-    num_heads : int
+    num_heads : int, at least 1
         Heads of the association.
     scaling : float or array_like of shape (num_heads,), optional
-        Beta; 1 / sqrt(hidden_size) by default.
+        The inverse temperature beta, positive; 1 / sqrt(hidden_size) by default. May be changed later.
     update_steps_max : int or None
-        The first association and this many more updates; negative or None: until every query rests.
+        How many updates follow the first association; negative or None: until every query rests.
     update_steps_eps : float, positive
         A query rests when its association moves by at most this, in the Euclidean norm.
-    normalize_stored_pattern, normalize_state_pattern, normalize_pattern_projection : bool
-        Whether these inputs pass a layer normalisation; `..._affine`: with gain and shift, which are learned;
-        `..._eps`: what is added to the variance.
-    normalize_hopfield_space : bool
-        Whether state and stored patterns pass one (shared by all heads) in the association space.
+    normalize_stored_pattern, normalize_stored_pattern_affine, normalize_stored_pattern_eps : bool, bool and float
+        Whether stored patterns pass a layer normalisation first; whether that has gain and shift, which are learned
+        (without the normalisation this must be False); and what it adds to the variance.
+    normalize_state_pattern, normalize_state_pattern_affine, normalize_state_pattern_eps : bool, bool and float
+        The same of state patterns.
+    normalize_pattern_projection, normalize_pattern_projection_affine : bool
+        The same of pattern projections.
+    normalize_pattern_projection_eps : float, positive
+        What the normalisation of pattern projections adds to the variance.
+    normalize_hopfield_space, normalize_hopfield_space_affine, normalize_hopfield_space_eps : bool, bool and float
+        The same of state and stored patterns in the association space, by one normalisation for both and all heads.
     stored_pattern_as_static, state_pattern_as_static, pattern_projection_as_static : bool
         Whether these inputs are already in the association space, that is, not projected. All heads share them.
     pattern_projection_as_connected : bool
-        Pattern projections pass the stored patterns' projection before their own.
+        Whether pattern projections pass the stored patterns' projection before their own.
     stored_pattern_size, pattern_projection_size : int, optional
         Features of these inputs; `input_size` by default.
     batch_first : bool
         Whether samples are the first axis of inputs and output, or the second.
     association_activation : {"relu", "tanh", "sigmoid"}, optional
-        Applied to the output.
+        A function that is applied to the output.
     dropout : float from 0 to below 1
-        Of the last association's weights, in training.
+        Rate at which weights of the last association are dropped in training.
     input_bias : bool
         Whether projections have a bias.
     concat_bias_pattern : bool
-        Append a learned stored pattern and pattern projection in the association space.
+        Whether to append a learned stored pattern and pattern projection in the association space.
     add_zero_association : bool
-        Append a stored pattern and a pattern projection of zeros.
+        Whether to append a stored pattern and a pattern projection of zeros.
     disable_out_projection : bool
-        Return the heads' mixtures side by side, (B, N, num_heads * p).
+        Whether to return the heads' mixtures side by side, (B, N, num_heads * p), instead of a projection of them.
     separation : {"softmax", "sparsemax", "entmax15"}, Entmax, Normmax or Polynomial, optional
         The separation map; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
     structure : Structure, optional
@@ -80,19 +87,26 @@ class Hopfield(HopfieldOptions, Module):
         n of every bag is query n. Each sees the appended patterns, too, and `TopK` chooses its k best among all; a k
         beyond these means all. May be changed later.
     gradient : {"unrolled", "implicit"}
-        Through all updates, or at the fixed point that is reached.
+        Whether it goes through all updates, or is that of the fixed point that they reach.
     learnable_scaling : bool
         Whether beta is learned, one a head, by its logarithm: parameter `log_scaling`.
-    initial_std : float
-        Standard deviation of what weights begin with.
+    initial_std : float, at least 0
+        Standard deviation of the normal numbers that weights begin with.
     dtype : {float32, float64}
+        Of parameters and outputs; inputs are cast to it.
     random_state : None, int or numpy.random.Generator
-        Of initial weights and dropout.
+        Draws the initial weights, and what dropout drops.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.layers.SparseHopfield : The same with sparsemax.
+    sparsehopfield.layers.HopfieldPooling : A layer with learned state patterns, which makes a vector of each bag.
+    sparsehopfield.torch.Hopfield : The same as a module of PyTorch.
 
     Notes
     -----
@@ -267,6 +281,25 @@ class Hopfield(HopfieldOptions, Module):
         -------
         ndarray of shape (B, N, output_size)
             (R, output_size) where the state patterns are ragged.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.backward : Pass a gradient of the output back.
+        sparsehopfield.layers.Hopfield.associations : Compute the weights by which the output was mixed.
+
+        Examples
+        --------
+        >>> layer = Hopfield(4, random_state=0)
+        >>> layer.forward([np.ones((7, 4)), np.ones((2, 4))]).shape  # two bags, each associated with itself
+        (9, 4)
+        >>> queries = np.ones((1, 4))  # of two axes: shared by all bags
+        >>> layer.forward((np.ones((2, 7, 4)), queries, np.ones((2, 7, 4)))).shape
+        (2, 1, 4)
         """
         options = {"stored_pattern_padding_mask": stored_pattern_padding_mask, "association_mask": association_mask}
         return self._pass(input, train, options | {"offsets": offsets})
@@ -314,13 +347,40 @@ class Hopfield(HopfieldOptions, Module):
         )
 
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
-        """Add to the parameters' gradients.
+        """Add to the parameters' gradients; return that of the input, or None where it is not needed.
+
+        Parameters
+        ----------
+        grad : array_like, of the output's shape
+            The gradient of a loss in the output of the last forward pass.
+        need_input_grad : bool
+            Whether to compute the gradient of the input.
 
         Returns
         -------
         None, ndarray, or tuple of three
             The gradient of the input, as it was given, ragged bags as one array (R, e). In a tuple an array that was
             given more than once has its whole gradient at its first place and None at the others.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward pass since the last backward pass, or parameters have changed since.
+        ValueError
+            If `grad` does not have the output's shape.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.forward : Make the forward pass that it needs.
+        sparsehopfield.layers.gradient_health : Look whether gradients have died in the association.
+
+        Examples
+        --------
+        >>> layer, stored, state = Hopfield(4, random_state=0), np.ones((3, 7, 4)), np.ones((3, 5, 4))
+        >>> out = layer.forward((stored, state, stored))
+        >>> of_stored, of_state, none = layer.backward(np.ones_like(out))  # stored was given twice
+        >>> of_stored.shape, of_state.shape, none
+        ((3, 7, 4), (3, 5, 4), None)
         """
         return super().backward(grad, need_input_grad)
 
@@ -366,6 +426,19 @@ class Hopfield(HopfieldOptions, Module):
             CSR where the separation is sparse, rows in that order. M is the largest bag's size where bags are ragged,
             with the appended patterns behind each bag's own. Ragged state patterns are padded to the longest bag, with
             rows of zeros.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.get_association_matrix : Return the same, dense in any case.
+        sparsehopfield.layers.Hopfield.retrieve : Mix the stored patterns themselves by it.
+
+        Examples
+        --------
+        >>> bags = np.random.default_rng(0).standard_normal((2, 5, 4))
+        >>> dense = Hopfield(4, random_state=0).associations(bags)
+        >>> sparse = SparseHopfield(4, scaling=1e6, random_state=0).associations(bags)
+        >>> dense.shape, sparse.shape, sparse.nnz  # each of the ten state patterns attends to one stored pattern
+        ((2, 1, 5, 5), (10, 5), 10)
         """
         return self._associations(input, stored_pattern_padding_mask, association_mask, offsets)[0]
 
@@ -388,6 +461,11 @@ class Hopfield(HopfieldOptions, Module):
         -------
         ndarray of shape (B, H, N, M)
             The weights of samples, heads, state patterns and stored patterns.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.associations : Return the weights sparse where the separation is.
+        sparsehopfield.torch.Hopfield.get_association_matrix : Compute the same in PyTorch.
 
         Examples
         --------
@@ -420,6 +498,10 @@ class Hopfield(HopfieldOptions, Module):
         -------
         ndarray of shape (B, H, M, p), or (H, R, p) for ragged bags
             The projected patterns of samples and heads.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.get_association_matrix : Return the weights by which they are mixed.
 
         Examples
         --------
@@ -462,14 +544,19 @@ class Hopfield(HopfieldOptions, Module):
         input, stored_pattern_padding_mask, association_mask, offsets : array_like, optional but the first
             As of `forward`.
         per_head : bool
-            One mixture for each head; their mean by default.
+            Whether to return a mixture for each head; their mean by default.
         update_steps_max : int or None
-            As of the layer.
+            How many updates follow the first association; negative or None: until every query rests.
 
         Returns
         -------
         ndarray of shape (B, N, e), or (B, N, H, e) per head
             Beginning with (R,) in place of (B, N) where the state patterns are ragged.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.forward : Compute the layer's output, in its own number of updates.
+        sparsehopfield.retrieve : Retrieve patterns without a layer.
 
         Examples
         --------
@@ -489,13 +576,20 @@ class Hopfield(HopfieldOptions, Module):
         return out if self.batch_first or tape.padded is not None else out.swapaxes(0, 1)
 
 
+@with_sections(Hopfield, "Parameters")
 class SparseHopfield(Hopfield):
     """`Hopfield` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
+    See Also
+    --------
+    sparsehopfield.layers.Hopfield : The same with softmax.
+    sparsehopfield.layers.SparseHopfieldPooling : A layer with learned state patterns, which makes a vector of each bag.
+
     Examples
     --------
-    >>> SparseHopfield(4, random_state=0).separation
-    'sparsemax'
+    >>> layer = SparseHopfield(4, random_state=0)
+    >>> layer.separation, layer.forward(np.ones((3, 5, 4))).shape
+    ('sparsemax', (3, 5, 4))
     """
 
     _default_separation = "sparsemax"

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array, as_whole
+from sparsehopfield._engine.docstrings import with_sections
 from sparsehopfield.layers._hopfield import Hopfield
 from sparsehopfield.layers._inputs import INPUTS
 from sparsehopfield.layers._module import Module, Parameter
@@ -63,7 +64,43 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         offsets: ArrayLike | None = None,
         train: bool = False,
     ) -> Array:
-        """Compute what `Hopfield.forward` does, from this layer's input."""
+        """Look up state patterns among the learned patterns.
+
+        Parameters
+        ----------
+        input : array_like of shape (B, N, e), or (N, e) of one sample
+            State patterns, a row of e features each.
+        stored_pattern_padding_mask : array_like of bool, shape (B, quantity), optional
+            True where a sample does not have a stored pattern.
+        association_mask : array_like, shape (N, quantity) or as of `Hopfield.forward`, optional
+            Of bool, True where a state pattern must not attend to a stored one; or numbers added to the scores.
+        offsets : None
+            As of the other layers; here there are no ragged bags.
+        train : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray of shape (B, N, output_size)
+            The mixture for each state pattern, projected.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.forward : Do the same with stored patterns that are given.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> lookup = HopfieldLayer(4, quantity=3, random_state=0)
+        >>> absent = [[False, False, True]]  # as if the last stored pattern were not there
+        >>> lookup.forward(np.ones((1, 5, 4)), absent).shape
+        (1, 5, 4)
+        """
         options = {"stored_pattern_padding_mask": stored_pattern_padding_mask, "association_mask": association_mask}
         return self._pass(input, train, options | {"offsets": offsets})
 
@@ -73,6 +110,7 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         learned = tuple(x for x in completed if not any(x is y for y in passed))
         return self.hopfield._forward(completed, offsets=offsets, learned=learned, **options)
 
+    @with_sections(Hopfield.associations, "Parameters", "Returns")
     def associations(
         self,
         input: Any,
@@ -81,11 +119,23 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Any:
-        """Compute `Hopfield.associations` of this layer's input."""
+        """Compute `Hopfield.associations` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.associations : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SparseHopfieldPooling(4, random_state=0).associations(np.ones((3, 5, 4))).shape
+        (3, 5)
+        """
         return self.hopfield.associations(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
+    @with_sections(Hopfield.get_association_matrix, "Parameters", "Returns")
     def get_association_matrix(
         self,
         input: Any,
@@ -94,11 +144,23 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Array:
-        """Compute `Hopfield.get_association_matrix` of this layer's input."""
+        """Compute `Hopfield.get_association_matrix` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.get_association_matrix : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SparseHopfieldPooling(4, random_state=0).get_association_matrix(np.ones((3, 5, 4))).shape
+        (3, 1, 1, 5)
+        """
         return self.hopfield.get_association_matrix(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
+    @with_sections(Hopfield.get_projected_pattern_matrix, "Parameters", "Returns")
     def get_projected_pattern_matrix(
         self,
         input: Any,
@@ -107,11 +169,23 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Array:
-        """Compute `Hopfield.get_projected_pattern_matrix` of this layer's input."""
+        """Compute `Hopfield.get_projected_pattern_matrix` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.get_projected_pattern_matrix : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SparseHopfieldPooling(4, random_state=0).get_projected_pattern_matrix(np.ones((3, 5, 4))).shape
+        (3, 1, 5, 4)
+        """
         return self.hopfield.get_projected_pattern_matrix(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
+    @with_sections(Hopfield.retrieve, "Parameters", "Returns")
     def retrieve(
         self,
         input: Any,
@@ -122,7 +196,18 @@ class _WithLearnedPatterns(HopfieldOptions, Module):
         per_head: bool = False,
         update_steps_max: int | None = None,
     ) -> Array:
-        """Retrieve as `Hopfield.retrieve` does, from this layer's input."""
+        """Retrieve as `Hopfield.retrieve` does, from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.retrieve : Retrieve without learned patterns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SparseHopfieldPooling(4, random_state=0).retrieve(np.ones((3, 5, 4))).shape
+        (3, 1, 4)
+        """
         return self.hopfield.retrieve(
             self._complete_input(input, offsets),
             stored_pattern_padding_mask,
@@ -140,12 +225,18 @@ class HopfieldPooling(_WithLearnedPatterns):
     ----------
     input_size, hidden_size, output_size, pattern_size, num_heads : int, optional but the first
         As of `Hopfield`.
-    quantity : int
-        State patterns, each of which gives `output_size` features.
+    quantity : int, at least 1
+        How many state patterns there are, each of which gives `output_size` features.
     trainable : bool
         Whether the state patterns are learned.
     **options
         All others of `Hopfield`.
+
+    See Also
+    --------
+    sparsehopfield.layers.SparseHopfieldPooling : The same with sparsemax.
+    sparsehopfield.layers.Hopfield : The layer inside, which says what the other arguments are.
+    sparsehopfield.torch.HopfieldPooling : The same as a module of PyTorch.
 
     Notes
     -----
@@ -204,8 +295,44 @@ class HopfieldPooling(_WithLearnedPatterns):
         offsets: ArrayLike | None = None,
         train: bool = False,
     ) -> Array:
-        """Pool (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size); see
-        `Hopfield.forward`.
+        """Pool each bag to one vector.
+
+        Parameters
+        ----------
+        input : array_like, list of array_like, or tuple of two
+            Bags (B, M, e), one bag (M, e), or ragged bags: a list of one (M_i, e) array a bag, or all rows (R, e) with
+            `offsets`. A tuple is (stored pattern, pattern projection).
+        stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
+            True where a row of a bag is none.
+        association_mask : array_like, shape (quantity, M) or as of `Hopfield.forward`, optional
+            Of bool, True where a state pattern must not attend to a row; or numbers added to the scores.
+        offsets : array_like of int, shape (B + 1,), optional
+            Bag b has rows offsets[b] to offsets[b + 1].
+        train : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray of shape (B, quantity * output_size)
+            The heads' mixtures, projected, of one state pattern after another.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.layers.Hopfield.forward : Do the same with state patterns that are given.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> pooling = HopfieldPooling(4, quantity=2, random_state=0)
+        >>> bags, padding = np.ones((3, 6, 4)), np.zeros((3, 6), bool)
+        >>> padding[:, 5:] = True  # the last row of each bag is none
+        >>> pooling.forward(bags, padding).shape
+        (3, 8)
         """
         return super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
 
@@ -224,13 +351,21 @@ class HopfieldPooling(_WithLearnedPatterns):
         return (dk, dv) if both else dk
 
 
+@with_sections(HopfieldPooling, "Parameters")
 class SparseHopfieldPooling(HopfieldPooling):
     """`HopfieldPooling` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
+    See Also
+    --------
+    sparsehopfield.layers.HopfieldPooling : The same with softmax.
+    sparsehopfield.estimators.HopfieldMILClassifier : A classifier of bags around it.
+
     Examples
     --------
-    >>> SparseHopfieldPooling(4, random_state=0).separation
-    'sparsemax'
+    >>> import numpy as np
+    >>> pooling = SparseHopfieldPooling(4, random_state=0)
+    >>> pooling.separation, pooling.forward(np.ones((5, 10, 4))).shape
+    ('sparsemax', (5, 4))
     """
 
     _default_separation = "sparsemax"
@@ -247,12 +382,18 @@ class HopfieldLayer(_WithLearnedPatterns):
         Whether pattern projections are learned beside the stored patterns; else they are these.
     lookup_targets_as_trainable : bool
         Whether these separate pattern projections are learned.
-    quantity : int
-        Stored patterns.
+    quantity : int, at least 1
+        How many stored patterns there are.
     trainable : bool
-        Whether they are learned.
+        Whether the stored patterns are learned.
     **options
         All others of `Hopfield`.
+
+    See Also
+    --------
+    sparsehopfield.layers.SparseHopfieldLayer : The same with sparsemax.
+    sparsehopfield.layers.Hopfield : The layer inside, which says what the other arguments are.
+    sparsehopfield.torch.HopfieldLayer : The same as a module of PyTorch.
 
     Notes
     -----
@@ -308,13 +449,21 @@ class HopfieldLayer(_WithLearnedPatterns):
         return dq
 
 
+@with_sections(HopfieldLayer, "Parameters")
 class SparseHopfieldLayer(HopfieldLayer):
     """`HopfieldLayer` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
+    See Also
+    --------
+    sparsehopfield.layers.HopfieldLayer : The same with softmax.
+    sparsehopfield.estimators.HopfieldPrototypeClassifier : A classifier by learned patterns.
+
     Examples
     --------
-    >>> SparseHopfieldLayer(4, random_state=0).separation
-    'sparsemax'
+    >>> import numpy as np
+    >>> lookup = SparseHopfieldLayer(4, quantity=100, random_state=0)
+    >>> lookup.separation, lookup.forward(np.ones((5, 1, 4))).shape
+    ('sparsemax', (5, 1, 4))
     """
 
     _default_separation = "sparsemax"

@@ -45,6 +45,13 @@ _from_file: ContextVar[bool] = ContextVar("_from_file", default=False)  # layers
 class Parameter:
     """An array that is learned.
 
+    Parameters
+    ----------
+    value : array_like
+        What it begins with; float64 numbers stay so, others become float32.
+    trainable : bool
+        Whether optimisers change it.
+
     Attributes
     ----------
     value : ndarray of float32 or float64
@@ -55,6 +62,20 @@ class Parameter:
         The sum of the gradients since the last `zero_grad`, None before the first.
     trainable : bool
         Whether optimisers change it.
+    changes : int
+        How often `change`, or another array for `value`, has changed the numbers.
+
+    See Also
+    --------
+    sparsehopfield.layers.Module.parameters : Return those of a layer by name.
+    sparsehopfield.optim.AdamW : Change them by their gradients.
+
+    Examples
+    --------
+    >>> weight = Parameter(np.ones((2, 3)))
+    >>> weight.add(np.full((2, 3), 0.5))
+    >>> weight, weight.grad[0]
+    (Parameter(shape=(2, 3), dtype=float64, trainable=True), array([0.5, 0.5, 0.5]))
     """
 
     __slots__ = ("_value", "changes", "grad", "trainable")
@@ -77,16 +98,69 @@ class Parameter:
     value: Any = property(attrgetter("_value"), _replace)  # read often
 
     def begin(self, value: Array) -> None:
-        """Take over an array, as it is."""
+        """Take over an array as it is, without a copy, a check or a count in `changes`.
+
+        Parameters
+        ----------
+        value : ndarray of float32 or float64
+            What the parameter begins with.
+
+        See Also
+        --------
+        sparsehopfield.layers.Parameter.change : Overwrite the numbers of the array that is there.
+
+        Examples
+        --------
+        >>> weight, value = Parameter(np.zeros(3)), np.ones(3)
+        >>> weight.begin(value)
+        >>> weight.value is value, weight.changes
+        (True, 0)
+        """
         self._value = value
 
     def change(self, value: Array | float) -> None:
-        """Overwrite the numbers, in place."""
+        """Overwrite the numbers, in place: whoever holds the array sees it.
+
+        Parameters
+        ----------
+        value : array_like that broadcasts to the parameter's shape
+            The new numbers, cast to its dtype.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.load_state_dict : Change all parameters of a layer, or none.
+
+        Examples
+        --------
+        >>> weight = Parameter(np.zeros(3))
+        >>> value = weight.value
+        >>> weight.change(7.0)
+        >>> value, weight.changes
+        (array([7., 7., 7.]), 1)
+        """
         self.value[...] = value
         self.changes += 1
 
     def add(self, grad: Array) -> None:
-        """Add to the gradient; an array that is the first is kept, not copied."""
+        """Add to the gradient; an array that is the first is kept, not copied.
+
+        Parameters
+        ----------
+        grad : ndarray, of the parameter's shape
+            What a backward pass found.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.zero_grad : Forget the gradients.
+
+        Examples
+        --------
+        >>> weight = Parameter(np.zeros(2))
+        >>> for grad in ([1.0, 2.0], [0.5, 0.0]):
+        ...     weight.add(np.array(grad))
+        >>> weight.grad
+        array([1.5, 2. ])
+        """
         if self.grad is None:
             self.grad = grad
         elif self.grad.flags.writeable:
@@ -110,6 +184,20 @@ class Module:
     returned, adds to the gradients of the parameters, and returns the gradient of the input, or None where that is
     not asked for: then nothing is computed for it.
 
+    Parameters
+    ----------
+    config : dict of str to any
+        The arguments that the layer is made with, as a file keeps them.
+    dtype : {float32, float64}
+        Of parameters and outputs; inputs are cast to it.
+    random_state : None, int or numpy.random.Generator
+        Draws the initial numbers, and what dropout drops.
+
+    See Also
+    --------
+    sparsehopfield.layers.Sequential : Layers one after another.
+    sparsehopfield.optim.AdamW : Train a layer.
+
     Notes
     -----
     A forward pass serves one backward pass, and the next forward pass drops its tape, so that passes without gradients
@@ -122,6 +210,16 @@ class Module:
 
     A layer of this package is two functions that change nothing but gradients: `_forward` returns the output and
     the tape for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and keeps its own tape.
+
+    Examples
+    --------
+    >>> from sparsehopfield.layers import Linear
+    >>> layer = Linear(2, 1, random_state=0)
+    >>> out = layer([[1.0, 2.0]])  # as layer.forward
+    >>> layer.backward([[1.0]]).shape  # the gradient of the input
+    (1, 2)
+    >>> layer.parameters()["weight"].grad
+    array([[1., 2.]], dtype=float32)
     """
 
     _kinds: ClassVar[dict[str, type[Module]]] = {}
@@ -195,12 +293,53 @@ class Module:
     # --- computing --------------------------------------------------------------------------------
 
     def forward(self, input: Any, *, train: bool = False) -> Array:
-        """Compute the layer's output; with `train`, dropout acts."""
+        """Compute the layer's output.
+
+        Parameters
+        ----------
+        input : array_like
+            Rows of features; a layer's class says of what shape.
+        train : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray
+            The output, in the layer's dtype; in that of the input where the layer has no parameters.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.backward : Pass a gradient of the output back.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import Dropout
+        >>> layer = Dropout(0.5, random_state=0)
+        >>> layer.forward([1.0, 1.0, 1.0, 1.0]), layer.forward([1.0, 1.0, 1.0, 1.0], train=True)
+        (array([1., 1., 1., 1.]), array([2., 2., 2., 0.]))
+        """
         return self._pass(input, train, {})
 
     @ignoring_float_errors()
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
         """Add to the parameters' gradients; return that of the input, or None where it is not needed.
+
+        Parameters
+        ----------
+        grad : array_like, of the output's shape
+            The gradient of a loss in the output of the last forward pass.
+        need_input_grad : bool
+            Whether to compute the gradient of the input.
+
+        Returns
+        -------
+        ndarray or None
+            The gradient of the input; layers that take tuples say what they return.
 
         Raises
         ------
@@ -208,6 +347,19 @@ class Module:
             If there was no forward pass since the last backward pass, or parameters have changed since.
         ValueError
             If `grad` does not have the output's shape.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.forward : Make the forward pass that it needs.
+        sparsehopfield.layers.Module.zero_grad : Forget the gradients.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import ReLU, mean_squared_error
+        >>> layer = ReLU()
+        >>> loss, grad = mean_squared_error(layer.forward([-1.0, 2.0]), [1.0, 1.0])
+        >>> layer.backward(grad)
+        array([-0.,  1.])
         """
         tape = self._tape
         if tape is None:
@@ -287,19 +439,67 @@ class Module:
     # --- parameters -------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, Parameter]:
-        """Return all parameters by name; those of inner layers have the inner layer's name and a dot in front."""
+        """Return all parameters by name; those of inner layers have the inner layer's name and a dot in front.
+
+        Returns
+        -------
+        dict of str to Parameter
+            In the order of `state_dict`, the very parameters.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.state_dict : Return copies of their values.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import Linear, ReLU, Sequential
+        >>> model = Sequential(Linear(4, 8), ReLU(), Linear(8, 1))
+        >>> [(name, p.value.shape) for name, p in model.parameters().items()][:2]
+        [('0.weight', (8, 4)), ('0.bias', (8,))]
+        """
         found = dict(self._own)
         for name, module in self._inner.items():
             found |= {f"{name}.{inner}": p for inner, p in module.parameters().items()}
         return found
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients, as before the first backward pass.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.backward : Add to the gradients.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import Linear
+        >>> layer = Linear(2, 1)
+        >>> _ = layer.backward(np.ones_like(layer.forward(np.ones((3, 2)))))
+        >>> layer.zero_grad()
+        >>> layer.parameters()["weight"].grad is None
+        True
+        """
         for p in self.parameters().values():
             p.grad = None
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of all parameters' values by name."""
+        """Return copies of all parameters' values by name.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The values, of parameters that are not learned, too; of Hopfield layers with hflayers' names and shapes.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.load_state_dict : Set the values.
+        sparsehopfield.layers.Module.save : Write them, and what makes the layer, to a file.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import LayerNorm
+        >>> LayerNorm(2).state_dict()
+        {'weight': array([1., 1.], dtype=float32), 'bias': array([0., 0.], dtype=float32)}
+        """
         return {name: p.value.copy() for name, p in self.parameters().items()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
@@ -308,7 +508,7 @@ class Module:
         Parameters
         ----------
         state : mapping of str to array_like
-            Cast to the layer's dtype.
+            Values by the parameters' names, cast to the layer's dtype.
         strict : bool
             Whether all parameters must be there and nothing else.
 
@@ -317,6 +517,19 @@ class Module:
         ValueError
             If names are missing or unknown (when strict), shapes differ, numbers are not finite, or a parameter's
             array is read-only.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.state_dict : Return such values.
+        sparsehopfield.layers.load : Load a whole layer from a file.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import Linear
+        >>> here, there = Linear(2, 1, random_state=0), Linear(2, 1, random_state=1)
+        >>> there.load_state_dict(here.state_dict())
+        >>> bool((here.forward([1.0, 2.0]) == there.forward([1.0, 2.0])).all())
+        True
         """
         parameters, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
         fitting = self._fitting(state, strict)
@@ -355,7 +568,23 @@ class Module:
                 raise ValueError(f"state[{name!r}]: must have shape {parameters[name].value.shape}, got {shape}")
 
     def reset_parameters(self) -> None:
-        """Begin anew: the parameters get the values of a new layer with the same arguments, drawn by its generator."""
+        """Begin anew: the parameters get the values of a new layer with the same arguments.
+
+        They are drawn by the layer's own generator (in a `Sequential` by that of each layer), others every time.
+
+        See Also
+        --------
+        sparsehopfield.layers.Module.load_state_dict : Set values that are given.
+
+        Examples
+        --------
+        >>> from sparsehopfield.layers import Linear
+        >>> layer = Linear(2, 1, random_state=0)
+        >>> before = layer.state_dict()
+        >>> layer.reset_parameters()
+        >>> bool((layer.parameters()["weight"].value == before["weight"]).any())
+        False
+        """
         arguments = dict(self._arguments())
         if "random_state" in arguments:
             arguments["random_state"] = self._random
@@ -366,11 +595,29 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a safetensors file: its arguments and its state, as a whole or not at all.
 
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write; one that is there is replaced.
+
         Raises
         ------
         ValueError
             If it is, or holds, a layer that does not come with this package, or holds one twice, or layers in one
             another more than 30 deep: it could not be loaded.
+
+        See Also
+        --------
+        sparsehopfield.layers.load : Load the layer again.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sparsehopfield.layers import Linear
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Linear(3, 2).save(os.path.join(folder, "layer.safetensors"))
+        ...     os.listdir(folder)
+        ['layer.safetensors']
         """
         parameters = self.parameters()
         if len({id(p) for p in parameters.values()}) < len(parameters):
@@ -387,10 +634,34 @@ class Module:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Load the layer that `save` wrote.
 
+        Parameters
+        ----------
+        path : str or path-like
+            The file to read.
+
+        Returns
+        -------
+        Module
+            A layer of this class.
+
         Raises
         ------
         FileFormatError
             If the file is cut, damaged, from elsewhere or of a later version, or holds another kind of layer.
+
+        See Also
+        --------
+        sparsehopfield.layers.load : Load a layer of whatever kind.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sparsehopfield.layers import Linear
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Linear(3, 2).save(os.path.join(folder, "layer.safetensors"))
+        ...     layer = Linear.load(os.path.join(folder, "layer.safetensors"))
+        >>> layer.input_size, layer.output_size
+        (3, 2)
         """
         from sparsehopfield import structures as structures  # their descriptions may be in the file
 
@@ -414,10 +685,20 @@ def load(path: str | os.PathLike[str]) -> Module:
     path : str or path-like
         The file to read.
 
+    Returns
+    -------
+    Module
+        The layer, of the class that was saved, with its arguments and its parameters.
+
     Raises
     ------
     FileFormatError
         If the file is cut, damaged, from elsewhere or of a later version.
+
+    See Also
+    --------
+    sparsehopfield.layers.Module.save : Write a layer.
+    sparsehopfield.HopfieldMemory.load : Load a memory.
 
     Examples
     --------

@@ -221,7 +221,7 @@ def check(structure: FeatureStructure, code: tuple[int, float], appended: int, a
     ValueError
         Naming the argument at fault.
     """
-    structure.refuse_maps(code)
+    structure._refuse_maps(code)
     name = type(structure).__name__
     if asked:
         raise ValueError(f"{asked[0]}: not with {name}, whose weights are never computed one by one")

@@ -55,7 +55,6 @@ class FeatureStructure(Structure):
         return type(self).__name__
 
     def refuse(self, operation: str) -> None:
-        """Raise, as features have no such thing."""
         name = self._name
         raise ValueError(
             {
@@ -72,7 +71,7 @@ class FeatureStructure(Structure):
             }[operation]
         )
 
-    def refuse_maps(self, code: tuple[int, float]) -> None:
+    def _refuse_maps(self, code: tuple[int, float]) -> None:
         """Raise for another separation than softmax."""
         if code != SEPARATIONS["softmax"]:
             raise ValueError(

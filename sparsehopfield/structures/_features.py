@@ -61,10 +61,9 @@ class Features(FeatureStructure):
     """The base of the structures whose weights are proportional to <phi(x), phi(xi)>."""
 
     def association(self) -> Any:
-        """Return the module that computes the association of layers."""
         return _feature_association
 
-    def executor(self, pattern_set: PatternSet, rows: Array, beta: Floats, code: tuple[int, float]) -> FeatureExecutor:
+    def _executor(self, pattern_set: PatternSet, rows: Array, beta: Floats, code: tuple[int, float]) -> FeatureExecutor:
         """Return what carries out a call of rows (N, d) by sums over features."""
         return FeatureExecutor(self, pattern_set, rows, beta, code)
 
@@ -76,6 +75,7 @@ class Features(FeatureStructure):
         Parameters
         ----------
         patterns : array_like, shape (M, d)
+            One row a pattern.
         values : array_like, shape (M, v), optional
             What is mixed; the patterns themselves by default.
         beta : float, positive
@@ -86,11 +86,22 @@ class Features(FeatureStructure):
         Returns
         -------
         FeatureState
+            With no more than the sums in it.
 
         Raises
         ------
         ValueError, TypeError, OverflowError
             Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.structures.FeatureState : What is returned, and can be added to.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> LinearFeatures().state(np.eye(2)).update([[1.0, 0.0]]).round(3)
+        array([[0.556, 0.444]])
         """
         rows = as_patterns("patterns", patterns)
         v = as_values(values, len(rows))
@@ -106,7 +117,7 @@ class Features(FeatureStructure):
         Parameters
         ----------
         n, m, d : int, at least 1
-            n and m are equal if `causal`.
+            How many queries and patterns there are (as many of both if `causal`), and how many features each has.
 
         Returns
         -------
@@ -119,6 +130,10 @@ class Features(FeatureStructure):
         ------
         ValueError, TypeError
             Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.structures.Pairs.cost : Return the same of structures that compute pairs.
 
         Examples
         --------
@@ -189,12 +204,17 @@ class LinearFeatures(Features):
     kind : {"elu+1", "relu"}
         phi(x) = exp(x) for x <= 0, 1 + x for x > 0; or max(x, 0), where beta cancels.
     causal : bool
-        Query i sees patterns 0 to i only; there must be as many queries as patterns.
+        Whether query i sees patterns 0 to i only; there must be as many queries as patterns.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.structures.RandomFeatures : Features whose weights come near softmax's.
+    sparsehopfield.theory.structures.kernel_displacement : Compute how far an update moves stored patterns.
 
     Notes
     -----
@@ -272,19 +292,24 @@ class RandomFeatures(Features):
     Parameters
     ----------
     n_features : int, from 1 to 2**31 - 1
-        D.
+        How many features D there are. The kernel's error falls as 1 / sqrt(D); time and memory grow with D.
     seed : int, at least 0
         W is drawn from it alone: the same for every call and beta.
     causal : bool
-        Query i sees patterns 0 to i only; there must be as many queries as patterns.
+        Whether query i sees patterns 0 to i only; there must be as many queries as patterns.
     orthogonal : bool
-        Rows of W are orthogonal in groups of d; each is normal for itself, so that the kernel stays unbiased, and its
-        variance is in practice a little smaller.
+        Whether rows of W are orthogonal in groups of d. Each is normal for itself, so that the kernel stays unbiased;
+        its variance is in practice a little smaller.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.structures.LinearFeatures : One number a feature, cheaper and flatter.
+    sparsehopfield.theory.structures.features_needed : Compute how many features a wanted error takes.
 
     Notes
     -----
@@ -337,12 +362,27 @@ class RandomFeatures(Features):
         Parameters
         ----------
         d : int, at least 1
-            Features of a pattern.
+            How many features a pattern has.
 
         Returns
         -------
         ndarray of float64, shape (n_features, d)
-            One row a feature.
+            One row a random feature.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.theory.structures.feature_relative_variance : Compute the variance of the kernel that W gives.
+
+        Examples
+        --------
+        >>> W = RandomFeatures(4, seed=1).projection(2)
+        >>> W.shape, bool(abs(W[0] @ W[1]) < 1e-12)  # orthogonal in groups of two
+        ((4, 2), True)
         """
         rng = np.random.default_rng(self.seed)
         w = _normal(rng, self.n_features, as_whole("d", d, 1))
@@ -367,14 +407,42 @@ class FeatureState:
     many there are. Patterns cannot be taken out: a difference of sums loses the digits of what is left, so build the
     state anew from the patterns that stay.
 
+    Parameters
+    ----------
+    structure : LinearFeatures or RandomFeatures
+        Whose features are summed.
+    d : int, at least 1
+        How many features a pattern has.
+    v : int, at least 1, or None
+        How many columns values have; None: the patterns themselves are mixed.
+    beta : float, positive
+        Inverse temperature.
+    similarity : {"dot", "euclidean", "cosine"}
+        As for `sparsehopfield.update`; LinearFeatures has no euclidean.
+    dtype : {float32, float64}
+        Of the patterns and values.
+
     Attributes
     ----------
     structure : LinearFeatures or RandomFeatures
+        Whose features are summed.
     beta : float
+        Inverse temperature.
     similarity : str
+        What the scores are.
     dtype : dtype
         float32 or float64, of the first patterns and values; sums are float64.
     n_patterns : int
+        How many patterns the sums stand for.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.HopfieldMemory : Keep the patterns, and retrieve exactly.
 
     Examples
     --------
@@ -419,13 +487,25 @@ class FeatureState:
         ----------
         patterns : array_like, shape (M, d)
             One row a pattern.
-        values : array_like, shape (M, v)
-            If, and only if, the state was made with values.
+        values : array_like, shape (M, v), optional
+            What is mixed: needed if the state was made with values, else refused.
 
         Raises
         ------
         ValueError, TypeError, OverflowError
             Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.structures.FeatureState.merge : Join two states.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> state, whole = LinearFeatures().state(np.eye(3)[:1]), LinearFeatures().state(np.eye(3))
+        >>> state.add(np.eye(3)[1:])
+        >>> state.n_patterns, bool(np.allclose(state.update(np.eye(3)), whole.update(np.eye(3))))
+        (3, True)
         """
         rows = as_patterns("patterns", patterns)
         if rows.shape[1] != self._d:
@@ -447,7 +527,7 @@ class FeatureState:
         Parameters
         ----------
         other : FeatureState
-            Of the same structure, beta, similarity, dtype and shapes.
+            Of the same structure, beta, similarity and dtype, and of patterns and values with as many columns.
 
         Returns
         -------
@@ -458,6 +538,18 @@ class FeatureState:
         ------
         ValueError, TypeError
             If they do not belong together.
+
+        See Also
+        --------
+        sparsehopfield.structures.FeatureState.add : Add patterns to a state.
+        sparsehopfield.merge : Join the weights of shards exactly, where patterns are kept.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> here, there = LinearFeatures().state(np.eye(3)[:1]), LinearFeatures().state(np.eye(3)[1:])
+        >>> here.merge(there).n_patterns, here.n_patterns
+        (3, 1)
         """
         if not isinstance(other, FeatureState):
             raise TypeError(f"other: must be a FeatureState, got {type(other).__name__}")
@@ -492,6 +584,18 @@ class FeatureState:
         ------
         ValueError, TypeError, OverflowError
             Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.update : Make the step from patterns, under any structure.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> state = LinearFeatures().state(np.eye(2), values=[[0.0], [9.0]])
+        >>> state.update([[1.0, 0.0], [0.0, 1.0]])
+        array([[4.],
+               [5.]])
         """
         given = as_queries(queries, self._d)
         dtype = np.result_type(compute_dtype(given), self.dtype)
@@ -579,7 +683,7 @@ class FeatureExecutor:
 
     def _check(self, n: int) -> None:
         """Raise unless features have an update of n queries under this model."""
-        self.structure.refuse_maps(self.code)
+        self.structure._refuse_maps(self.code)
         if self.betas.size != 1:
             raise ValueError(
                 f"beta: features of patterns depend on it, so {self.structure._name} needs one number for all queries"

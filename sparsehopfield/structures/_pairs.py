@@ -69,18 +69,27 @@ def _within(name: str, positions: Positions, m: int) -> None:
 
 
 class Pairs(Structure):
-    """The base of structures whose queries see some of the patterns, with the core's scores and weights."""
+    """The base of structures whose queries see some of the patterns, with the core's scores and weights.
 
-    def refuse(self, what: str) -> None:
-        """Raise for what holds of all pairs only."""
-        if what == "certificates":
+    See Also
+    --------
+    sparsehopfield.structures.Structure : The base of these and of the structures of features.
+
+    Examples
+    --------
+    >>> from sparsehopfield.structures import RandomFeatures
+    >>> isinstance(TopK(2), Pairs), isinstance(RandomFeatures(2), Pairs)
+    (True, False)
+    """
+
+    def refuse(self, operation: str) -> None:
+        if operation == "certificates":
             raise ValueError(
                 f"structure: margins are over all patterns, so they certify nothing under {type(self).__name__}, "
                 "which may not look at a query's best pattern; is_fixed_point makes the step"
             )
 
     def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
-        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError
 
     def cost(self, n: int, m: int, d: int) -> Cost:
@@ -88,8 +97,8 @@ class Pairs(Structure):
 
         Parameters
         ----------
-        n, m, d : int
-            Queries, patterns, features.
+        n, m, d : int, at least 0, 1 and 1
+            How many queries and patterns there are, and how many features each of them has.
 
         Returns
         -------
@@ -101,6 +110,10 @@ class Pairs(Structure):
         ------
         ValueError, TypeError
             Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.structures.Structure.count : Return how many pairs there are.
 
         Examples
         --------
@@ -118,8 +131,8 @@ class Pairs(Structure):
 
         Parameters
         ----------
-        n, m : int
-            Queries, patterns.
+        n, m : int, at least 0 and 1
+            How many queries and patterns there are.
 
         Returns
         -------
@@ -130,6 +143,11 @@ class Pairs(Structure):
         ------
         ValueError, TypeError
             Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.structures.BlockSparse : The structure of any mask, in blocks.
+        sparsehopfield.associate : Return the weights of the pairs, as a sparse array.
 
         Examples
         --------
@@ -165,12 +183,17 @@ class TopK(Pairs):
     Parameters
     ----------
     k : int, at least 1 and at most the number of patterns
-        For the number of patterns, all pairs.
+        How many patterns each query sees; with as many as there are, all pairs.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.theory.structures.truncation_bound : Bound what is lost by the patterns that are left out.
+    sparsehopfield.topk_softmax : Return the weights of scores of which the k best count.
 
     Examples
     --------
@@ -194,18 +217,15 @@ class TopK(Pairs):
         return cls(min(pairs, m))
 
     def within(self, m: int) -> TopK:
-        """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
 
     def rows_to_choose_from(self, rows: int, appended: int) -> int:
-        """Return how many rows the k best are chosen from: all, as any of them may be among the best."""
         return rows
 
-    def refuse(self, what: str) -> None:
-        """Raise for nothing: a pattern with all weight is among the k best, and the result is the same bits."""
+    def refuse(self, operation: str) -> None:
+        pass  # a pattern with all weight is among the k best, and the result has the same bits
 
     def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
-        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         return None if _limited(self.k, m) == m else _descriptor("TopK", k=self.k)
 
     def count(self, n: int, m: int) -> int:
@@ -217,12 +237,22 @@ class TopK(Pairs):
         Parameters
         ----------
         n, m : int
-            Queries, patterns.
+            How many queries and patterns there are; neither matters.
 
         Raises
         ------
         TypeError
             Always.
+
+        See Also
+        --------
+        sparsehopfield.associate : Return the weights of the patterns that each query sees.
+
+        Examples
+        --------
+        >>> TopK(2).mask(3, 5)
+        Traceback (most recent call last):
+        TypeError: TopK: which pairs are looked at depends on the scores
         """
         raise TypeError("TopK: which pairs are looked at depends on the scores")
 
@@ -231,8 +261,8 @@ class TopK(Pairs):
 
         Parameters
         ----------
-        n, m, d : int
-            Queries, patterns, features.
+        n, m, d : int, at least 0, 1 and 1
+            How many queries and patterns there are, and how many features each of them has.
 
         Returns
         -------
@@ -244,6 +274,10 @@ class TopK(Pairs):
         ------
         ValueError, TypeError
             Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.HopfieldMemory.build_index : Make the index, by which part of the scores is enough.
 
         Examples
         --------
@@ -316,13 +350,13 @@ class Window(Placed):
     Parameters
     ----------
     w : int, at least 0
-        Patterns on each side. A window wider than the set has all.
+        How many patterns a query sees on each side of its own place. A window wider than the set has all.
     causal : bool
-        None beyond the query's own place, of the global positions either.
+        Whether a query sees nothing behind its own place, global positions included.
     dilation : int, at least 1
-        From one pattern of the window to the next.
-    global_positions : collection of int
-        Patterns that every query sees.
+        The step from one pattern of the window to the next.
+    global_positions : collection of int, from 0 to M - 1
+        Places of patterns that every query sees.
     positions : array_like of int, shape of the queries without features, optional
         Places of the queries among the patterns, 0 to M - 1. By default query i is at i, which needs as many queries as
         patterns.
@@ -331,6 +365,11 @@ class Window(Placed):
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.structures.DilatedBlocks : The query's own block in place of a window around it.
+    sparsehopfield.theory.structures.masked_error : Compute what is lost by the patterns that are left out.
 
     Notes
     -----
@@ -381,7 +420,6 @@ class Window(Placed):
         return super()._places(n, m)
 
     def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
-        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         self._places(n, m)
         if self.w >= m - 1 and self.dilation == 1 and not self.causal and not ragged:
             return None
@@ -429,14 +467,18 @@ class RandomMask(Pairs):
     k : int, at least 1 and at most the number of patterns
         How many patterns each query sees.
     seed : int, 0 to 2**64 - 1
-        Of the random subsets.
+        Of the random subsets: another seed, other subsets.
     block : int, at least 1
-        Consecutive queries that share a subset.
+        How many consecutive queries share a subset.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.theory.structures.mask_hit_probability : Compute how likely a query sees its own pattern.
 
     References
     ----------
@@ -463,11 +505,9 @@ class RandomMask(Pairs):
         return cls(min(pairs, m), seed)
 
     def within(self, m: int) -> RandomMask:
-        """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
 
     def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
-        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         if _limited(self.k, m) == m:
             return None
         return _descriptor("RandomMask", k=self.k, seed=self.seed, block=(self.block, 1))
@@ -525,12 +565,17 @@ class BlockSparse(Pairs):
         A BSR array of shape (N, M), whose stored blocks are seen as a whole, whatever is in them; or one entry a
         block, with `block`. A block row may be empty: its queries get zeros.
     block : (int, int), or int for squares
-        Queries and patterns of a block; a BSR array brings its own.
+        How many queries and how many patterns a block has, at least 1 each. Needed unless `mask` is BSR.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.structures.Pairs.mask : Return the pairs one by one.
+    sparsehopfield.theory.structures.masked_error : Compute what is lost by the patterns that are left out.
 
     Notes
     -----
@@ -583,14 +628,28 @@ class BlockSparse(Pairs):
         return cls((block if places is None else block[places])[:, None] == block, 1)
 
     def to_fields(self) -> dict[str, Any]:
-        """Return the mask's blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]]."""
+        """Return the mask's blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]].
+
+        Returns
+        -------
+        dict
+            "shape", the numbers of block rows and columns; "block", the size of a block; "start" and "columns".
+
+        See Also
+        --------
+        sparsehopfield.structures.Structure.from_fields : Make the structure again.
+
+        Examples
+        --------
+        >>> BlockSparse([[True, False], [True, True]], (1, 2)).to_fields()
+        {'shape': [2, 2], 'block': [1, 2], 'start': [0, 1, 3], 'columns': [0, 0, 1]}
+        """
         kept = self.given
         lists = {"start": kept.indptr.tolist(), "columns": kept.indices.tolist()}
         return {"shape": [int(side) for side in kept.shape], "block": list(self.block), **lists}
 
     @classmethod
     def from_fields(cls, given: dict[str, Any]) -> Self:
-        """Return the structure of the fields that `to_fields` gives; lists are checked."""
         from scipy.sparse import csr_array
 
         if not isinstance(given["shape"], list) or len(given["shape"]) != 2:
@@ -630,7 +689,6 @@ class BlockSparse(Pairs):
         return self.given
 
     def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
-        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         kept = self._checked(n, m)
         start, column = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
         return _descriptor("BlockSparse", block=self.block, start=start, column=column)
@@ -656,11 +714,11 @@ class DilatedBlocks(Placed):
     Parameters
     ----------
     block : int, at least 1
-        Consecutive patterns of a block. A block larger than the set is all of it.
+        How many consecutive patterns a block has. A block larger than the set is all of it.
     dilation : int, at least 1
-        From one pattern that a query sees to the next.
+        The step from one pattern that a query sees to the next.
     causal : bool
-        None beyond the query's own place.
+        Whether a query sees nothing behind its own place.
     positions : array_like of int, shape of the queries without features, optional
         Places of the queries among the patterns, 0 to M - 1. By default query i is at i, which needs as many queries as
         patterns.
@@ -669,6 +727,11 @@ class DilatedBlocks(Placed):
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.structures.Window : A window around the query's place in place of its block.
+    sparsehopfield.theory.structures.masked_error : Compute what is lost by the patterns that are left out.
 
     References
     ----------
@@ -701,7 +764,6 @@ class DilatedBlocks(Placed):
         return cls(2 * pairs, 2, positions=places)
 
     def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
-        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         self._places(n, m)
         block = min(self.block, m)
         dilation = min(self.dilation, block)  # so far that no other pattern is there

@@ -32,9 +32,9 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayL
     Parameters
     ----------
     memory : HopfieldMemory
-        The memory whose patterns are to be stored.
-    share : float
-        Above 0, at most 1.
+        The memory whose patterns are to be stored. Its own beta is not used and not changed.
+    share : float, above 0, at most 1
+        Which share of the patterns is to be stored, of those that any beta stores.
     margins : array_like, shape (M,), optional
         `memory.margin()` by default; others where patterns do not all count the same.
 
@@ -53,7 +53,9 @@ def storing_beta(memory: HopfieldMemory, share: float = 0.99, *, margins: ArrayL
 
     See Also
     --------
-    HopfieldMemory.suggest_beta : of all patterns, and with the error of rounding.
+    sparsehopfield.HopfieldMemory.suggest_beta : Find the beta of a share of all patterns, rounding included.
+    best_beta : Find the beta that predicts best.
+    sparsehopfield.suggest : Choose the other settings, too.
 
     Notes
     -----
@@ -128,14 +130,14 @@ def best_beta(
     memory : HopfieldMemory
         Its values are the votes of the rows, one column a class, or their targets. Its own beta is not used and not
         changed. Its structure is None or `TopK`.
-    y : array_like
-        "classification": the rows' classes, shape (M,), columns of the values; "regression": their targets, shape (M,)
-        or (M, t).
+    y : array_like, shape (M,) or (M, t)
+        "classification": the rows' classes, as columns of the values, shape (M,); "regression": their targets, shape
+        (M,) or (M, t).
     task : {"classification", "regression"}
         What is scored: the share of rows whose class has the largest weight, where that ties the squared error of the
         weights; or R^2, its mean over the targets.
-    sample_weight : array_like, shape (M,), optional
-        Weights of the rows' scores, at least 0; 1 by default. Rows of weight 0 are not left out.
+    sample_weight : array_like, shape (M,), at least 0, optional
+        How much the score of each row counts; 1 by default. Rows of weight 0 are not left out of the memory.
     random_state : int, Generator or None
         Draws the rows that are left out, if not all are: at most 1024, fewer where M d is large, at least 256.
 
@@ -148,6 +150,12 @@ def best_beta(
     ------
     ValueError, TypeError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    storing_beta : Find the beta that stores the patterns.
+    sparsehopfield.HopfieldMemory.leave_one_out : Make the predictions that are scored.
+    sparsehopfield.suggest : Choose the other settings, too.
 
     Notes
     -----

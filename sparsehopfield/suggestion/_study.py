@@ -514,10 +514,10 @@ def suggest(
     task : {"classification", "regression"}, optional
         What `y` is. By default floating-point numbers and rows of numbers are targets, and all else classes.
     similarity : {"dot", "euclidean", "cosine"}, optional
-        If it is decided.
+        The similarity, if it is decided: the other settings are then found for it.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax, optional
-        If it is decided. By default sparsemax, but with `y` entmax15 or softmax if they predict better.
-    subsample : int
+        The map, if it is decided. By default sparsemax, but with `y` entmax15 or softmax if they predict better.
+    subsample : int, at least 1
         How many rows to look at, at most; each is compared with all. Never more than 1024, and fewer, but at least 256,
         where M d is large. Of the queries 256 are looked at, at most.
     random_state : int, Generator or None
@@ -533,6 +533,12 @@ def suggest(
     ------
     ValueError, TypeError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.Suggestion : What is returned.
+    sparsehopfield.suggestion.best_beta : Choose beta alone, by predictions.
+    sparsehopfield.HopfieldMemory.suggest_beta : Choose beta alone, for what is stored.
 
     Notes
     -----

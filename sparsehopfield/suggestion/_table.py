@@ -40,6 +40,20 @@ class SuggestionRow:
     call : str
         The expression that gives it, of `np`, `sh` (this package), `X`, `y` and `queries` as arrays, and `s`, the
         suggestion.
+
+    See Also
+    --------
+    sparsehopfield.Suggestion : The settings, with their lines in `rows`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparsehopfield import suggest
+    >>> row = suggest(np.array([[0.0], [1.0], [3.0], [3.0]])).rows[5]
+    >>> row.setting, row.reason
+    ('beta', '50 % of the rows are copies of others, which no beta stores: see memory.duplicates().')
+    >>> row.evidence, row.call
+    (0.5, "(sh.HopfieldMemory(X, similarity='euclidean').certify(X[s.sample]).gap <= 0).mean()")
     """
 
     setting: str
@@ -55,12 +69,16 @@ class Suggestion:
 
     Attributes
     ----------
-    similarity : str
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is.
     beta : float
+        The inverse temperature.
     separation : str, Entmax or Normmax
+        How scores become weights.
     structure : Structure or None
+        The patterns that a query sees; None: all.
     rows : tuple of SuggestionRow
-        The table.
+        The table: what each setting rests on.
     sample : ndarray of int64
         Positions of the rows of X that were looked at, ascending.
     queried : ndarray of int64
@@ -71,6 +89,21 @@ class Suggestion:
         (M, d), of X.
     task : {"classification", "regression"} or None
         What `y` was taken for; None without it.
+
+    See Also
+    --------
+    sparsehopfield.suggest : Make one.
+    sparsehopfield.suggestion.SuggestionRow : One line of the table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparsehopfield import suggest
+    >>> found = suggest(np.array([[0.0], [1.0], [3.0]]))
+    >>> found.similarity, found.beta
+    ('euclidean', 2.001)
+    >>> print(str(found).splitlines()[2])
+       setting      value  measured  reason
     """
 
     similarity: str
@@ -91,6 +124,11 @@ class Suggestion:
         -------
         dict
             Of `beta`, `similarity`, `separation` and `structure`.
+
+        See Also
+        --------
+        memory : Store rows under these settings.
+        sparsehopfield.estimators.HopfieldRetriever : Take them as arguments.
 
         Examples
         --------
@@ -117,7 +155,7 @@ class Suggestion:
             Classes or targets of the rows, as the suggestion was made from: the memory's values are their votes, one
             column each of `numpy.unique(y)`, or these targets.
         **options
-            Of `HopfieldMemory`; they come before the suggested ones.
+            Other arguments of `HopfieldMemory`, which take the place of the suggested ones.
 
         Returns
         -------
@@ -128,6 +166,11 @@ class Suggestion:
         ------
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault.
+
+        See Also
+        --------
+        settings : Return the settings alone.
+        sparsehopfield.HopfieldMemory : What is returned.
 
         Examples
         --------

@@ -40,11 +40,26 @@ class StationaryStates:
     Attributes
     ----------
     states : ndarray, shape (n, d)
+        One row a state.
     weights : ndarray, shape (n, M)
         Those of the patterns: `states` is their product with these.
     energies : ndarray, shape (n,)
+        The energy of each state, ascending.
     indices : ndarray of int, shape (n,)
         In how many directions the energy falls: 0 for minima, 1 for saddles between two basins.
+
+    See Also
+    --------
+    stationary_states : Find them.
+    energy_barriers : Compute how high the ridges between the minima are.
+
+    Examples
+    --------
+    >>> found = stationary_states([[1.0], [-1.0]], beta=2.0)
+    >>> found.energies, found.indices
+    (array([-0.5  , -0.5  , -0.125]), array([0, 0, 1]))
+    >>> found.weights[2]  # the saddle mixes both patterns
+    array([0.5, 0.5])
     """
 
     states: Floats
@@ -56,7 +71,28 @@ class StationaryStates:
         return len(self.energies)
 
     def of_index(self, index: int) -> StationaryStates:
-        """Return those of one index."""
+        """Return the states of one index.
+
+        Parameters
+        ----------
+        index : int, at least 0
+            In how many directions the energy falls there: 0 for minima, 1 for saddles between two basins.
+
+        Returns
+        -------
+        StationaryStates
+            Those states, by ascending energy; none if there are none.
+
+        See Also
+        --------
+        stationary_states : Find the states, only those up to an index if `max_index` says so.
+
+        Examples
+        --------
+        >>> found = stationary_states([[1.0], [-1.0]], beta=2.0)
+        >>> found.of_index(0).states.tolist(), found.of_index(1).states.tolist()
+        ([[1.0], [-1.0]], [[0.0]])
+        """
         chosen = self.indices == index
         return StationaryStates(self.states[chosen], self.weights[chosen], self.energies[chosen], self.indices[chosen])
 
@@ -75,6 +111,20 @@ class EnergyBarriers:
         The minima that each saddle leads down to; both may be the same.
     levels : ndarray, shape (minima, minima)
         The least height of a path from one minimum to another: of its highest point. On the diagonal their energies.
+
+    See Also
+    --------
+    energy_barriers : Compute them.
+    stationary_states : Find the stationary states of any index.
+
+    Examples
+    --------
+    >>> found = energy_barriers([[2.0], [-1.0]], beta=2.0)
+    >>> found.levels  # from either minimum to the other one climbs to the one saddle
+    array([[-2.      , -0.109375],
+           [-0.109375, -0.5     ]])
+    >>> found.escapes
+    array([1.890625, 0.390625])
     """
 
     minima: StationaryStates
@@ -108,6 +158,7 @@ def stationary_states(
     beta : float, positive
         Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score is: <x, xi>; -|x - xi|^2/2; <x, xi/|xi|>, where the unit rows take the patterns' place.
     max_index : int, at least 0, optional
         Only states with at most so many directions of descent: 0 the minima, 1 also the saddles between their basins.
         By default all. The smaller, the less work.
@@ -128,6 +179,12 @@ def stationary_states(
         is degenerate (the Hessian has an eigenvalue 0, or a pattern is about to get weight), so that it has no index.
     TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    energy_barriers : Compute how high the ridges between the minima are.
+    sparsehopfield.energy : Compute the energy that is stationary at these states.
+    sparsehopfield.retrieve : Go down from a query to one of the minima.
 
     Notes
     -----
@@ -161,6 +218,7 @@ def energy_barriers(
     beta : float, positive
         Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score is: <x, xi>; -|x - xi|^2/2; <x, xi/|xi|>, where the unit rows take the patterns' place.
     max_supports : int, at least 1
         How many supports to look at before giving up.
 
@@ -173,6 +231,11 @@ def energy_barriers(
     ------
     ValueError, TypeError, OverflowError
         As `stationary_states`.
+
+    See Also
+    --------
+    stationary_states : Find the stationary states of any index.
+    sparsehopfield.retrieve : Go down from a query to one of the minima.
 
     Notes
     -----

@@ -41,13 +41,30 @@ class CapacityBound:
 
     Attributes
     ----------
-    a, b : float
-        C = b/W(exp(a + ln b)), W the principal branch of Lambert's function.
+    a : float
+        The parameter of C that depends on the probability of failure and the radius.
+    b : float
+        The one that grows with beta m^2: C = b/W(exp(a + ln b)), W the principal branch of Lambert's function.
     C : float
+        The patterns keep angles of at least C^(-1/2); inf where it exceeds the largest float64.
     M : float
-        inf where it exceeds the largest float64.
+        The number of patterns, not rounded; inf where it exceeds the largest float64.
     log_M : float
-        Its natural logarithm.
+        Its natural logarithm, which is finite.
+
+    See Also
+    --------
+    capacity_bound : Compute lemma 3.1, corrected.
+    dense_capacity_bound : Compute the bound of the dense model.
+    ExactCapacity : The number that really is stored, which is far larger.
+
+    Examples
+    --------
+    >>> bound = capacity_bound(d=20, m=1.0, beta=100.0, p=0.1, radius=0.005)
+    >>> round(bound.M, 2), round(bound.C, 4)
+    (11.32, 2.1237)
+    >>> capacity_bound(d=20, m=1.0, beta=1.0, p=0.1, radius=0.005).is_empty  # at so small a beta it says nothing
+    True
     """
 
     a: float
@@ -88,7 +105,7 @@ def capacity_bound(
     Parameters
     ----------
     d : int, at least 2
-        Dimension.
+        Features of a pattern.
     m : float, positive
         Radius of the sphere that patterns are drawn from, uniformly. Of data of other kinds the lemma says nothing.
     beta : float, positive
@@ -119,6 +136,12 @@ def capacity_bound(
     -----
     UserWarning
         If radius exceeds m: balls that large around points of the sphere cannot be disjoint.
+
+    See Also
+    --------
+    exact_capacity : Count the patterns that really are stored, which are far more.
+    dense_capacity_bound : Compute the bound of the dense model.
+    well_separated : Check the condition of corollary 3.1.1 for patterns at hand.
 
     Notes
     -----
@@ -190,6 +213,11 @@ def dense_capacity_bound(d: int, m: float, beta: ArrayLike, p: float) -> Capacit
     ValueError, TypeError
         Naming the argument at fault.
 
+    See Also
+    --------
+    capacity_bound : Compute that of the sparse model.
+    exact_capacity : Count the patterns that the sparse model stores exactly.
+
     Notes
     -----
     Claimed where C >= (2/sqrt(p))^(4/(d-1)), which is M >= 2: elsewhere `is_empty`. It asks for a smaller error than
@@ -218,12 +246,30 @@ class ExactCapacity:
     ----------
     D : float
         The least distance that two patterns must keep.
-    F, log_F : float
-        Probability that two random patterns are closer, and its natural logarithm; F may underflow to 0.
-    M, log_M : float
-        Real-valued number of patterns, at least 1, and its natural logarithm; M is inf where it overflows.
-    weak_M, log_weak_M : float
+    F : float
+        Probability that two random patterns are closer; may underflow to 0.
+    log_F : float
+        Its natural logarithm, which does not.
+    M : float
+        Number of patterns, not rounded, at least 1; inf where it overflows.
+    log_M : float
+        Its natural logarithm.
+    weak_M : float
         The closed form sqrt(p) (beta m^2/5)^((d-1)/4), for radius 0.
+    log_weak_M : float
+        Its natural logarithm.
+
+    See Also
+    --------
+    exact_capacity : Compute it.
+    capacity_bound : Compute what lemma 3.1 promises, which is far less.
+    sparsehopfield.HopfieldMemory.capacity : Compute it for patterns with the spread of those that a memory stores.
+
+    Examples
+    --------
+    >>> capacity = exact_capacity(d=64, m=1.0, beta=100.0, p=0.1)
+    >>> round(capacity.D, 4), f"{capacity.M:.1e}"
+    (0.1414, '1.2e+27')
     """
 
     D: float
@@ -255,7 +301,7 @@ def exact_capacity(d: int, m: float, beta: ArrayLike, p: float, radius: float = 
     Parameters
     ----------
     d : int, at least 2
-        Dimension.
+        Features of a pattern.
     m : float, positive
         Radius of the sphere that patterns are drawn from, uniformly.
     beta : float, positive
@@ -274,6 +320,12 @@ def exact_capacity(d: int, m: float, beta: ArrayLike, p: float, radius: float = 
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    exact_radius : Compute the radius for patterns at hand.
+    capacity_bound : Compute what lemma 3.1 promises, which is far less.
+    sparsehopfield.HopfieldMemory.capacity : Compute it for patterns with the spread of those that a memory stores.
 
     Notes
     -----

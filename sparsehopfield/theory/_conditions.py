@@ -133,7 +133,7 @@ def well_separated(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     rule : {"exact", "ball", "theorem 3.1", "corollary 3.1.1", "equation 3.3"}
-        See Notes.
+        Which condition is checked; the Notes state each.
     radius : float, at least 0, optional
         R of all rules but "exact"; `min_half_distance` by default, as in the paper.
 
@@ -146,6 +146,12 @@ def well_separated(
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    required_margin : Compute the margin that a rule asks for.
+    exact_radius : Compute the largest radius for which "ball" holds.
+    margin_at : Compute the gap that "exact" compares with 1/beta.
 
     Notes
     -----
@@ -200,7 +206,7 @@ def required_margin(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     rule : {"exact", "theorem 3.1", "corollary 3.1.1"}
-        See Notes.
+        Which condition asks for the margin; the Notes state each.
     radius : float, at least 0, optional
         R; `min_half_distance` by default, as in the paper.
 
@@ -213,6 +219,11 @@ def required_margin(
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    well_separated : Check whether the condition is met.
+    margin : Compute the margins that patterns have.
 
     Notes
     -----

@@ -27,6 +27,7 @@ def energy_as_printed(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
+        The map whose conjugate is Psi*.
 
     Returns
     -------
@@ -37,6 +38,11 @@ def energy_as_printed(
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.energy : Compute the energy that does fall along retrieval.
+    energy_offset : Make that energy nowhere negative.
 
     Notes
     -----
@@ -90,6 +96,10 @@ def energy_offset(
     ValueError, TypeError, OverflowError
         Naming the argument at fault; Polynomial has no energy.
 
+    See Also
+    --------
+    sparsehopfield.energy : Compute the energy that the offset is added to.
+
     Notes
     -----
     Not in the paper. Proof: -Psi is at most Psi*(0), so Psi*(beta s)/beta <= max s + Psi*(0)/beta; max s <= n m, and
@@ -131,6 +141,7 @@ def contraction(
     beta : float, positive
         Inverse temperature.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score is: <x, xi>; -|x - xi|^2/2; <x, xi/|xi|>, where the unit rows take the patterns' place.
     separation : {"sparsemax", "softmax", "entmax15"}, or Entmax with alpha at most 2
         With softmax the bound is half as large.
 
@@ -143,6 +154,11 @@ def contraction(
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    exact_radius : Compute how far noise in a query changes nothing at all.
+    retrieval_error : Compute the error that noise changes.
 
     Notes
     -----

@@ -57,6 +57,12 @@ def retrieval_error(
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    retrieval_bound : Bound it from above.
+    dense_error_floor : Bound that of softmax from below.
+    sparsehopfield.update : Make the step whose error it is.
+
     Notes
     -----
     Claim (theorem 2.2): the sparse error is at most the dense error near xi_mu. **Fails**, even at x = xi_mu and on the
@@ -148,7 +154,7 @@ def retrieval_bound(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     rule : {"sharp", "exponential", "separation", "printed", "printed exponential"}
-        See Notes.
+        Which bound is computed; the Notes state each.
 
     Returns
     -------
@@ -159,6 +165,12 @@ def retrieval_bound(
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    retrieval_error : Compute what is bounded.
+    dense_error_floor : Bound the error of softmax from below.
+    margin_at : Compute the gap.
 
     Notes
     -----
@@ -221,6 +233,11 @@ def dense_error_floor(queries: ArrayLike, patterns: ArrayLike, index: ArrayLike,
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    retrieval_error : Compute what is bounded.
+    retrieval_bound : Bound it from above.
 
     Notes
     -----

@@ -46,6 +46,11 @@ def exact_flips(
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    exact_recall : Compute how often flips are undone if they are random.
+    exact_radius : Compute the radius of the ball, for patterns that are not binary.
+
     Notes
     -----
     Not in the paper. With h the smallest number of entries in which another pattern differs and t the lead that the map
@@ -85,10 +90,10 @@ def exact_recall(
 
     Parameters
     ----------
-    d : int
-        Entries, each 1 or -1 with probability a half.
-    n_patterns : int
-        Patterns stored.
+    d : int, at least 1
+        How many entries a pattern has, each 1 or -1 with probability a half.
+    n_patterns : int, at least 1
+        How many patterns are stored, M.
     flips : int or array_like of int, from 0 to d
         How many entries of the query are flipped.
     beta : float, positive
@@ -105,6 +110,11 @@ def exact_recall(
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    exact_flips : Compute how many flips are always undone, of patterns at hand.
+    exact_capacity : Count the patterns on a sphere that are stored.
 
     Notes
     -----

@@ -15,7 +15,7 @@ def majorises(p: ArrayLike, q: ArrayLike) -> Any:
     Parameters
     ----------
     p, q : array_like, shape (..., n)
-        Finite.
+        The numbers to compare, along the last axis; finite. Leading axes broadcast.
 
     Returns
     -------
@@ -26,6 +26,11 @@ def majorises(p: ArrayLike, q: ArrayLike) -> Any:
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    retrieval_error : Compute the errors, whose order theorem 2.2 gets wrong.
+    sparsehopfield.sparsemax : Compute weights that majorise those of softmax.
 
     Notes
     -----

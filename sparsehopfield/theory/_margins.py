@@ -44,6 +44,12 @@ def margin(patterns: ArrayLike, *, similarity: str = "dot") -> Floats:
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    margin_at : Compute the gap at other points than the pattern itself.
+    critical_beta : Turn it into an inverse temperature.
+    sparsehopfield.HopfieldMemory.margin : Compute the same in C, for many patterns.
+
     Notes
     -----
     A definition. `HopfieldMemory.margin` computes the same in C, for many patterns much faster.
@@ -73,6 +79,7 @@ def margin_at(queries: ArrayLike, patterns: ArrayLike, index: ArrayLike, *, simi
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score is: <x, xi>; -|x - xi|^2/2; <x, xi/|xi|>, where the unit rows take the patterns' place.
 
     Returns
     -------
@@ -83,6 +90,12 @@ def margin_at(queries: ArrayLike, patterns: ArrayLike, index: ArrayLike, *, simi
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    margin : Compute the gap at the pattern itself.
+    well_separated : Compare it with 1/beta.
+    sparsehopfield.HopfieldMemory.certify : Find the pattern with the best score and its gap, for many patterns.
 
     Notes
     -----
@@ -121,6 +134,11 @@ def min_half_distance(patterns: ArrayLike) -> float:
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    exact_radius : Compute the radius from which retrieval is exact.
+    margin : Compute the margins; the euclidean ones are half the squared distances.
+
     Notes
     -----
     As printed the minimum includes mu = nu and R = 0. The spheres must be open: closed ones of the closest pair touch.
@@ -147,6 +165,7 @@ def critical_beta(patterns: ArrayLike, *, similarity: str = "dot") -> Floats:
     patterns : array_like, shape (M, d)
         One row a pattern.
     similarity : {"dot", "euclidean", "cosine"}
+        What a score is: <x, xi>; -|x - xi|^2/2; <x, xi/|xi|>, where the unit rows take the patterns' place.
 
     Returns
     -------
@@ -157,6 +176,12 @@ def critical_beta(patterns: ArrayLike, *, similarity: str = "dot") -> Floats:
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    is_certified : Compare it with a beta.
+    margin : Compute what it is one over.
+    sparsehopfield.HopfieldMemory.suggest_beta : Find the beta that certifies a share of the patterns.
 
     Notes
     -----
@@ -194,6 +219,12 @@ def is_certified(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str 
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    is_fixed_point : Apply T, which finds copies and interior points besides.
+    critical_beta : Compute from which beta on it is true.
+    sparsehopfield.HopfieldMemory.is_certified : Check it in C, rounding included.
 
     Notes
     -----
@@ -233,6 +264,11 @@ def is_fixed_point(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: st
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    is_certified : Check the margin, which suffices.
+    stationary_states : Find all fixed points, mixtures of patterns among them.
 
     Examples
     --------
@@ -295,6 +331,12 @@ def exact_radius(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str 
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    well_separated : Check whether a query is within it.
+    exact_capacity : Count the random patterns that have at least some radius.
+    sparsehopfield.HopfieldMemory.exact_radius : Compute the same in C, rounding included.
 
     Notes
     -----

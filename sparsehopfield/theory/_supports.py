@@ -137,8 +137,8 @@ def expected_support(
 
     Parameters
     ----------
-    n_patterns : int
-        Patterns M.
+    n_patterns : int, at least 1
+        How many patterns there are, M.
     spread : float, positive
         Standard deviation of the scores, times beta: for a query x and patterns with independent features of variance v
         it is beta sqrt(v) |x|.
@@ -146,6 +146,7 @@ def expected_support(
         Beta times how far the score of one pattern, which the query is for, is above the mean of the others. By default
         the query is for none.
     separation : {"sparsemax", "entmax15"}
+        The map that turns scores into weights.
 
     Returns
     -------
@@ -156,6 +157,11 @@ def expected_support(
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.sparsemax_threshold : Count the support of scores at hand.
+    sparsehopfield.associate : Compute the weights of patterns at hand.
 
     Notes
     -----

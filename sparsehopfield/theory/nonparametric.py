@@ -87,6 +87,19 @@ class MarginFit:
     is_closed_form : bool
         Whether every answer falls short of its memory by more than the margin, so that each coefficient is at the bound
         on its memory's side: with the costs "memories" the update is then that of the memory.
+
+    See Also
+    --------
+    NonparametricHopfield.regression : Solve one.
+    NonparametricHopfield : The memory that it is part of.
+
+    Examples
+    --------
+    >>> fit = NonparametricHopfield(beta=2.0).fit([[1.0, 0.0], [0.0, 1.0]]).fit_
+    >>> fit.is_closed_form, fit.coefficients.round(3).tolist()
+    (True, [[0.568, 0.0], [0.0, 0.568]])
+    >>> round(fit.C, 3), round(fit.critical_C, 3)
+    (0.568, 1.135)
     """
 
     positions: NDArray[np.int64]
@@ -129,7 +142,7 @@ class NonparametricHopfield:
     cost : {"memories", "uniform"}
         c: "memories" are h(q_mu) abs(xi_mu^i), those under which the closed form comes out; "uniform" is 1, as
         support vector regression has it.
-    max_iter : int
+    max_iter : int, at least 1
         Passes over the pairs, at most.
     tol : float, at least 0
         The violation of the conditions of optimality that ends them, relative to the largest entry of the memories.
@@ -137,14 +150,21 @@ class NonparametricHopfield:
     Attributes
     ----------
     queries_ : ndarray of float64, shape (M, d)
+        What the memories are answers to.
     memories_ : ndarray of float64, shape (M, v)
+        The answers that the regression is fitted to.
     fit_ : MarginFit
-        Of all pairs; None with a structure, whose sets of pairs are solved as queries come.
+        The regression to all pairs; None with a structure, whose sets of pairs are solved as queries come.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    MarginFit : What the regression comes to.
+    sparsehopfield.HopfieldMemory : Retrieve by the closed form, for many patterns.
 
     Notes
     -----
@@ -242,6 +262,20 @@ class NonparametricHopfield:
         -----
         RetrievalWarning
             If `max_iter` passes were not enough.
+
+        See Also
+        --------
+        regression : Solve the regression to some of the pairs.
+        update : Retrieve.
+
+        Examples
+        --------
+        Patterns with noise as queries, whose answers are the patterns.
+
+        >>> X = np.array([[1.0, 1.0], [1.0, -1.0]])
+        >>> model = NonparametricHopfield(beta=2.0).fit(X, X + 0.1)
+        >>> model.fit_.is_closed_form, model.update([1.1, 1.1]).round(3)
+        (True, array([1.   , 0.976]))
         """
         targets, _ = finite_rows("memories", as_patterns("memories", memories))
         asked = targets if queries is None else finite_rows("queries", as_patterns("queries", queries))[0]
@@ -271,6 +305,18 @@ class NonparametricHopfield:
         ------
         ValueError, TypeError, IndexError
             Naming the argument at fault, as in `fit`.
+
+        See Also
+        --------
+        fit : Set the pairs, and solve the regression to all of them.
+        MarginFit : What is returned.
+
+        Examples
+        --------
+        >>> model = NonparametricHopfield(beta=2.0).fit(np.eye(3))
+        >>> some = model.regression([0, 2])
+        >>> some.positions, some.coefficients.round(3).tolist()
+        (array([0, 2]), [[0.568, 0.0, 0.0], [0.0, 0.0, 0.568]])
         """
         self._check_fitted()
         m = len(self.memories_)
@@ -326,6 +372,17 @@ class NonparametricHopfield:
         ------
         ValueError, TypeError, OverflowError
             Naming the argument at fault; `queries` if the structure has places for other queries.
+
+        See Also
+        --------
+        update : Divide it by C, which makes it a step of retrieval.
+
+        Examples
+        --------
+        >>> model = NonparametricHopfield(beta=2.0).fit(np.eye(2))
+        >>> f, C = model.predict([0.9, 0.1]), model.fit_.C
+        >>> f.round(3), (f / C).round(3)
+        (array([0.472, 0.095]), array([0.832, 0.168]))
         """
         return self._answer(queries, False)
 
@@ -346,6 +403,18 @@ class NonparametricHopfield:
         ------
         ValueError, TypeError, OverflowError
             Naming the argument at fault; `queries` if the structure has places for other queries.
+
+        See Also
+        --------
+        closed_form : Make the step by the memory's formula.
+        predict : Compute the regression itself.
+        sparsehopfield.update : Make a step without a regression.
+
+        Examples
+        --------
+        >>> model = NonparametricHopfield(beta=2.0).fit(np.eye(2))
+        >>> model.update([0.9, 0.1]).round(3)
+        array([0.832, 0.168])
         """
         return self._answer(queries, True)
 
@@ -367,6 +436,19 @@ class NonparametricHopfield:
         ValueError, TypeError, OverflowError
             Naming the argument at fault; `structure` if the kernel has features and there is a structure, or the
             kernel is "dot" and there is one: no memory has both.
+
+        See Also
+        --------
+        update : Make the step by the regression.
+        sparsehopfield.update : What it calls.
+
+        Examples
+        --------
+        Without a bound on the cost the regression answers a pattern by itself; the memory keeps mixing.
+
+        >>> model = NonparametricHopfield(beta=2.0, C=1e6).fit([[1.0, 1.0], [1.0, -1.0]])
+        >>> model.update([1.0, 1.0]).round(3), model.closed_form([1.0, 1.0]).round(3)
+        (array([1., 1.]), array([1.   , 0.964]))
         """
         self._check_fitted()
         if self.structure is not None and self.kernel != "exponential":

@@ -99,6 +99,11 @@ def diameter(patterns: ArrayLike) -> float:
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    truncation : Compute the error that it bounds.
+    sparsehopfield.theory.min_half_distance : Compute half the smallest distance.
+
     Examples
     --------
     >>> diameter([[0.0], [1.0], [4.0]])
@@ -115,11 +120,11 @@ def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
     Parameters
     ----------
     scores : array_like, shape (..., M)
-        Finite, before beta.
+        Scores of M patterns, before beta; finite.
     k : int, from 1 to M
-        How many scores are used.
+        How many of the scores, the largest, keep their weight.
     beta : float or array_like, positive
-        Broadcasts to the leading axes.
+        Inverse temperature; an array broadcasts to the scores' leading axes.
 
     Returns
     -------
@@ -130,6 +135,11 @@ def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    truncation : Compute the tail itself, and what it does to a step.
+    sparsehopfield.topk_softmax : Compute the weights of the largest scores.
 
     Notes
     -----
@@ -164,14 +174,33 @@ class Truncation:
 
     Attributes
     ----------
-    tail : ndarray
+    tail : ndarray, shape (...)
         Softmax weight of all but the K patterns with the largest scores.
-    tail_bound : ndarray
+    tail_bound : ndarray, shape (...)
         `truncation_bound` of the scores.
-    kept, left, dense : ndarray
-        T_K, the softmax mean of the other patterns (zeros for K = M), and the dense step.
-    error, error_bound : ndarray
-        |T_K - T_dense|, and tail times the patterns' diameter.
+    kept : ndarray, shape (..., d)
+        T_K, the step that uses the K largest scores.
+    left : ndarray, shape (..., d)
+        The softmax mean of the other patterns; zeros for K = M.
+    dense : ndarray, shape (..., d)
+        The step that uses all.
+    error : ndarray, shape (...)
+        |T_K - T_dense|.
+    error_bound : ndarray, shape (...)
+        `tail` times the patterns' diameter.
+
+    See Also
+    --------
+    truncation : Compute it.
+    truncation_bound : Bound the tail by the drop of the scores alone.
+
+    Examples
+    --------
+    >>> t = truncation([0.9, 0.2], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], k=1, beta=2.0)
+    >>> t.kept, t.dense.round(3)
+    (array([1., 0.]), array([0.764, 0.194]))
+    >>> float(t.error.round(3)), float(t.error_bound.round(3))
+    (0.306, 0.43)
     """
 
     tail: Array
@@ -200,7 +229,7 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     patterns : array_like, shape (M, d)
         One row a pattern.
     k : int, from 1 to M
-        Of equal scores the first are taken.
+        How many of the scores, the largest, are used; of equal ones the first.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
@@ -213,6 +242,11 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    truncation_bound : Bound the tail by the drop of the scores alone.
+    sparsehopfield.structures.TopK : Retrieve so.
 
     Notes
     -----
@@ -277,6 +311,11 @@ def topk_energy(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.energy : Compute the energy that retrieval with all patterns lowers.
+    sparsehopfield.structures.TopK : Retrieve by the K largest scores.
 
     Notes
     -----
@@ -350,6 +389,12 @@ def masked_error(
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
 
+    See Also
+    --------
+    masked_bound : Bound it where the mask keeps the target.
+    hull_distance : Bound it from below where the mask drops the target.
+    sparsehopfield.theory.retrieval_error : Compute the error without a mask.
+
     Notes
     -----
     Claim: a mask that keeps the target errs no more than no mask. **Fails**: of -1, 0, 1 the pattern 0, targets for at
@@ -402,6 +447,11 @@ def masked_bound(
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    masked_error : Compute what is bounded.
+    hull_distance : Bound the error from below where the mask drops the target.
 
     Notes
     -----
@@ -460,6 +510,11 @@ def hull_distance(points: ArrayLike, patterns: ArrayLike) -> Any:
     RuntimeError
         If the least-squares solver does not come to an end.
 
+    See Also
+    --------
+    masked_error : Compute the error of a step over some of the patterns.
+    mask_hit_probability : Compute how often a random mask keeps the target.
+
     Notes
     -----
     Any update is a mean of patterns with weights that are not negative, whatever the separation and beta: over a mask
@@ -505,11 +560,11 @@ def mask_hit_probability(n_patterns: int, k: int, steps: int = 1) -> float:
     Parameters
     ----------
     n_patterns : int, at least 1
-        How many patterns there are.
+        How many patterns there are, M.
     k : int, from 1 to n_patterns
         How many patterns a query sees.
     steps : int, at least 1
-        With a new mask in every step; with one mask for all it is 1.
+        In how many steps a new mask is drawn; with one mask for all steps it is 1.
 
     Returns
     -------
@@ -520,6 +575,11 @@ def mask_hit_probability(n_patterns: int, k: int, steps: int = 1) -> float:
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    hull_distance : Bound the error where the target is missing.
+    sparsehopfield.structures.RandomMask : Retrieve with such masks.
 
     Notes
     -----
@@ -578,6 +638,11 @@ def feature_relative_variance(x: ArrayLike, y: ArrayLike, n_features: int, beta:
     ValueError, TypeError
         Naming the argument at fault.
 
+    See Also
+    --------
+    features_needed : Compute how many features make it small.
+    sparsehopfield.structures.RandomFeatures : Retrieve by such features.
+
     Notes
     -----
     The kernel is unbiased: **holds**. Proof: one term is exp(<w, v> - beta (|x|^2 + |y|^2)/2) with
@@ -621,6 +686,11 @@ def features_needed(x: ArrayLike, y: ArrayLike, relative_error: float, beta: Arr
     ValueError, TypeError
         Naming the argument at fault.
 
+    See Also
+    --------
+    feature_relative_variance : Compute the variance for a number of features.
+    sparsehopfield.structures.RandomFeatures : Retrieve by such features.
+
     Notes
     -----
     Claim: random features retrieve as the dense model does. **Infeasible** where that retrieves: for a query at a
@@ -662,6 +732,11 @@ def kernel_displacement(
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    linear_weight_bound : Prove for the linear kernel that it stays large.
+    sparsehopfield.theory.is_fixed_point : Check that sparsemax moves a pattern not at all.
 
     Notes
     -----
@@ -706,6 +781,12 @@ def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: Array
     ------
     ValueError, TypeError, IndexError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    kernel_displacement : Compute how far a step moves the patterns.
+    sparsehopfield.structures.LinearFeatures : Retrieve by these features.
+    hull_distance : Turn the bound on the weight into one on the error.
 
     Notes
     -----

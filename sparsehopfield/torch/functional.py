@@ -232,8 +232,9 @@ def associate(
     values : Tensor, shaped as `stored`, with v features instead of d
         One of the two may have one head and the other all.
     beta : float or Tensor of shape (), (1,) or (H,), positive
-        A tensor may have a gradient.
+        Inverse temperature, one for all heads or one for each. A tensor may have a gradient.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        The separation map, which turns scores into weights.
     update_steps_max : int or None
         Updates after the first association; None or negative: until every query has converged, at most 10,000.
     update_steps_eps : float
@@ -278,6 +279,12 @@ def associate(
         If a score is beyond the dtype, where the core computes.
     NotImplementedError
         For second derivatives of the implicit gradient.
+
+    See Also
+    --------
+    sparsehopfield.torch.Hopfield : The layer around it, with projections.
+    sparsehopfield.torch.hopfield_attention : The same with the arguments of torch's attention.
+    sparsehopfield.torch.update : One step from a set of patterns, under any similarity.
 
     References
     ----------
@@ -355,6 +362,7 @@ def hopfield_attention(
     scale : float or Tensor of shape (), (1,) or (H,), positive, optional
         What scores are multiplied with; 1 / sqrt(d) by default. A tensor may have a gradient.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        The separation map, which turns scores into weights.
     update_steps_max : int or None
         Updates of the queries before the last association; None or negative: until every query has converged.
     update_steps_eps : float
@@ -385,6 +393,11 @@ def hopfield_attention(
     OverflowError
         If a score is beyond the dtype, where the core computes.
 
+    See Also
+    --------
+    torch.nn.functional.scaled_dot_product_attention : What it computes with softmax and no updates.
+    sparsehopfield.torch.associate : The association with heads behind rows, ragged bags and projections.
+
     References
     ----------
     Ramsauer et al. 2021, "Hopfield Networks is All You Need", section 3; Hu et al. 2023, "On Sparse Modern Hopfield
@@ -396,7 +409,8 @@ def hopfield_attention(
     >>> hopfield_attention(x, x, x, scale=1.0).shape
     torch.Size([2, 3, 4, 4])
     >>> sdpa = torch.nn.functional.scaled_dot_product_attention(x, x, x)
-    >>> torch.testing.assert_close(hopfield_attention(x, x, x, separation="softmax"), sdpa)
+    >>> torch.allclose(hopfield_attention(x, x, x, separation="softmax"), sdpa, atol=1e-6)
+    True
     """
     options = options_of(
         separation, update_steps_max, update_steps_eps, dropout_p, gradient, structure, dropout_name="dropout_p"

@@ -189,19 +189,26 @@ def softmax_loss(
     ignore_index : int
         A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"none", "sum", "mean"}
-        "elementwise_mean" is the mean, too.
+        What is returned: the losses of all rows, their sum, or the mean of those that count; "elementwise_mean" is the
+        mean, too.
     backend : {None, "core", "torch"}
         Who computes the weights; None: torch, which is faster here.
 
     Returns
     -------
     Tensor
-        Of shape (...), or one number.
+        In the dtype of `z`, of shape (...) if `reduction` is "none", else one number.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.SoftmaxLoss : The same as a module.
+    sparsehopfield.torch.sparsemax_loss : The loss that is 0 from a finite margin on.
+    sparsehopfield.softmax_loss : The same of arrays.
 
     Examples
     --------
@@ -225,19 +232,26 @@ def sparsemax_loss(
     ignore_index : int
         A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"none", "sum", "mean"}
-        "elementwise_mean" is the mean, too.
+        What is returned: the losses of all rows, their sum, or the mean of those that count; "elementwise_mean" is the
+        mean, too.
     backend : {None, "core", "torch"}
         Who computes the weights; None: the core on the CPU, else plain torch.
 
     Returns
     -------
     Tensor
-        Of shape (...), or one number.
+        In the dtype of `z`, of shape (...) if `reduction` is "none", else one number.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.SparsemaxLoss : The same as a module.
+    sparsehopfield.torch.sparsemax : The weights that it compares with the target.
+    sparsehopfield.sparsemax_loss : The same of arrays.
 
     References
     ----------
@@ -269,23 +283,30 @@ def entmax_loss(
     target : Tensor of int64, shape (...), or of floating numbers, shape (..., n)
         The true classes, from 0 to n - 1, or `ignore_index`; or what is true as distributions, without a gradient.
     alpha : float, at least 1
-        1 is cross entropy, 2 the loss of sparsemax.
+        Which map of the family: 1 is softmax, and its loss cross entropy; 2 is sparsemax.
     ignore_index : int
         A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"none", "sum", "mean"}
-        "elementwise_mean" is the mean, too.
+        What is returned: the losses of all rows, their sum, or the mean of those that count; "elementwise_mean" is the
+        mean, too.
     backend : {None, "core", "torch"}
         Who computes the weights; None: the core on the CPU, else plain torch.
 
     Returns
     -------
     Tensor
-        Of shape (...), or one number.
+        In the dtype of `z`, of shape (...) if `reduction` is "none", else one number.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.EntmaxLoss : The same as a module.
+    sparsehopfield.torch.entmax : The weights that it compares with the target.
+    sparsehopfield.entmax_loss : The same of arrays.
 
     References
     ----------
@@ -314,11 +335,24 @@ class EntmaxLoss(nn.Module):
     Parameters
     ----------
     alpha : float, at least 1
-        Which map of the family: 1 is softmax, 2 sparsemax.
+        Which map of the family: 1 is softmax, and its loss cross entropy; 2 is sparsemax.
     ignore_index : int
-        The class of targets that are left out.
+        A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"mean", "sum", "none"}
+        What is returned: the losses of all rows, their sum, or the mean of those that count; "elementwise_mean" is the
+        mean, too.
     backend : {None, "core", "torch"}
+        Who computes the weights; None: the core on the CPU, else plain torch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.entmax_loss : The same as a function.
+    sparsehopfield.torch.SparsemaxLoss : The loss of alpha 2.
 
     Examples
     --------
@@ -336,11 +370,54 @@ class EntmaxLoss(nn.Module):
         self.backend = as_backend(backend)
 
     def forward(self, z: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of scores (..., n) and classes (...) or distributions (..., n)."""
+        """Return the loss of scores and what is true.
+
+        Parameters
+        ----------
+        z : Tensor, shape (..., n)
+            Scores of n classes; -inf is a mask, as in `softmax_loss`.
+        target : Tensor of int64, shape (...), or of floating numbers, shape (..., n)
+            The true classes, from 0 to n - 1, or `ignore_index`; or what is true as distributions, without a gradient.
+
+        Returns
+        -------
+        Tensor
+            In the dtype of `z`, of shape (...) if `reduction` is "none", else one number.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.torch.entmax_loss : The function that computes it.
+
+        Examples
+        --------
+        >>> loss = EntmaxLoss(1.5, reduction="none")
+        >>> loss(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))  # the first row's margin is wide enough
+        tensor([0.0000, 0.3905])
+        """
         return _reduced(z, target, self.alpha, self.ignore_index, self.reduction, self.backend)
 
     def extra_repr(self) -> str:
-        """Return the options, for `repr`."""
+        """Return the options, for `repr`.
+
+        Returns
+        -------
+        str
+            The options by name.
+
+        See Also
+        --------
+        torch.nn.Module.extra_repr : Say what `repr` makes of it.
+
+        Examples
+        --------
+        >>> EntmaxLoss(1.5)
+        EntmaxLoss(alpha=1.5, ignore_index=-100, reduction='mean')
+        """
         return f"alpha={self.alpha:g}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
 
 
@@ -350,9 +427,22 @@ class SparsemaxLoss(EntmaxLoss):
     Parameters
     ----------
     ignore_index : int
-        The class of targets that are left out.
+        A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"mean", "sum", "none"}
+        What is returned: the losses of all rows, their sum, or the mean of those that count; "elementwise_mean" is the
+        mean, too.
     backend : {None, "core", "torch"}
+        Who computes the weights; None: the core on the CPU, else plain torch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.sparsemax_loss : The same as a function.
+    sparsehopfield.torch.SoftmaxLoss : Cross entropy, which is never 0.
 
     Examples
     --------
@@ -370,9 +460,22 @@ class SoftmaxLoss(EntmaxLoss):
     Parameters
     ----------
     ignore_index : int
-        The class of targets that are left out.
+        A class that marks rows without a loss: they give 0, and do not count in the mean.
     reduction : {"mean", "sum", "none"}
+        What is returned: the losses of all rows, their sum, or the mean of those that count; "elementwise_mean" is the
+        mean, too.
     backend : {None, "core", "torch"}
+        Who computes the weights; None: torch, which is faster here.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.softmax_loss : The same as a function.
+    sparsehopfield.torch.SparsemaxLoss : The loss that is 0 from a finite margin on.
 
     Examples
     --------

@@ -6,6 +6,7 @@ import copy as copying
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Self
@@ -19,6 +20,7 @@ from sparsehopfield import functional
 from sparsehopfield._engine.call import Call, RetrievalInfo, Separation
 from sparsehopfield._engine.checks import as_flag, as_positive_numbers
 from sparsehopfield._engine.chunked import copy_array
+from sparsehopfield._engine.docstrings import sections
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
 from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
@@ -206,13 +208,26 @@ def retrieve(
         Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient.
     values : Tensor, shape (M, v), optional
         The iteration runs on the patterns; the result is the values mixed by the weights there.
-    max_steps, tol, return_info, similarity, separation, structure : optional
-        As in `sparsehopfield.retrieve`.
+    max_steps : int, at least 0
+        Updates at most.
+    tol : float, at least 0, optional
+        A query has converged when a step moves it by at most `tol * max |xi|`, in Euclidean length; by default 4 eps of
+        the dtype.
+    return_info : bool, or of {"weights", "energy"}
+        Whether to return a RetrievalInfo, too; names ask for what costs extra.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as in `update`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
+    structure : Structure, optional
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     sparse_grad : bool
         Whether the gradients of patterns and values are sparse COO tensors with the rows that have weight in some
         result, as those of `torch.nn.Embedding(sparse=True)`, for `torch.optim.SparseAdam` and `SGD`.
-    check_finite, index : bool and str, optional
-        As in `sparsehopfield.retrieve`.
+    check_finite : bool
+        Whether to look for NaN and infinity in `values`, too.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `sparsehopfield.HopfieldMemory`.
 
     Returns
     -------
@@ -236,6 +251,12 @@ def retrieve(
     -----
     RetrievalWarning
         If queries are still moving after `max_steps`.
+
+    See Also
+    --------
+    sparsehopfield.torch.update : One step, which has a gradient in the queries.
+    sparsehopfield.torch.HopfieldMemory : Keep the patterns, and retrieve without gradients.
+    sparsehopfield.retrieve : The same of arrays.
 
     Notes
     -----
@@ -333,8 +354,13 @@ def update(
         several is not positive, the query is NaN.
     values : Tensor, shape (M, v), optional
         What is mixed; the patterns themselves by default.
-    similarity, separation, structure : str, str or map, and Structure, optional
-        As in `sparsehopfield.update`; euclidean similarity has no structure of features.
+    similarity : {"dot", "euclidean", "cosine"}
+        Scores `<x, xi>`; `-|x - xi|^2/2`; `<x, xi/|xi|>`, where the unit rows are mixed, too.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights.
+    structure : Structure, optional
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default. Euclidean similarity has none
+        of features.
     backend : {None, "core", "torch"}
         None: the C core on the CPU where it can, else plain torch. "core" raises an error where the core cannot.
 
@@ -347,6 +373,12 @@ def update(
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.retrieve : All steps, with the gradient of the fixed point.
+    sparsehopfield.torch.associate : The same of batches, with heads and masks.
+    sparsehopfield.update : The same of arrays.
 
     Notes
     -----
@@ -519,8 +551,13 @@ def energy(
     beta : float or Tensor, positive
         Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient. Where it is
         not positive, the query is NaN.
-    similarity, separation, structure : str, str or map, and Structure, optional
-        As in `sparsehopfield.energy`.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is, as in `update`.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
+        How scores become weights; Polynomial has no energy.
+    structure : Structure, optional
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default. Those of features have no
+        energy.
     backend : {None, "core", "torch"}
         Who computes the gradient, as in `update`. The energy itself is computed in the core, from copies on the CPU.
 
@@ -533,6 +570,11 @@ def energy(
     ------
     ValueError, TypeError, OverflowError
         Naming the argument at fault; `separation` if the map has no energy (Polynomial).
+
+    See Also
+    --------
+    sparsehopfield.torch.update : The step that lowers it.
+    sparsehopfield.energy : The same of arrays.
 
     Notes
     -----
@@ -572,22 +614,38 @@ def _conjugate(*arguments: Any) -> Tensor:
     return _Conjugate.apply(*arguments)  # type: ignore[no-untyped-call]
 
 
+_SECTIONS = "Parameters", "Returns", "Raises", "Warns"
+_KINDS = {"array_like": "Tensor", "ndarray": "Tensor", "scipy.sparse.csr_array": "Tensor, sparse CSR"}
+
+
 def _taking_tensors(
-    method: Callable[Concatenate[ArrayMemory, Arguments], Any],
+    method: Callable[Concatenate[ArrayMemory, Arguments], Any], example: str
 ) -> Callable[Concatenate[HopfieldMemory, Arguments], Any]:
-    """Return a method of the memory of arrays as one of the memory of tensors."""
+    """Return a method of the memory of arrays as one of the memory of tensors, with an example for its docstring."""
     name, signature = method.__name__, inspect.signature(method)
 
     def call(self: HopfieldMemory, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Any:
         _, *arguments = signature.bind(self, *args, **kwargs).arguments.items()
         return self._ask(name, dict(arguments))
 
-    functools.update_wrapper(call, method)
-    call.__doc__ = f"""{(method.__doc__ or "").partition(chr(10))[0]}
+    functools.update_wrapper(call, method, ("__name__", "__qualname__", "__annotations__"))  # of this module
+    if method.__doc__:  # which `python -OO` drops
+        kinds = re.compile("|".join(map(re.escape, _KINDS)))
+        call.__doc__ = f"""{method.__doc__.partition(chr(10))[0]}
 
-        `sparsehopfield.HopfieldMemory.{name}` with tensors for arrays: its arguments, errors and notes hold. Results
-        are on the device of the first tensor that is passed, or on the CPU.
-        """
+Results are on the device of the first tensor that is passed, or on the CPU.
+
+{kinds.sub(lambda found: _KINDS[found[0]], sections(method, *_SECTIONS))}
+
+See Also
+--------
+sparsehopfield.HopfieldMemory.{name} : The method of arrays, whose notes hold here, too.
+
+Examples
+--------
+>>> import torch
+{inspect.cleandoc(example)}
+"""
     return call
 
 
@@ -617,25 +675,43 @@ class HopfieldMemory:
     patterns : Tensor, shape (M, d), or (M, *pattern_shape)
         One row a pattern: float32, float64, float16, uint8, integers; bfloat16 is widened to float32.
     beta : float or Tensor, positive
-        Inverse temperature.
+        Inverse temperature. May be changed later.
     values : Tensor, shape (M, v), optional
         What is mixed in place of the patterns.
-    similarity, separation, structure, ids : optional
-        As in `sparsehopfield.HopfieldMemory`.
+    similarity : {"dot", "euclidean", "cosine"}
+        What a score is: `<x, xi>`; `-|x - xi|^2/2`; `<x, xi/|xi|>`, where the unit rows are mixed, too.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
+        How scores become weights. May be changed later.
+    structure : Structure, optional
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default. May be changed later.
+    ids : Tensor of int, shape (M,), optional
+        Names of the patterns for the caller's use, all distinct; 0 to M - 1 by default.
     copy : bool, optional
         True copies, False refuses to, None copies what the core cannot read in place: tensors of other devices and
         dtypes; and what is meant to change: tensors that require a gradient, as parameters do, and tensors made in
         inference mode, whose changes nobody counts. A tensor that is read in place must not be changed while the memory
         lives, and cannot be resized: methods, attributes and copies of the memory raise then (not `len`, `repr` and
         `dtype`), but for changes through `.data` or NumPy, which only `verify` finds.
-    check_finite, scale, index, pattern_shape : optional
-        As in `sparsehopfield.HopfieldMemory`.
+    check_finite : bool
+        Whether to look for NaN and infinity in `values`, too; patterns are always looked at.
+    scale : float, optional
+        Of uint8 and float16 patterns: a stored number q stands for the float32 number q * scale; 1 by default.
+    index : {"auto", True, False}
+        Whether there is an index: from the first call on for which it pays, at once, or never. May be changed later.
+    pattern_shape : sequence of int, optional
+        Shape of one pattern, as (height, width) of images, of d numbers in all; patterns and queries may then end in
+        these axes.
 
     Raises
     ------
     ValueError, TypeError, OverflowError, MemoryError
         Naming the argument at fault. Tensors that require a gradient are refused by all methods while gradients are
         recorded, since a memory has none: `sparsehopfield.torch.retrieve` has.
+
+    See Also
+    --------
+    sparsehopfield.torch.retrieve : Retrieve with gradients in patterns, values and beta.
+    sparsehopfield.HopfieldMemory : The memory of arrays, which says more of each method.
 
     Notes
     -----
@@ -761,10 +837,47 @@ class HopfieldMemory:
     index = _Attribute()
     index_nbytes = _Attribute()
 
-    verify = _taking_tensors(ArrayMemory.verify)
-    add = _taking_tensors(ArrayMemory.add)
-    remove = _taking_tensors(ArrayMemory.remove)
-    save = _taking_tensors(ArrayMemory.save)
+    verify = _taking_tensors(
+        ArrayMemory.verify,
+        """
+        >>> X = torch.eye(3)
+        >>> memory = HopfieldMemory(X)
+        >>> X.numpy()[0, 0] = 2  # which torch does not count as a change
+        >>> memory.verify()
+        Traceback (most recent call last):
+        ValueError: patterns: the array was changed after it was stored; make a new memory, or use copy=True
+        """,
+    )
+    add = _taking_tensors(
+        ArrayMemory.add,
+        """
+        >>> memory = HopfieldMemory(torch.eye(3)[:2], beta=4.0)
+        >>> memory.add(torch.eye(3)[2:])
+        tensor([2])
+        >>> memory.retrieve(torch.tensor([0.1, 0.2, 0.9]))
+        tensor([0., 0., 1.])
+        """,
+    )
+    remove = _taking_tensors(
+        ArrayMemory.remove,
+        """
+        >>> memory = HopfieldMemory(torch.eye(4))
+        >>> memory.remove(torch.tensor([0, 2]))
+        >>> memory.ids
+        tensor([1, 3])
+        """,
+    )
+    save = _taking_tensors(
+        ArrayMemory.save,
+        """
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "memory.safetensors")
+        ...     HopfieldMemory(torch.eye(3), beta=4.0).save(path)
+        ...     HopfieldMemory.load(path)
+        HopfieldMemory(3 patterns of 3 features, float32, beta=4.0, similarity='dot', separation='sparsemax')
+        """,
+    )
 
     @classmethod
     def load(
@@ -774,12 +887,34 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        path, mmap, verify, index : str or path-like, and bool, optional but the first
-            As in `sparsehopfield.HopfieldMemory.load`, whose errors and notes hold.
+        path : str or path-like
+            The file to read.
+        mmap : bool
+            Whether to leave patterns, values and the index in the file, and read them where they are needed.
+        verify : bool
+            Whether to compare the data with its checksum.
+        index : {"auto", True, False}, optional
+            What the memory's `index` is to be; as it was saved by default.
 
         Returns
         -------
         HopfieldMemory
+            The memory that was saved, with all its options.
+
+        See Also
+        --------
+        sparsehopfield.torch.HopfieldMemory.save : Write a memory.
+        sparsehopfield.HopfieldMemory.load : The method of arrays, with its errors and notes.
+
+        Examples
+        --------
+        >>> import os, tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "memory.safetensors")
+        ...     HopfieldMemory(torch.eye(3), beta=4.0).save(path)
+        ...     memory = HopfieldMemory.load(path)
+        >>> memory.retrieve(torch.tensor([0.1, 0.2, 0.9]))
+        tensor([0., 0., 1.])
         """
         memory = cls.__new__(cls)
         memory._memory, memory._lent = ArrayMemory.load(path, mmap, verify, index=index), ()
@@ -792,19 +927,41 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        queries : Tensor, shape (..., d)
+        queries : Tensor, shape (..., d), or (..., *pattern_shape)
             One row a query.
         exclude : Tensor of int, shape (...), optional
-            As in `sparsehopfield.HopfieldMemory.update`.
+            Of each query the position of one pattern that it does not see, or -1.
 
         Returns
         -------
-        Tensor, shape (..., v)
-            In the queries' dtype.
+        Tensor, shape (..., v), or (..., *pattern_shape)
+            The states after one step, in the queries' dtype.
+
+        See Also
+        --------
+        sparsehopfield.HopfieldMemory.update : The method of arrays, with its errors and notes.
+        sparsehopfield.torch.update : A step with gradients.
+
+        Examples
+        --------
+        >>> import torch
+        >>> memory = HopfieldMemory(torch.eye(3), beta=4.0)
+        >>> memory.update(torch.tensor([0.9, 0.2, 0.0]))
+        tensor([1., 0., 0.])
+        >>> memory.update(torch.tensor([0.9, 0.2, 0.0]), exclude=0)
+        tensor([0.0000, 0.9000, 0.1000])
         """
         return _in_kind(self._ask("update", {"queries": queries, "exclude": exclude}), queries)
 
-    leave_one_out = _taking_tensors(ArrayMemory.leave_one_out)
+    leave_one_out = _taking_tensors(
+        ArrayMemory.leave_one_out,
+        """
+        >>> X = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
+        >>> memory = HopfieldMemory(X, beta=2.0, values=X.square(), similarity="euclidean")
+        >>> memory.leave_one_out().ravel()  # the last pattern gets the value of the one before
+        tensor([1., 2., 1., 4.])
+        """,
+    )
 
     def retrieve(
         self,
@@ -819,17 +976,35 @@ class HopfieldMemory:
 
         Parameters
         ----------
-        queries : Tensor, shape (..., d)
+        queries : Tensor, shape (..., d), or (..., *pattern_shape)
             One row a query.
-        max_steps, tol, return_info : int, float and bool, optional
-            As in `sparsehopfield.retrieve`.
+        max_steps : int, at least 0
+            Updates at most.
+        tol : float, at least 0, optional
+            A query has converged when a step moves it by at most `tol` times the longest pattern that it sees; by
+            default 4 eps of the dtype.
+        return_info : bool, or of {"weights", "energy"}
+            Whether to return a RetrievalInfo, too; names ask for what costs extra.
         exclude : Tensor of int, shape (...), optional
-            As in `sparsehopfield.HopfieldMemory.retrieve`.
+            Of each query the position of one pattern that it does not see in any step, or -1.
 
         Returns
         -------
-        Tensor, shape (..., v), or (Tensor, RetrievalInfo)
-            In the queries' dtype; the fields of RetrievalInfo are tensors.
+        Tensor, shape (..., v), or (..., *pattern_shape); or (Tensor, RetrievalInfo)
+            The states where retrieval ended, in the queries' dtype; the fields of RetrievalInfo are tensors.
+
+        See Also
+        --------
+        sparsehopfield.HopfieldMemory.retrieve : The method of arrays, with its errors and notes.
+        sparsehopfield.torch.retrieve : Retrieval with gradients.
+
+        Examples
+        --------
+        >>> import torch
+        >>> memory = HopfieldMemory(torch.eye(3), beta=4.0)
+        >>> state, info = memory.retrieve(torch.tensor([0.5, 0.4, 0.0]), return_info=True)
+        >>> state, info.steps, info.converged
+        (tensor([1., 0., 0.]), tensor(3), tensor(True))
         """
         options = {"max_steps": max_steps, "tol": tol, "return_info": return_info, "exclude": exclude}
         found = self._ask("retrieve", {"queries": queries} | options)
@@ -837,25 +1012,145 @@ class HopfieldMemory:
             return _in_kind(found, queries)
         return _in_kind(found[0], queries), found[1]
 
-    associate = _taking_tensors(ArrayMemory.associate)
-    energy = _taking_tensors(ArrayMemory.energy)
-    nearest = _taking_tensors(ArrayMemory.nearest)
-    candidates = _taking_tensors(ArrayMemory.candidates)
-    build_index = _taking_tensors(ArrayMemory.build_index)
+    associate = _taking_tensors(
+        ArrayMemory.associate,
+        """
+        >>> HopfieldMemory(torch.eye(3)).associate(torch.tensor([0.5, 0.4, 0.0])).to_dense()
+        tensor([[0.5333, 0.4333, 0.0333]])
+        """,
+    )
+    energy = _taking_tensors(
+        ArrayMemory.energy,
+        """
+        >>> HopfieldMemory(torch.eye(3), beta=4.0).energy(torch.eye(3))
+        tensor([-0.5000, -0.5000, -0.5000])
+        """,
+    )
+    nearest = _taking_tensors(
+        ArrayMemory.nearest,
+        """
+        >>> memory = HopfieldMemory(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]), similarity="euclidean")
+        >>> positions, scores = memory.nearest(torch.tensor([[0.0, 3.0]]), 2)
+        >>> positions, (-2 * scores).sqrt()
+        (tensor([[2, 0]]), tensor([[2., 3.]], dtype=torch.float64))
+        """,
+    )
+    candidates = _taking_tensors(
+        ArrayMemory.candidates,
+        """
+        >>> HopfieldMemory(torch.eye(3), beta=4.0).candidates(torch.eye(3)).position  # for `sparsehopfield.merge`
+        array([0, 1, 2])
+        """,
+    )
+    build_index = _taking_tensors(
+        ArrayMemory.build_index,
+        """
+        >>> memory = HopfieldMemory(torch.rand(2000, 64))
+        >>> memory.build_index()
+        >>> memory.index_nbytes / memory.nbytes < 0.35
+        True
+        """,
+    )
 
-    margin = _taking_tensors(ArrayMemory.margin)
-    critical_beta = _taking_tensors(ArrayMemory.critical_beta)
-    is_certified = _taking_tensors(ArrayMemory.is_certified)
-    is_fixed_point = _taking_tensors(ArrayMemory.is_fixed_point)
-    stored_fraction = _taking_tensors(ArrayMemory.stored_fraction)
-    suggest_beta = _taking_tensors(ArrayMemory.suggest_beta)
-    certify = _taking_tensors(ArrayMemory.certify)
-    exact_radius = _taking_tensors(ArrayMemory.exact_radius)
-    capacity = _taking_tensors(ArrayMemory.capacity)
-    duplicates = _taking_tensors(ArrayMemory.duplicates)
+    margin = _taking_tensors(
+        ArrayMemory.margin,
+        """
+        >>> HopfieldMemory(torch.tensor([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]])).margin()
+        tensor([-2., -1.,  3.], dtype=torch.float64)
+        """,
+    )
+    critical_beta = _taking_tensors(
+        ArrayMemory.critical_beta,
+        """
+        >>> HopfieldMemory(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).critical_beta()
+        tensor([1.0000,    inf, 0.0833], dtype=torch.float64)
+        """,
+    )
+    is_certified = _taking_tensors(
+        ArrayMemory.is_certified,
+        """
+        >>> HopfieldMemory(torch.tensor([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]])).is_certified()
+        tensor([False, False,  True])
+        """,
+    )
+    is_fixed_point = _taking_tensors(
+        ArrayMemory.is_fixed_point,
+        """
+        >>> memory = HopfieldMemory(torch.tensor([[-1.0], [0.0], [1.0]]), beta=0.5)
+        >>> memory.is_fixed_point(), memory.is_certified()  # the middle one rests, and would leave if it were pushed
+        (tensor([False,  True, False]), tensor([False, False, False]))
+        """,
+    )
+    stored_fraction = _taking_tensors(
+        ArrayMemory.stored_fraction,
+        """
+        >>> memory = HopfieldMemory(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]]))
+        >>> memory.stored_fraction(torch.tensor([0.05, 0.5, 5.0]))
+        tensor([0.0000, 0.3333, 0.6667], dtype=torch.float64)
+        """,
+    )
+    suggest_beta = _taking_tensors(
+        ArrayMemory.suggest_beta,
+        """
+        >>> memory = HopfieldMemory(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]]))
+        >>> round(memory.suggest_beta(0.6), 6)
+        1.0
+        """,
+    )
+    certify = _taking_tensors(
+        ArrayMemory.certify,
+        """
+        >>> found = HopfieldMemory(torch.eye(3), beta=2.0).certify(torch.tensor([[0.9, 0.2, 0.0], [0.6, 0.4, 0.0]]))
+        >>> found.index, found.lacks
+        (tensor([ 0, -1]), tensor([0.0000, 0.3000], dtype=torch.float64))
+        """,
+    )
+    exact_radius = _taking_tensors(
+        ArrayMemory.exact_radius,
+        """
+        >>> HopfieldMemory(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), beta=4.0).exact_radius()
+        tensor([1.3258, 1.3258], dtype=torch.float64)
+        """,
+    )
+    capacity = _taking_tensors(
+        ArrayMemory.capacity,
+        """
+        >>> X = torch.randn(50, 32, generator=torch.Generator().manual_seed(0))
+        >>> capacity = HopfieldMemory(X, similarity="euclidean").capacity()
+        >>> capacity.certified, capacity.M > 1000
+        (50, True)
+        """,
+    )
+    duplicates = _taking_tensors(
+        ArrayMemory.duplicates,
+        """
+        >>> memory = HopfieldMemory(torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 0.0]]))
+        >>> found = memory.duplicates()
+        >>> found.pairs, found.groups
+        (tensor([[0, 2]]), [tensor([0, 2])])
+        """,
+    )
 
-    explain = _taking_tensors(ArrayMemory.explain)
-    report = _taking_tensors(ArrayMemory.report)
+    explain = _taking_tensors(
+        ArrayMemory.explain,
+        """
+        >>> why = HopfieldMemory(torch.tensor([[2.0, 0.0], [1.5, 1.0], [0.0, 1.0]])).explain(torch.tensor([1.0, 0.0]))
+        >>> why.positions, why.weights, why.miss.position
+        (array([0, 1]), array([0.75, 0.25], dtype=float32), 2)
+        """,
+    )
+    report = _taking_tensors(
+        ArrayMemory.report,
+        """
+        >>> X = torch.tensor([[3.0, 0.0], [0.0, 3.0], [2.0, 0.0], [-2.0, -2.0]])
+        >>> print(HopfieldMemory(X, beta=2.5).report())
+        HopfieldMemory(4 patterns of 2 features, float32, beta=2.5, similarity='dot', separation='sparsemax')
+        <BLANKLINE>
+        at beta 2.5
+        dot: 3 of 4 patterns (75.0%) are certified to be stored
+        ...
+        """,
+    )
 
 
 def _stored_array(name: str, given: Any, copy: bool | None) -> Any:

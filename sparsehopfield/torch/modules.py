@@ -21,6 +21,7 @@ from torch.nn.modules.module import (
 )
 
 from sparsehopfield._engine.checks import as_whole, check_parameter
+from sparsehopfield._engine.docstrings import with_sections
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
@@ -124,39 +125,45 @@ class Hopfield(HopfieldOptions, nn.Module):
         Features of the output; `input_size` by default.
     pattern_size : int, optional
         Features p of a head's projected patterns; `hidden_size` by default.
-    num_heads : int
+    num_heads : int, at least 1
         Heads of the association.
     scaling : float, or Tensor or array_like of shape (num_heads,), optional
-        Beta; 1 / sqrt(hidden_size) by default. May be changed later.
+        The inverse temperature beta, positive; 1 / sqrt(hidden_size) by default. May be changed later.
     update_steps_max : int or None
-        The first association and this many more updates; negative or None: until every query rests.
+        How many updates follow the first association; negative or None: until every query rests.
     update_steps_eps : float, positive
         A query rests when its association moves by at most this, in the Euclidean norm.
-    normalize_stored_pattern, normalize_state_pattern, normalize_pattern_projection : bool
-        Whether these inputs pass a layer normalisation; `..._affine`: with gain and shift, which are learned;
-        `..._eps`: what is added to the variance.
-    normalize_hopfield_space : bool
-        Whether state and stored patterns pass one (shared by all heads) in the association space.
+    normalize_stored_pattern, normalize_stored_pattern_affine, normalize_stored_pattern_eps : bool, bool and float
+        Whether stored patterns pass a layer normalisation first; whether that has gain and shift, which are learned
+        (without the normalisation this must be False); and what it adds to the variance.
+    normalize_state_pattern, normalize_state_pattern_affine, normalize_state_pattern_eps : bool, bool and float
+        The same of state patterns.
+    normalize_pattern_projection, normalize_pattern_projection_affine : bool
+        The same of pattern projections.
+    normalize_pattern_projection_eps : float, positive
+        What the normalisation of pattern projections adds to the variance.
+    normalize_hopfield_space, normalize_hopfield_space_affine, normalize_hopfield_space_eps : bool, bool and float
+        The same of state and stored patterns in the association space, by one normalisation for both and all heads.
     stored_pattern_as_static, state_pattern_as_static, pattern_projection_as_static : bool
         Whether these inputs are already in the association space, that is, not projected. All heads share them.
     pattern_projection_as_connected : bool
-        Pattern projections pass the stored patterns' projection before their own.
+        Whether pattern projections pass the stored patterns' projection before their own.
     stored_pattern_size, pattern_projection_size : int, optional
         Features of these inputs; `input_size` by default.
     batch_first : bool
         Whether samples are the first axis of inputs and output, or the second.
     association_activation : {"relu", "tanh", "sigmoid"}, optional
-        Applied to the output.
+        A function that is applied to the output.
     dropout : float from 0 to below 1
-        Of the last association's weights, in training.
+        Rate at which weights of the last association are dropped in training.
     input_bias : bool
         Whether projections have a bias.
     concat_bias_pattern : bool
-        Append a learned stored pattern and pattern projection in the association space.
+        Whether to append a learned stored pattern and pattern projection in the association space.
     add_zero_association : bool
-        Append a stored pattern and a pattern projection of zeros.
+        Whether to append a stored pattern and a pattern projection of zeros.
     disable_out_projection : bool
-        Return the heads' mixtures side by side, (B, N, num_heads * p).
+        Whether to return the heads' mixtures side by side, (B, N, num_heads * p), instead of a projection of them.
     separation : {"softmax", "sparsemax", "entmax15"}, Entmax, Normmax or Polynomial, optional
         The separation map; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
     structure : Structure, optional
@@ -164,7 +171,7 @@ class Hopfield(HopfieldOptions, nn.Module):
         n of every bag is query n. Each sees the appended patterns, too, and `TopK` chooses its k best among all; a k
         beyond these means all. May be changed later.
     gradient : {"unrolled", "implicit"}
-        Through all updates, or at the fixed point that is reached.
+        Whether it goes through all updates, or is that of the fixed point that they reach.
     learnable_scaling : bool
         Whether beta is learned, one a head, by its logarithm: parameter `log_scaling`.
     backend : {"core", "torch"}, optional
@@ -176,6 +183,12 @@ class Hopfield(HopfieldOptions, nn.Module):
     ------
     ValueError, TypeError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.SparseHopfield : The same with sparsemax.
+    sparsehopfield.torch.HopfieldPooling : A module with learned state patterns, which makes a vector of each bag.
+    sparsehopfield.torch.associate : The association alone, as a function of tensors.
 
     Notes
     -----
@@ -288,7 +301,24 @@ class Hopfield(HopfieldOptions, nn.Module):
         return nn.LayerNorm(role.size, role.eps, options[f"normalize_{name}_affine"], **factory)
 
     def reset_parameters(self) -> None:
-        """Begin anew: weights are drawn from torch's generator, as hflayers draws them."""
+        """Begin anew: draw the weights from torch's generator, as hflayers draws them.
+
+        See Also
+        --------
+        torch.nn.Module.load_state_dict : Set weights that are given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> layer = Hopfield(4)
+        >>> _ = torch.manual_seed(0)
+        >>> layer.reset_parameters()
+        >>> before = layer.association_core.in_proj_weight.clone()
+        >>> _ = torch.manual_seed(0)
+        >>> layer.reset_parameters()
+        >>> torch.equal(before, layer.association_core.in_proj_weight)
+        True
+        """
         for module in self.children():
             module.reset_parameters()  # type: ignore[operator]
         if self.log_scaling is not None:
@@ -346,7 +376,22 @@ class Hopfield(HopfieldOptions, nn.Module):
         self._backend = as_backend(backend)
 
     def extra_repr(self) -> str:
-        """Return the sizes, the separation, and what else is not as by default."""
+        """Return the sizes, the separation, and what else is not as by default, for `repr`.
+
+        Returns
+        -------
+        str
+            The options by name.
+
+        See Also
+        --------
+        torch.nn.Module.extra_repr : Say what `repr` makes of it.
+
+        Examples
+        --------
+        >>> Hopfield(4, dropout=0.1).extra_repr()
+        "input_size=4, hidden_size=4, output_size=4, pattern_size=4, num_heads=1, dropout=0.1, separation='softmax'"
+        """
         shown = {name: getattr(self, name) for name in SIZES if getattr(self, name) is not None}
         for name, default in _DEFAULTS.items():
             value = getattr(self, name, getattr(self._spec, name, default))
@@ -393,6 +438,21 @@ class Hopfield(HopfieldOptions, nn.Module):
         ------
         ValueError, TypeError
             Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_association_matrix : Compute the weights by which the output is mixed.
+        sparsehopfield.torch.hopfield_attention : Compute attention by an association, without projections.
+
+        Examples
+        --------
+        >>> import torch
+        >>> layer = Hopfield(4)
+        >>> layer([torch.ones(7, 4), torch.ones(2, 4)]).shape  # two bags, each associated with itself
+        torch.Size([9, 4])
+        >>> queries = torch.ones(1, 4)  # of two axes: shared by all bags
+        >>> layer((torch.ones(2, 7, 4), queries, torch.ones(2, 7, 4))).shape
+        torch.Size([2, 1, 4])
         """
         return _layer.run(self._call(self.training, input, stored_pattern_padding_mask, association_mask, offsets))
 
@@ -408,7 +468,9 @@ class Hopfield(HopfieldOptions, nn.Module):
 
         Parameters
         ----------
-        input, stored_pattern_padding_mask, association_mask, offsets : array_like, optional but the first
+        input : Tensor, list of Tensor, or tuple
+            As of `forward`.
+        stored_pattern_padding_mask, association_mask, offsets : Tensor, optional
             As of `forward`.
 
         Returns
@@ -416,6 +478,10 @@ class Hopfield(HopfieldOptions, nn.Module):
         Tensor of shape (B, H, N, M)
             M is the largest bag's size where bags are ragged, with the appended patterns behind each bag's own. Ragged
             state patterns are padded to the longest bag, with rows of zeros.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_projected_pattern_matrix : Compute what these weights mix.
 
         Examples
         --------
@@ -439,17 +505,21 @@ class Hopfield(HopfieldOptions, nn.Module):
 
         Parameters
         ----------
-        input : array_like
+        input : Tensor, list of Tensor, or tuple
             As of `forward`.
-        stored_pattern_padding_mask, association_mask : array_like, optional
+        stored_pattern_padding_mask, association_mask : Tensor, optional
             As of `forward`; without effect here.
-        offsets : array_like of int, optional
+        offsets : Tensor or array_like of int, optional
             As of `forward`.
 
         Returns
         -------
         Tensor of shape (B, H, M, p), or (H, R, p) for ragged bags
             The projected patterns of samples and heads.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_association_matrix : Compute the weights by which they are mixed.
 
         Examples
         --------
@@ -515,13 +585,21 @@ def _is_plain(module: nn.Module) -> bool:
     return not hooked and type(module) in NOT_CALLED and "forward" not in module.__dict__
 
 
+@with_sections(Hopfield, "Parameters")
 class SparseHopfield(Hopfield):
     """`Hopfield` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
+    See Also
+    --------
+    sparsehopfield.torch.Hopfield : The same with softmax.
+    sparsehopfield.torch.SparseHopfieldPooling : A module with learned state patterns, which makes a vector of each bag.
+
     Examples
     --------
-    >>> SparseHopfield(4).separation
-    'sparsemax'
+    >>> import torch
+    >>> layer = SparseHopfield(4)
+    >>> layer.separation, layer(torch.ones(3, 5, 4)).shape
+    ('sparsemax', torch.Size([3, 5, 4]))
     """
 
     _default_separation = "sparsemax"
@@ -556,14 +634,43 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
         self.register_parameter(name, pattern)
 
     def reset_parameters(self) -> None:
-        """Begin anew: weights are drawn from torch's generator, as hflayers draws them."""
+        """Begin anew: draw weights and learned patterns from torch's generator, as hflayers draws them.
+
+        See Also
+        --------
+        torch.nn.Module.load_state_dict : Set weights that are given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> pooling = HopfieldPooling(4)
+        >>> before = pooling.pooling_weights.clone()
+        >>> pooling.reset_parameters()
+        >>> torch.equal(before, pooling.pooling_weights)
+        False
+        """
         self.hopfield.reset_parameters()
         for pattern in self._parameters.values():
             if pattern is not None:
                 nn.init.normal_(pattern, mean=0.0, std=STD)
 
     def extra_repr(self) -> str:
-        """Return how many patterns are learned."""
+        """Return how many patterns are learned, for `repr`.
+
+        Returns
+        -------
+        str
+            The number by its name.
+
+        See Also
+        --------
+        torch.nn.Module.extra_repr : Say what `repr` makes of it.
+
+        Examples
+        --------
+        >>> HopfieldLayer(4, quantity=7).extra_repr()
+        'quantity=7'
+        """
         return f"quantity={self.quantity}"
 
     def _complete(self, input: Any) -> Inputs:
@@ -582,6 +689,7 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
         completed = self._complete(input)
         return self.hopfield(completed, stored_pattern_padding_mask, association_mask, offsets=offsets)
 
+    @with_sections(Hopfield.get_association_matrix, "Parameters", "Returns")
     def get_association_matrix(
         self,
         input: Inputs,
@@ -590,11 +698,23 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
         *,
         offsets: Any = None,
     ) -> Tensor:
-        """Compute `Hopfield.get_association_matrix` of this layer's input."""
+        """Compute `Hopfield.get_association_matrix` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_association_matrix : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import torch
+        >>> SparseHopfieldPooling(4).get_association_matrix(torch.ones(3, 5, 4)).shape
+        torch.Size([3, 1, 1, 5])
+        """
         return self.hopfield.get_association_matrix(
             self._complete(input), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
+    @with_sections(Hopfield.get_projected_pattern_matrix, "Parameters", "Returns")
     def get_projected_pattern_matrix(
         self,
         input: Inputs,
@@ -603,7 +723,18 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
         *,
         offsets: Any = None,
     ) -> Tensor:
-        """Compute `Hopfield.get_projected_pattern_matrix` of this layer's input."""
+        """Compute `Hopfield.get_projected_pattern_matrix` from this layer's input.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_projected_pattern_matrix : Compute it without learned patterns.
+
+        Examples
+        --------
+        >>> import torch
+        >>> SparseHopfieldPooling(4).get_projected_pattern_matrix(torch.ones(3, 5, 4)).shape
+        torch.Size([3, 1, 5, 4])
+        """
         return self.hopfield.get_projected_pattern_matrix(
             self._complete(input), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
@@ -617,13 +748,39 @@ class HopfieldPooling(_WithLearnedPatterns):
     Parameters
     ----------
     input_size, hidden_size, output_size, pattern_size, num_heads : int, optional but the first
-        As of `Hopfield`, as are the arguments that are not listed here.
-    quantity : int
-        State patterns, each of which gives `output_size` features.
+        As of `Hopfield`, as are the other arguments whose meaning is not stated.
+    scaling, update_steps_max, update_steps_eps : float or Tensor, int and float, optional
+        As of `Hopfield`.
+    normalize_stored_pattern, normalize_stored_pattern_affine : bool
+        As of `Hopfield`.
+    normalize_state_pattern, normalize_state_pattern_affine : bool
+        As of `Hopfield`.
+    normalize_pattern_projection, normalize_pattern_projection_affine : bool
+        As of `Hopfield`.
+    normalize_hopfield_space, normalize_hopfield_space_affine : bool
+        As of `Hopfield`.
+    stored_pattern_as_static, state_pattern_as_static, pattern_projection_as_static : bool
+        As of `Hopfield`.
+    pattern_projection_as_connected : bool
+        As of `Hopfield`.
+    stored_pattern_size, pattern_projection_size : int, optional
+        As of `Hopfield`.
+    batch_first, association_activation, dropout, input_bias : bool, str, float and bool, optional
+        As of `Hopfield`.
+    concat_bias_pattern, add_zero_association, disable_out_projection : bool
+        As of `Hopfield`.
+    quantity : int, at least 1
+        How many state patterns there are, each of which gives `output_size` features.
     trainable : bool
         Whether the state patterns are learned.
     **options
-        All others of `Hopfield`.
+        The keyword-only arguments of `Hopfield`, and its three `normalize_..._eps` of inputs.
+
+    See Also
+    --------
+    sparsehopfield.torch.SparseHopfieldPooling : The same with sparsemax.
+    sparsehopfield.torch.Hopfield : The module inside, which says what the other arguments are.
+    sparsehopfield.layers.HopfieldPooling : The same without PyTorch.
 
     Notes
     -----
@@ -704,20 +861,63 @@ class HopfieldPooling(_WithLearnedPatterns):
         *,
         offsets: Any = None,
     ) -> Tensor:
-        """Pool (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size); see
-        `Hopfield.forward`.
+        """Pool each bag to one vector.
+
+        Parameters
+        ----------
+        input : Tensor, list of Tensor, or tuple of two
+            Bags (B, M, e), one bag (M, e), or ragged bags: a list of one (M_i, e) tensor a bag, or all rows (R, e) with
+            `offsets`. A tuple is (stored pattern, pattern projection).
+        stored_pattern_padding_mask : Tensor of bool, shape (B, M), optional
+            True where a row of a bag is none.
+        association_mask : Tensor, shape (quantity, M) or as of `Hopfield.forward`, optional
+            Of bool, True where a state pattern must not attend to a row; or numbers added to the scores.
+        offsets : Tensor or array_like of int, shape (B + 1,), optional
+            Bag b has rows offsets[b] to offsets[b + 1].
+
+        Returns
+        -------
+        Tensor of shape (B, quantity * output_size)
+            What each of the state patterns makes of a bag, one after another; (quantity, B * output_size) unless
+            `batch_first`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.forward : Do the same with state patterns that are given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> pooling = HopfieldPooling(4, quantity=2)
+        >>> padding = torch.zeros(3, 6, dtype=torch.bool)
+        >>> padding[:, 5:] = True  # the last row of each bag is none
+        >>> pooling(torch.ones(3, 6, 4), padding).shape
+        torch.Size([3, 8])
         """
         pooled = super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets)
         return pooled.flatten(start_dim=1)
 
 
+@with_sections(HopfieldPooling, "Parameters")
 class SparseHopfieldPooling(HopfieldPooling):
     """`HopfieldPooling` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
+    See Also
+    --------
+    sparsehopfield.torch.HopfieldPooling : The same with softmax.
+    sparsehopfield.estimators.HopfieldMILClassifier : A classifier of bags, without PyTorch.
+
     Examples
     --------
-    >>> SparseHopfieldPooling(4).separation
-    'sparsemax'
+    >>> import torch
+    >>> pooling = SparseHopfieldPooling(4)
+    >>> pooling.separation, pooling(torch.ones(5, 10, 4)).shape
+    ('sparsemax', torch.Size([5, 4]))
     """
 
     _default_separation = "sparsemax"
@@ -731,17 +931,43 @@ class HopfieldLayer(_WithLearnedPatterns):
     Parameters
     ----------
     input_size, hidden_size, output_size, pattern_size, num_heads : int, optional but the first
-        As of `Hopfield`, as are the arguments that are not listed here.
+        As of `Hopfield`, as are the other arguments whose meaning is not stated.
+    scaling, update_steps_max, update_steps_eps : float or Tensor, int and float, optional
+        As of `Hopfield`.
     lookup_weights_as_separated : bool
         Whether pattern projections are learned beside the stored patterns; else they are these.
     lookup_targets_as_trainable : bool
         Whether these separate pattern projections are learned.
-    quantity : int
-        Stored patterns.
+    normalize_stored_pattern, normalize_stored_pattern_affine : bool
+        As of `Hopfield`.
+    normalize_state_pattern, normalize_state_pattern_affine : bool
+        As of `Hopfield`.
+    normalize_pattern_projection, normalize_pattern_projection_affine : bool
+        As of `Hopfield`.
+    normalize_hopfield_space, normalize_hopfield_space_affine : bool
+        As of `Hopfield`.
+    stored_pattern_as_static, state_pattern_as_static, pattern_projection_as_static : bool
+        As of `Hopfield`.
+    pattern_projection_as_connected : bool
+        As of `Hopfield`.
+    stored_pattern_size, pattern_projection_size : int, optional
+        As of `Hopfield`.
+    batch_first, association_activation, dropout, input_bias : bool, str, float and bool, optional
+        As of `Hopfield`.
+    concat_bias_pattern, add_zero_association, disable_out_projection : bool
+        As of `Hopfield`.
+    quantity : int, at least 1
+        How many stored patterns there are.
     trainable : bool
-        Whether they are learned.
+        Whether the stored patterns are learned.
     **options
-        All others of `Hopfield`.
+        The keyword-only arguments of `Hopfield`, and its three `normalize_..._eps` of inputs.
+
+    See Also
+    --------
+    sparsehopfield.torch.SparseHopfieldLayer : The same with sparsemax.
+    sparsehopfield.torch.Hopfield : The module inside, which says what the other arguments are.
+    sparsehopfield.layers.HopfieldLayer : The same without PyTorch.
 
     Notes
     -----
@@ -815,19 +1041,61 @@ class HopfieldLayer(_WithLearnedPatterns):
         *,
         offsets: Any = None,
     ) -> Tensor:
-        """Look up (B, N, e) among the learned patterns, to (B, N, output_size); see `Hopfield.forward`."""
+        """Look up state patterns among the learned patterns.
+
+        Parameters
+        ----------
+        input : Tensor of shape (B, N, e), or (N, e) of one sample
+            State patterns, a row of e features each.
+        stored_pattern_padding_mask : Tensor of bool, shape (B, quantity), optional
+            True where a sample does not have a stored pattern.
+        association_mask : Tensor, shape (N, quantity) or as of `Hopfield.forward`, optional
+            Of bool, True where a state pattern must not attend to a stored one; or numbers added to the scores.
+        offsets : None
+            As of the other modules; here there are no ragged bags.
+
+        Returns
+        -------
+        Tensor of shape (B, N, output_size)
+            The mixture for each state pattern, projected.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.forward : Do the same with stored patterns that are given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> lookup = HopfieldLayer(4, quantity=3)
+        >>> absent = torch.tensor([[False, False, True]])  # as if the last stored pattern were not there
+        >>> lookup(torch.ones(1, 5, 4), absent).shape
+        torch.Size([1, 5, 4])
+        """
         if offsets is not None:
             raise ValueError("offsets: the stored patterns are learned, so there are no ragged bags of them")
         return super().forward(input, stored_pattern_padding_mask, association_mask)
 
 
+@with_sections(HopfieldLayer, "Parameters")
 class SparseHopfieldLayer(HopfieldLayer):
     """`HopfieldLayer` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
 
+    See Also
+    --------
+    sparsehopfield.torch.HopfieldLayer : The same with softmax.
+    sparsehopfield.estimators.HopfieldPrototypeClassifier : A classifier by learned patterns, without PyTorch.
+
     Examples
     --------
-    >>> SparseHopfieldLayer(4).separation
-    'sparsemax'
+    >>> import torch
+    >>> lookup = SparseHopfieldLayer(4, quantity=100)
+    >>> lookup.separation, lookup(torch.ones(5, 1, 4)).shape
+    ('sparsemax', torch.Size([5, 1, 4]))
     """
 
     _default_separation = "sparsemax"

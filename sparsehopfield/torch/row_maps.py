@@ -215,19 +215,24 @@ def softmax(z: Tensor, dim: int = -1, *, backend: str | None = None) -> Tensor:
     z : Tensor, shape (..., n, ...)
         Scores. -inf is a mask; NaN makes its row NaN, +inf shares the weight equally.
     dim : int
-        Where the rows lie.
+        The axis along which the weights sum to 1; negative ones count from the last.
     backend : {None, "core", "torch"}
         Who computes; None: torch, which is faster here.
 
     Returns
     -------
     Tensor
-        As z. Zeros for a row all masked, unlike `torch.softmax`.
+        Weights, of the shape and dtype of z. Zeros for a row all masked, unlike `torch.softmax`.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.sparsemax : Weights of which most are 0.
+    sparsehopfield.torch.softmax_loss : Cross entropy, whose gradient they are in.
 
     Examples
     --------
@@ -245,20 +250,26 @@ def sparsemax(z: Tensor, dim: int = -1, *, backend: str | None = None) -> Tensor
     z : Tensor, shape (..., n, ...)
         Scores. -inf is a mask; NaN makes its row NaN, +inf shares the weight equally.
     dim : int
-        Where the rows lie.
+        The axis along which the weights sum to 1; negative ones count from the last.
     backend : {None, "core", "torch"}
         Who computes; None: the core on the CPU, else plain torch.
 
     Returns
     -------
     Tensor
-        As z. Weights sum to 1, most of them 0: only scores within 1 of the best can have weight. Zeros for a row all
-        masked. Differentiable as often as wanted, and in forward mode.
+        Weights, of the shape and dtype of z. They sum to 1, most of them 0: only scores within 1 of the best can have
+        weight. Zeros for a row all masked. Differentiable as often as wanted, and in forward mode.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.entmax : The family between softmax and sparsemax.
+    sparsehopfield.torch.sparsemax_loss : The loss that goes with it.
+    sparsehopfield.sparsemax : The same of arrays.
 
     References
     ----------
@@ -283,19 +294,25 @@ def entmax(z: Tensor, alpha: float | Tensor = 1.5, dim: int = -1, *, backend: st
         1 is softmax, 2 sparsemax. A tensor of one number, or one that broadcasts to z and has size 1 along `dim`; it
         may have a gradient.
     dim : int
-        Where the rows lie.
+        The axis along which the weights sum to 1; negative ones count from the last.
     backend : {None, "core", "torch"}
         Who computes; None: the core on the CPU, else plain torch.
 
     Returns
     -------
     Tensor
-        As z. Zeros for a row all masked.
+        Weights, of the shape and dtype of z. Zeros for a row all masked.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument at fault. A tensor `alpha` is checked where that needs no wait for a device.
+
+    See Also
+    --------
+    sparsehopfield.torch.normmax : Another family, by norms.
+    sparsehopfield.torch.entmax_loss : The loss that goes with it.
+    sparsehopfield.entmax : The same of arrays.
 
     References
     ----------
@@ -325,21 +342,27 @@ def normmax(z: Tensor, alpha: float | Tensor = 2.0, dim: int = -1, *, backend: s
     z : Tensor, shape (..., n, ...)
         Scores. -inf is a mask; NaN makes its row NaN, +inf shares the weight equally.
     alpha : float or Tensor, above 1
-        A tensor of one number, or one that broadcasts to z and has size 1 along `dim`; it may have a gradient.
+        The larger, the more evenly the weight is shared. A tensor of one number, or one that broadcasts to z and has
+        size 1 along `dim`; it may have a gradient.
     dim : int
-        Where the rows lie.
+        The axis along which the weights sum to 1; negative ones count from the last.
     backend : {None, "core", "torch"}
         Who computes; None: the core on the CPU, else plain torch.
 
     Returns
     -------
     Tensor
-        As z. Zeros for a row all masked.
+        Weights, of the shape and dtype of z. Zeros for a row all masked.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument at fault. A tensor `alpha` is checked where that needs no wait for a device.
+
+    See Also
+    --------
+    sparsehopfield.torch.entmax : Another family, by entropies.
+    sparsehopfield.normmax : The same of arrays.
 
     References
     ----------

@@ -42,7 +42,22 @@ class _TransformerLayer(nn.Module):
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
-        """Begin anew: weights are drawn from torch's generator, as hflayers draws them."""
+        """Begin anew: draw the weights from torch's generator, as hflayers draws them.
+
+        See Also
+        --------
+        torch.nn.Module.load_state_dict : Set weights that are given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sparsehopfield.torch import Hopfield
+        >>> layer = HopfieldEncoderLayer(Hopfield(8), dim_feedforward=16)
+        >>> before = layer.linear_output.weight.clone()
+        >>> layer.reset_parameters()
+        >>> torch.equal(before, layer.linear_output.weight)
+        False
+        """
         for module in self.children():
             if not isinstance(module, nn.Dropout):
                 module.reset_parameters()  # type: ignore[operator]
@@ -94,15 +109,25 @@ class HopfieldEncoderLayer(_TransformerLayer):
     Parameters
     ----------
     hopfield_association : Hopfield
-        Of which the layer keeps a copy, its weights drawn anew.
-    dim_feedforward : int
+        The association; the layer keeps a copy, its weights drawn anew. Its output has as many features as its input.
+    dim_feedforward : int, at least 1
         Features within the feed-forward part.
-    dropout : float
-        Of what is added to the input: association, feed-forward part and within that.
+    dropout : float from 0 to 1
+        Rate of dropout, in training: of what association and feed-forward part add to the input, and within the latter.
     activation : str or callable
         Of the feed-forward part: the name of a function in `torch` or `torch.nn.functional`, or a function.
     backend : {"core", "torch"}, optional
         What computes the association; by default that of `hopfield_association`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.HopfieldDecoderLayer : The layer that looks at what encoders made.
+    torch.nn.TransformerEncoder : Stack such layers.
 
     Notes
     -----
@@ -163,9 +188,10 @@ class HopfieldEncoderLayer(_TransformerLayer):
         ----------
         src : Tensor of shape (B, N, e), or (N, B, e) unless batch_first
             The source sequence.
-        src_mask, src_key_padding_mask : Tensor, optional
-            `association_mask` and `stored_pattern_padding_mask` of `Hopfield.forward`; of the latter also the numbers
-            that torch's containers make of it, -inf where a row is none, else 0.
+        src_mask : Tensor, shape (N, N) or as `association_mask` of `Hopfield.forward`, optional
+            True where a position must not look at another; or numbers added to the scores.
+        src_key_padding_mask : Tensor, shape (B, N), optional
+            True where a position is none; or the numbers that torch's containers make of that, -inf there and else 0.
         is_causal : bool
             A hint that `src_mask` is causal; without effect.
 
@@ -178,6 +204,19 @@ class HopfieldEncoderLayer(_TransformerLayer):
         ------
         ValueError
             If `is_causal` has no mask beside it.
+
+        See Also
+        --------
+        sparsehopfield.torch.HopfieldEncoderLayer.get_association_matrix : Compute the weights of the association.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sparsehopfield.torch import SparseHopfield
+        >>> layer = HopfieldEncoderLayer(SparseHopfield(8), dim_feedforward=16)
+        >>> causal = torch.ones(5, 5, dtype=torch.bool).triu(1)  # no position looks at later ones
+        >>> layer(torch.ones(3, 5, 8), causal, is_causal=True).shape
+        torch.Size([3, 5, 8])
         """
         _check_hint("is_causal", is_causal, src_mask)
         padding = _as_bool("src_key_padding_mask", src_key_padding_mask)
@@ -185,7 +224,30 @@ class HopfieldEncoderLayer(_TransformerLayer):
         return self._feed_forward(self.norm_residual(src + self.dropout_hopfield_association(associated)))
 
     def get_association_matrix(self, input: Any) -> Tensor:
-        """Compute `Hopfield.get_association_matrix`, (B, H, N, M), of the association."""
+        """Compute the weights of the association, without gradient and dropout.
+
+        Parameters
+        ----------
+        input : Tensor, or tuple of three
+            As of `Hopfield.forward`: the layer's input, `src`.
+
+        Returns
+        -------
+        Tensor of shape (B, H, N, M)
+            A row for each state pattern, whose weights sum to 1.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_association_matrix : Do the same with masks.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sparsehopfield.torch import SparseHopfield
+        >>> layer = HopfieldEncoderLayer(SparseHopfield(8, num_heads=2), dim_feedforward=16)
+        >>> layer.get_association_matrix(torch.ones(3, 5, 8)).shape
+        torch.Size([3, 2, 5, 5])
+        """
         return self.hopfield_association.get_association_matrix(input)
 
 
@@ -195,9 +257,20 @@ class HopfieldDecoderLayer(_TransformerLayer):
     Parameters
     ----------
     hopfield_association_self, hopfield_association_cross : Hopfield
-        Of which the layer keeps copies, their weights drawn anew.
+        The associations of the target with itself and with the memory, of one width; the layer keeps copies, their
+        weights drawn anew.
     dim_feedforward, dropout, activation, backend : int, float, str and str, optional
         As of `HopfieldEncoderLayer`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    See Also
+    --------
+    sparsehopfield.torch.HopfieldEncoderLayer : The layer that makes the memory.
+    torch.nn.TransformerDecoder : Stack such layers.
 
     Notes
     -----
@@ -268,10 +341,10 @@ class HopfieldDecoderLayer(_TransformerLayer):
             The target sequence.
         memory : Tensor of shape (B, M, e), or (M, B, e)
             What the encoder made of the source.
-        tgt_mask, memory_mask : Tensor, optional
+        tgt_mask, memory_mask : Tensor, shape (N, N) and (N, M), optional
             `association_mask` of `Hopfield.forward`, of the two associations.
-        tgt_key_padding_mask, memory_key_padding_mask : Tensor, optional
-            `stored_pattern_padding_mask` of `Hopfield.forward`, or numbers, as of an encoder layer.
+        tgt_key_padding_mask, memory_key_padding_mask : Tensor, shape (B, N) and (B, M), optional
+            True where a position is none; or numbers, -inf there and else 0.
         tgt_is_causal, memory_is_causal : bool
             Hints that masks are causal; without effect.
 
@@ -284,6 +357,19 @@ class HopfieldDecoderLayer(_TransformerLayer):
         ------
         ValueError
             If a hint has no mask beside it.
+
+        See Also
+        --------
+        sparsehopfield.torch.HopfieldDecoderLayer.get_association_matrix_cross : Compute the memory's weights.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sparsehopfield.torch import SparseHopfield
+        >>> layer = HopfieldDecoderLayer(SparseHopfield(8), SparseHopfield(8), dim_feedforward=16)
+        >>> target, memory = torch.ones(3, 5, 8), torch.ones(3, 7, 8)
+        >>> layer(target, memory, tgt_mask=torch.ones(5, 5, dtype=torch.bool).triu(1)).shape
+        torch.Size([3, 5, 8])
         """
         _check_hint("tgt_is_causal", tgt_is_causal, tgt_mask)
         _check_hint("memory_is_causal", memory_is_causal, memory_mask)
@@ -296,11 +382,58 @@ class HopfieldDecoderLayer(_TransformerLayer):
         return self._feed_forward(tgt)
 
     def get_association_matrix_self(self, input: Any) -> Tensor:
-        """Compute `Hopfield.get_association_matrix`, (B, H, N, N), of the self-association."""
+        """Compute the weights of the self-association, without gradient and dropout.
+
+        Parameters
+        ----------
+        input : Tensor, or tuple of three
+            As of `Hopfield.forward`: the target, `tgt`.
+
+        Returns
+        -------
+        Tensor of shape (B, H, N, N)
+            A row for each position of the target, whose weights sum to 1.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_association_matrix : Do the same with masks.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sparsehopfield.torch import SparseHopfield
+        >>> layer = HopfieldDecoderLayer(SparseHopfield(8), SparseHopfield(8), dim_feedforward=16)
+        >>> layer.get_association_matrix_self(torch.ones(3, 5, 8)).shape
+        torch.Size([3, 1, 5, 5])
+        """
         return self.hopfield_association_self.get_association_matrix(input)
 
     def get_association_matrix_cross(self, input: Any) -> Tensor:
-        """Compute `Hopfield.get_association_matrix`, (B, H, N, M), of the cross-association."""
+        """Compute the weights of the cross-association, without gradient and dropout.
+
+        Parameters
+        ----------
+        input : Tensor, or tuple of three
+            As of `Hopfield.forward`: (memory, normalised target, memory).
+
+        Returns
+        -------
+        Tensor of shape (B, H, N, M)
+            A row for each position of the target, whose weights of the memory's rows sum to 1.
+
+        See Also
+        --------
+        sparsehopfield.torch.Hopfield.get_association_matrix : Do the same with masks.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sparsehopfield.torch import SparseHopfield
+        >>> layer = HopfieldDecoderLayer(SparseHopfield(8), SparseHopfield(8), dim_feedforward=16)
+        >>> target, memory = torch.ones(3, 5, 8), torch.ones(3, 7, 8)
+        >>> layer.get_association_matrix_cross((memory, target, memory)).shape
+        torch.Size([3, 1, 5, 7])
+        """
         return self.hopfield_association_cross.get_association_matrix(input)
 
 

@@ -431,6 +431,12 @@ def test_frames_of_anything_else_are_refused():
                 call()
     with pytest.raises(TypeError, match=r"^queries: .*object; convert it"):
         sh.update(np.array([1, 2.0], object), np.eye(2))
+    with pytest.raises(TypeError, match=r"^patterns: .*object; leave out text, as with select_dtypes"):
+        sh.HopfieldMemory(pandas.DataFrame({"number": [1.0, 2.0], "other": ["a", "b"]}))
+    with pytest.raises(TypeError, match=r"^patterns: .*object; np\.stack"):
+        sh.HopfieldMemory(pandas.Series([[1.0, 2.0], np.ones(2)]))
+    with pytest.raises(TypeError, match=r"^patterns: .*object; convert it"):
+        sh.HopfieldMemory(np.array(None))
 
 
 # --- constant features --------------------------------------------------------------------------------

@@ -103,6 +103,14 @@ def test_completion_without_shtab(monkeypatch, capsys):
     )
 
 
+@pytest.mark.parametrize("module", ["sklearn", "matplotlib", "tqdm"])
+def test_what_a_study_needs_is_asked_for_before_it_begins(module, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["landscape", "--output", str(tmp_path / "new")]) == 1
+    assert "sparsehopfield[studies]" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_unknown_shell(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--print-completion", "fish"])

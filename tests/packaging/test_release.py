@@ -79,6 +79,13 @@ def test_pythons_and_machines_that_are_tested_are_those_of_the_package():
     assert {wheels[f"manylinux-{machine}-image"] for machine in ("x86_64", "aarch64")} == {"manylinux_2_28"}
 
 
+def test_changelog_and_citation_are_of_the_version():
+    version, cited = project()["project"]["version"], read(ROOT / "CITATION.cff")
+    entry = re.search(r"(?m)^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert entry.groups() == (cited["version"], str(cited["date-released"]))
+    assert cited["version"] == version
+
+
 def test_the_conda_recipe_agrees_with_the_package():
     package, recipe = project()["project"], read(ROOT / "conda" / "recipe.yaml")
     assert recipe["context"]["version"] == package["version"]

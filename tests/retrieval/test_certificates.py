@@ -442,6 +442,9 @@ def test_a_report_says_what_the_methods_say(similarity, rng):
         assert storage.possible == np.count_nonzero(other.critical_beta() < np.inf)
         assert storage.beta_for(0.1) == other.suggest_beta(0.1)
         assert f"{name}: {certified} of 62 patterns ({certified / 62:.1%}) are certified" in text
+    for share in (0.0, 1.01, np.nan):
+        with pytest.raises(ValueError, match="share: must be "):
+            page.storage[similarity].beta_for(share)
     assert memory.report().beta == 2.0
     assert "at beta 3\n" in text
     assert max(map(len, text.splitlines())) < 130

@@ -489,8 +489,13 @@ def test_tables_that_are_cut(tmp_path, end):
     table = tmp_path / "table.csv"
     whole = table.read_bytes()
     table.write_bytes(whole[:end])
+    settings = tmp_path / "settings.json"  # another version began it: that is no reason to begin again
+    began = json.loads(settings.read_text())
+    began["config"]["version"] = "0.1.0"
+    settings.write_text(json.dumps(began))
     assert tables.run_table(tmp_path, "any", {}, TWO, ["m"], measure, progress=False) == rows
     assert table.read_bytes() == whole
+    assert json.loads(settings.read_text()) == began
 
 
 @pytest.mark.parametrize(

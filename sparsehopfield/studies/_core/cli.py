@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsehopfield._engine.optional import is_installed, require
 from sparsehopfield.config import set_num_threads
 from sparsehopfield.data import datasets
 from sparsehopfield.studies._core.families import FAMILIES
@@ -191,6 +192,9 @@ def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespa
     int
         Exit status.
     """
+    for module in ("sklearn", "matplotlib", "tqdm"):  # said before anything is measured, and of all in one extra
+        if not is_installed(module):
+            require(module, purpose="this study")
     options = dict(vars(arguments))
     threads, folder, quiet, _ = (options.pop(name) for name in ("threads", "output", "quiet", "main"))
     if threads is not None:
