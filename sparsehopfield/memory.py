@@ -1055,7 +1055,10 @@ class HopfieldMemory:
 
         Raises
         ------
-        MemoryError, TypeError
+        MemoryError
+            If there is no room for it.
+        TypeError
+            Naming `progress`, if it is no bool and no function.
         ValueError
             If `index` is False.
 
@@ -1117,7 +1120,12 @@ class HopfieldMemory:
 
         Raises
         ------
-        OverflowError, MemoryError, TypeError
+        OverflowError
+            If scores may exceed the largest float64.
+        MemoryError
+            If there is no room for the numbers.
+        TypeError
+            Naming `progress`, if it is no bool and no function.
 
         See Also
         --------
@@ -1260,6 +1268,7 @@ class HopfieldMemory:
         ValueError, TypeError
             Naming the argument at fault; `separation` as in `critical_beta`, `structure` if it is one of features.
         OverflowError, MemoryError
+            As `margin`.
 
         See Also
         --------
@@ -1348,7 +1357,10 @@ class HopfieldMemory:
         ValueError
             If no beta certifies so many, as the margins of others are not positive: the message says how many can be,
             and at which beta; `separation` and `structure` as in `critical_beta`.
-        TypeError, OverflowError, MemoryError
+        TypeError
+            Naming `stored`, if it is no number.
+        OverflowError, MemoryError
+            As `margin`.
 
         See Also
         --------
@@ -1555,7 +1567,10 @@ class HopfieldMemory:
         ------
         ValueError
             If `within` is negative or not finite, `most` below 1, or there are more pairs than that.
-        TypeError, OverflowError, MemoryError
+        TypeError
+            Naming the argument at fault.
+        OverflowError, MemoryError
+            As `margin`.
 
         See Also
         --------

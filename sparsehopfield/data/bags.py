@@ -274,7 +274,7 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
 def find_mil(name: str, root: str | os.PathLike[str] | None) -> Path:
     """Return the file of one of the data sets of `load_mil`; raise as it does if it is not there."""
     if not isinstance(name, str) or name not in MIL_SETS:
-        raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(MIL_SETS)}")
+        raise ValueError(f"name: unknown name {short(name)}; valid: {', '.join(MIL_SETS)}")
     if root is None:
         raise ValueError(datasets.no_folder_message(name))
     ucsb = name == "ucsb"

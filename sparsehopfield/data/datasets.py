@@ -241,7 +241,7 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
     [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     """
     if not isinstance(name, str) or name not in ("digits", "mnist"):
-        raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {name!r:.200}")
+        raise ValueError(f"name: must be one with labels, 'digits' or 'mnist', got {name!r:.200}")
     if name == "digits":
         digits = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits()
         return np.asarray(digits.target, np.uint8)
@@ -418,7 +418,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
     ("scikit-learn's handwritten digits, 8 x 8 grey", (1797, 64))
     """
     if not isinstance(name, str) or name not in DATASETS:
-        raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(DATASETS)}")
+        raise ValueError(f"name: unknown name {short(name)}; valid: {', '.join(DATASETS)}")
     if root is None and name != "digits":
         raise ValueError(no_folder_message(name))
     return DATASETS[name](root)
@@ -476,7 +476,7 @@ def _read_npz_pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
 def no_folder_message(name: str) -> str:
     """Return the message for a data set that is named without the folder that holds it."""
     return (
-        f"data: the data set {name!r} is read from files; say which folder holds them "
+        f"root: the data set {name!r} is read from files; say which folder holds them "
         f"(on the command line: --data FOLDER, or the variable SPARSEHOPFIELD_DATA)"
     )
 

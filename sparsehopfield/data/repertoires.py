@@ -155,6 +155,11 @@ class Repertoires:
         Repertoires
             Views of the sequences and counts of these, with the motifs of all.
 
+        Raises
+        ------
+        ValueError, TypeError
+            Naming `first` or `end`, if it is no whole number or out of range; `end` must not be below `first`.
+
         See Also
         --------
         simulate : Make repertoires from a seed.
@@ -167,6 +172,8 @@ class Repertoires:
         >>> test.names, test.offsets.tolist(), np.shares_memory(test.sequences, made.sequences)
         (('00002', '00003'), [0, 100, 200], True)
         """
+        first = as_whole("first", first, 0, len(self))
+        end = as_whole("end", end, first, len(self))
         rows = slice(self.offsets[first], self.offsets[end])
         return Repertoires(
             self.sequences[rows],

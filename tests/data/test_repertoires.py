@@ -60,6 +60,11 @@ def test_without_gap_and_deletion_the_motif_is_whole():
     assert part.names == ("00001",)
     assert np.array_equal(part.sequences, made.sequences[3000:])
     assert np.array_equal(part.implanted, made.implanted[3000:])
+    for bounds, message in (((-1, 1), "first: "), ((3, 3), "first: "), ((1, 0), "end: "), ((1, 3), "end: ")):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            made.part(*bounds)
+    with pytest.raises(TypeError, match=r"^end: "):
+        made.part(0, 1.0)
 
 
 @pytest.mark.parametrize(

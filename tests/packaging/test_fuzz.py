@@ -81,9 +81,9 @@ def test_sound_arguments_are_taken(target, tmp_path, monkeypatch):
 X = np.eye(3)
 # Found by hostile calls: what begins the message, and the call.
 FOUND = {
-    "name of a data set, a list": ("dataset:", lambda: datasets.load([0])),
-    "name of labels, an array": ("dataset:", lambda: datasets.load_labels(np.zeros(2), ".")),
-    "name of bags, an array": ("dataset:", lambda: bags.load_mil(np.zeros((1, 2)), ".")),
+    "name of a data set, a list": ("name:", lambda: datasets.load([0])),
+    "name of labels, an array": ("name:", lambda: datasets.load_labels(np.zeros(2), ".")),
+    "name of bags, an array": ("name:", lambda: bags.load_mil(np.zeros((1, 2)), ".")),
     "split, a dict": ("split:", lambda: datasets.load_mnist(".", {"a": 1})),
     "a bag, by a class": ("index:", lambda: bags.bit_patterns(4, 3, bags.bit_signals()).keys_of(int)),
     "a bag, by 1.0": ("index:", lambda: bags.bit_patterns(4, 3, bags.bit_signals()).keys_of(1.0)),

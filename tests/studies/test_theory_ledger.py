@@ -465,7 +465,8 @@ def test_a_page_without_jinja2(monkeypatch):
         ({"d": 1}, "d: must be at least 2"),
         ({"trials": 0}, "trials: must be at least 1"),
         ({"jobs": 0}, "jobs: must be at least 1"),
-        ({"dataset": "mnits"}, "dataset: unknown name 'mnits'"),
+        ({"dataset": "mnits"}, "^dataset: unknown name 'mnits'"),
+        ({"dataset": "mnist"}, "^data: the data set 'mnist' is read from files"),
     ],
     ids=str,
 )

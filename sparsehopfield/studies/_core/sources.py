@@ -44,6 +44,18 @@ def given_folder(data: str | None, what: str, source: str, instead: str = "") ->
     return data
 
 
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Name a study's options `dataset` and `data` in errors of functions whose arguments are `name` and `root`."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        argument, _, text = str(error).partition(": ")
+        if (option := {"name": "dataset", "root": "data"}.get(argument)) is None:
+            raise
+        raise type(error)(f"{option}: {text}") from None
+
+
 def stamps_of(paths: Iterable[Path]) -> Stamps:
     """Return when files were written and how long they are, so that what is kept of one is of that file; those that are
     not there are left out.

@@ -24,6 +24,7 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option
 from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
+from sparsehopfield.studies._core.sources import naming_options
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.mil.protocol import (
     BASELINES,
@@ -163,7 +164,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         `limit_settings`, `epochs`, `members`, `jobs`, `seed`, `restart`, `progress`.
     """
     chosen = Options(**options)
-    sets = {name: load_mil(name, chosen.data) for name in chosen.dataset}
+    with naming_options():
+        sets = {name: load_mil(name, chosen.data) for name in chosen.dataset}
     for name, bags in sets.items():
         fewest = min(bags.labels.sum(), len(bags) - bags.labels.sum())
         if chosen.folds > fewest:
@@ -220,7 +222,8 @@ def _absent(data: str | os.PathLike[str] | None) -> Iterator[str]:
     """Yield the data sets of this study whose files are not there."""
     for name in DATASETS:
         try:
-            find_mil(name, data)
+            with naming_options():
+                find_mil(name, data)
         except FileNotFoundError:
             yield name
 

@@ -14,6 +14,7 @@ from sparsehopfield._engine.optional import require
 from sparsehopfield.data import datasets
 from sparsehopfield.data.bags import Bags, image_bags
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.sources import naming_options
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier
@@ -63,7 +64,8 @@ class Source:
     @classmethod
     def load(cls, name: str, root: str | os.PathLike[str] | None) -> Source:
         """Load a data set by name, "digits" or "mnist"; MNIST is read from the folder `root`."""
-        images, digits = datasets.load(name, root), datasets.load_labels(name, root)
+        with naming_options():
+            images, digits = datasets.load(name, root), datasets.load_labels(name, root)
         if name == "digits":
             parts = slice(0, DIGITS_TRAINED), slice(DIGITS_TRAINED, None)
             train, test = (
