@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.resources
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -103,6 +104,22 @@ def test_import_costs_at_most_50_ms_more_than_numpy():
         if cost < 0.05:
             return
     pytest.fail(f"importing sparsehopfield costs {1000 * cost:.0f} ms more than importing NumPy")
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not os.path.exists("/proc/cpuinfo"),
+    reason="needs the list that Linux has on x86-64",
+)
+def test_the_instruction_sets_of_this_machine_are_found():
+    """What links the core decides which runtime asks the processor; a wrong one finds nothing beyond the base."""
+    flags = {*re.search(r"(?m)^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text())[1].split()}
+    sets = {
+        "avx2": "avx avx2 bmi1 bmi2 f16c fma abm movbe",
+        "avx512": "avx2 avx512f avx512bw avx512cd avx512dq avx512vl",
+        "vnni": "avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni",
+    }
+    has = [name for name, needed in sets.items() if flags.issuperset(needed.split())]
+    assert sh.show_config(mode="dict")["simd"]["available"] == ["base", *has]
 
 
 @pytest.mark.parametrize("order", ["threadpoolctl, sparsehopfield", "sparsehopfield, threadpoolctl"])

@@ -96,7 +96,7 @@ def test_the_conda_recipe_agrees_with_the_package():
 
 def test_what_builds_a_release_is_pinned_with_hashes():
     pinned = set()
-    for name in ("build", "release"):
+    for name in ("build", "release", "zig"):
         text = (ROOT / ".ci" / f"{name}-requirements.txt").read_text(encoding="utf-8")
         entries = re.split(r"(?m)^(?=[\w-]+==)", text)[1:]
         assert [entry for entry in entries if "--hash=sha256:" not in entry] == []

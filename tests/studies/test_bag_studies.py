@@ -680,7 +680,9 @@ def test_what_is_measured_of_weights():
 
 
 def test_digit_pictures(digits, save, tmp_path):
-    summary = mnist_bags.Summary(digits.rows, "digits", None)
+    summary = mnist_bags.stored(digits.table.parent)
+    below = [text.partition("\n")[2] for text in (mnist_bags.report_text(summary), digits.report)]
+    assert below[0] == below[1]  # but for the first line, which names the images
     source = mnist_protocol.Source.load("digits", None)
     drawn = source.bags("test", 6, 6, None, seed=0)
     pictures = mnist_bags.pictures({"sparse": (Told(), drawn), "dense": (Told(), drawn)})

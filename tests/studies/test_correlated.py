@@ -167,7 +167,7 @@ def test_figures(few):
     assert [len(axis.lines) for axis in study.shares_figure(summary).axes] == [2, 2]
     assert [len(axis.lines) for axis in study.supports_figure(summary).axes] == [2, 2]  # found and expected
     cells, bar = study.leads_figure(summary).axes
-    leads = [[summary.lead("equal", w, beta) for beta in SMALL["betas"]] for w in SMALL["weights"]]
+    leads = [[summary.measured_lead("equal", w, beta) for beta in SMALL["betas"]] for w in SMALL["weights"]]
     np.testing.assert_array_equal(cells.collections[0].get_array(), leads)
     assert [text.get_text() for text in bar.get_yticklabels()] == ["dense", "level", "sparse"]
     assert study.report_text(study.stored(few.table.parent)) == few.report
@@ -311,7 +311,7 @@ def test_where_both_are_level():
         assert wanted[0, 3] > wanted[1, 3]
 
 
-def test_levels():
+def test_crossings():
     rows = [
         {"case": "equal", "model": model, "w": 0.0, "beta": beta, "metric": "noisy_error", "value": value}
         for model, values in (("sparse", (1.0, 1.0, 3.0, 1.0)), ("dense", (2.0, 2.0, 2.0, 2.0)))
@@ -319,7 +319,7 @@ def test_levels():
     ]
     chosen = study.Options(cases="equal", models=("sparse", "dense"), weights=0.0, betas=(1.0, 4.0, 16.0, 64.0))
     summary = study.Summary(rows, chosen)
-    assert summary.levels(summary.lead, "equal", 0.0) == pytest.approx([8.0, 32.0])
+    assert summary.crossings(summary.measured_lead, "equal", 0.0) == pytest.approx([8.0, 32.0])
 
 
 def test_report_says_where_sparsity_pays(found):

@@ -83,7 +83,7 @@ class Summary(Means):
         """Return the beta predicted for half of the patterns; of several runs the median."""
         return median_beta(self.values(next(k for k in self.keys if k[:3] == (case, model, w)), "predicted"))
 
-    def lead(self, case: str, w: float, beta: float) -> float:
+    def measured_lead(self, case: str, w: float, beta: float) -> float:
         """Return by how much the error at noisy queries is larger with dense than with sparse, at a beta in units of
         1/(1 - w^2).
         """
@@ -95,7 +95,7 @@ class Summary(Means):
         dense, sparse = (predict_error(model, case, w, self.chosen, beta) for model in ("dense", "sparse"))
         return dense - sparse
 
-    def levels(self, lead: Callable[[str, float, float], float], case: str, w: float) -> list[float]:
+    def crossings(self, lead: Callable[[str, float, float], float], case: str, w: float) -> list[float]:
         """Return the betas, in units of 1/(1 - w^2), where a lead changes its sign, by interpolation of ln beta."""
         betas = sorted(self.chosen.betas)
         leads = [lead(case, w, beta) for beta in betas]
@@ -178,10 +178,13 @@ def leads_figure(summary: Summary) -> Figure:
             _TITLES[case],
             betas,
             [f"{w:g}" for w in chosen.weights],
-            [[summary.lead(case, w, beta) for beta in betas] for w in chosen.weights],
+            [[summary.measured_lead(case, w, beta) for beta in betas] for w in chosen.weights],
             {
-                name: [summary.levels(lead, case, w) for w in chosen.weights]
-                for name, lead in (("level, measured", summary.lead), ("level, predicted", summary.predicted_lead))
+                name: [summary.crossings(lead, case, w) for w in chosen.weights]
+                for name, lead in (
+                    ("level, measured", summary.measured_lead),
+                    ("level, predicted", summary.predicted_lead),
+                )
             },
         )
         for case in chosen.cases
@@ -425,7 +428,7 @@ def _noisy_findings(summary: Summary) -> list[str]:
     for case in chosen.cases:
         places: dict[str, list[float]] = {}
         for w in chosen.weights:
-            better = [beta for beta in sorted(chosen.betas) if summary.lead(case, w, beta) > 0]
+            better = [beta for beta in sorted(chosen.betas) if summary.measured_lead(case, w, beta) > 0]
             where = "at no beta of the grid"
             if better:
                 holes = [b for b in sorted(chosen.betas) if better[0] < b < better[-1] and b not in better]
@@ -435,7 +438,7 @@ def _noisy_findings(summary: Summary) -> list[str]:
             f"{where} {f'(w = {join_numbers(ws)})' if len(places) > 1 else '(all w)'}" for where, ws in places.items()
         ]
         most, least = (
-            pick((summary.lead(case, w, beta), w, beta) for w in chosen.weights for beta in chosen.betas)
+            pick((summary.measured_lead(case, w, beta), w, beta) for w in chosen.weights for beta in chosen.betas)
             for pick in (max, min)
         )
         sentences.append(
@@ -452,7 +455,7 @@ def _level_lines(summary: Summary) -> list[list[str]]:
     for case in summary.chosen.cases:
         places: dict[tuple[str, ...], list[float]] = {}
         for w in summary.chosen.weights:
-            found = (summary.levels(lead, case, w) for lead in (summary.lead, summary.predicted_lead))
+            found = (summary.crossings(lead, case, w) for lead in (summary.measured_lead, summary.predicted_lead))
             texts = tuple(", ".join(f"{beta:.3g}" for beta in betas) or "nowhere" for betas in found)
             places.setdefault(texts, []).append(w)
         lines += [[case, join_numbers(weights), *texts] for texts, weights in places.items()]

@@ -89,6 +89,23 @@ class Options(StudyOptions):
         if self.targets is not None:
             at_least("targets", self.targets, 1)
 
+    def settings(self) -> list[dict[str, Any]]:
+        """Return the settings of the table."""
+        return [
+            {
+                "dataset": self.dataset,
+                "size": size,
+                "bags": count,
+                "model": model,
+                "run": run,
+                "seed": derive_seed(self.seed, size, run),
+            }
+            for size in self.sizes
+            for count in self.bags
+            for run in range(self.runs)
+            for model in self.models
+        ]
+
 
 @ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
@@ -105,20 +122,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     chosen = Options(**options)
     folder = None if chosen.data is None else str(chosen.data)
     description = _source(chosen.dataset, folder).train.description
-    settings = [
-        {
-            "dataset": chosen.dataset,
-            "size": size,
-            "bags": count,
-            "model": model,
-            "run": run,
-            "seed": derive_seed(chosen.seed, size, run),
-        }
-        for size in chosen.sizes
-        for count in chosen.bags
-        for run in range(chosen.runs)
-        for model in chosen.models
-    ]
+    settings = chosen.settings()
 
     def train(setting: Mapping[str, Any]) -> tuple[HopfieldMILClassifier, Bags]:
         name, size, count, model, _, seed = setting.values()
@@ -135,6 +139,30 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         [file for name, one in drawn.items() for file in plotting.save(one, Path(output, name))],
         report_text(summary),
     )
+
+
+def stored(folder: str | os.PathLike[str]) -> Summary:
+    """Read a finished table of the study.
+
+    Parameters
+    ----------
+    folder : path
+        Of the table and its settings.
+
+    Returns
+    -------
+    Summary
+        Of which tables and figures are made; images are not needed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no table.
+    FileFormatError
+        If it is damaged, not finished, or of another study.
+    """
+    chosen = tables.stored_options(folder, NAME, Options)
+    return Summary(tables.stored_rows(folder, chosen.settings(), METRICS), chosen.dataset, chosen.targets)
 
 
 @lru_cache(maxsize=1)
