@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 EXTENSIONS = Path(__file__).parents[2] / "docs" / "extensions"
-PARAMETERS = {f"PR{number:02}" for number in range(1, 11)}
+PARAMETERS = {f"PR{number:02}" for number in range(1, 11)} - {"PR07"}  # which leaves out types in braces
 CHECKS = PARAMETERS | {"RT03", "SA01", "SA02", "SA03", "SA04", "EX01"}
+DESCRIBED = ("Parameters", "Attributes", "Yields", "Raises", "Warns")  # sections whose entries all have descriptions
 
 RECORD = '''
 from typing import NamedTuple
@@ -21,8 +22,13 @@ class Record(NamedTuple):
 
     Attributes
     ----------
-    a, b : int
+    a, b : {0, 1, 2}
         The numbers.
+
+    Raises
+    ------
+    TypeError
+        If there are not two.
 
     See Also
     --------
@@ -83,6 +89,12 @@ def faults(path, validate, parse):
         listed = [name for attribute in sections["Attributes"] for name in attribute.name.split(", ")]
         if listed != names:
             found.append(("PR01", f"Attributes must name the fields {', '.join(names)}; names {', '.join(listed)}"))
+    found += [
+        ("PR07", f"{section}: {entry.name or entry.type} has no description")
+        for section in DESCRIBED
+        for entry in sections[section]
+        if not any(line.strip() for line in entry.desc)
+    ]
     referred = [name for names, _ in sections["See Also"] for name, _ in names]
     lost = [f"See Also: there is no {name}" for name in referred if not leads_somewhere(name, path)]
     return [f"{code} {text}" for code, text in found] + lost
@@ -103,15 +115,20 @@ def test_docstrings_pass_the_checks(monkeypatch):
 
 
 def test_faults_are_found(tmp_path, monkeypatch):
-    """Records whose attributes are not their fields, in order, and references that lead nowhere."""
+    """Records whose attributes are not their fields, in order; entries without a description; lost references."""
     validate = pytest.importorskip("numpydoc.validate", reason="numpydoc comes with the extra docs").validate
     parse = pytest.importorskip("numpydoc.docscrape").NumpyDocString
     monkeypatch.syspath_prepend(tmp_path)
     wrong = RECORD.replace("a, b :", "b, a :").replace("Record :", "Nothing :")
-    for module, text in (("right_record", RECORD), ("wrong_record", wrong)):
+    silent = RECORD.replace("        The numbers.\n", "").replace("        If there are not two.\n", "")
+    for module, text in (("right_record", RECORD), ("wrong_record", wrong), ("silent_record", silent)):
         (tmp_path / f"{module}.py").write_text(text, encoding="utf-8")
     assert faults("right_record.Record", validate, parse) == []
     assert faults("wrong_record.Record", validate, parse) == [
         "PR01 Attributes must name the fields a, b; names b, a",
         "See Also: there is no Nothing",
+    ]
+    assert faults("silent_record.Record", validate, parse) == [
+        "PR07 Attributes: a, b has no description",
+        "PR07 Raises: TypeError has no description",
     ]

@@ -148,6 +148,7 @@ def make_task(
     size, queries : int
         Patterns, at least 2; queries of each kind at most, never more than half of the patterns.
     damage : {"mask", "noise"}
+        What is done to queries.
     side : str
         The half that is masked.
     noise : float

@@ -371,6 +371,7 @@ def halve(
     train : Bags
         The bags to learn from; an inner split of them, the same for all settings, chooses.
     model : {"sparse", "dense"}
+        The network: with sparsemax, or with softmax.
     grid : sequence of mapping
         The settings; with `validation_fraction` and `early_stopping`.
     rungs : sequence of int

@@ -48,6 +48,7 @@ def figure(summary: Summary, quantity: str) -> Figure:
     summary : Summary
         The results.
     quantity : {"weight", "energy"}
+        What is drawn: the weight of the pattern, or the energy at it.
 
     Returns
     -------

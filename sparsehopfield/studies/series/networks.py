@@ -180,6 +180,7 @@ def trained(task: Task, model: str, separation: str, structure: str, seed: int, 
     task : Task
         The series and the horizon.
     model : {"dlinear", "nlinear", "network"}
+        Which network.
     separation, structure : str
         Of the network's associations.
     seed : int
