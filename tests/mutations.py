@@ -669,9 +669,9 @@ static void NAME(accumulate)""",
     ),
     Mutation(
         "estimators: too little beta",
-        "sparsehopfield/suggestion/_betas.py",
-        "least = gaps[int(np.argmax(enough))]",
-        "least = gaps[int(np.argmax(enough)) // 2]",
+        "sparsehopfield/inspect/certificates.py",
+        "np.sort(critical)[int(np.argmax(enough))]",
+        "np.sort(critical)[int(np.argmax(enough)) // 2]",
         "estimators",
     ),
     Mutation(
