@@ -64,6 +64,7 @@ def tasks(client):
 
 def is_idle(client):
     """Return whether no worker computes anything, and no task but those of shards is known."""
+    gc.collect()  # an error that was caught holds the tasks of its call, in a cycle with its traceback
     return not any(client.processing().values()) and not tasks(client)
 
 
