@@ -222,16 +222,24 @@ class DaskEngine:
         while True:
             if failed:
                 retry(self.client, failed)
-            tasks: list[Future[Any]] = []
             try:
-                with raising_clearly(), cancelling(self.client, tasks):
-                    check_connection(self.client)
-                    return results_of(self.client, submit(tasks))
+                return self._tried(submit)
             except Exception:
                 failed = [shard for shard in begun if shard.status == "error"]
                 if not failed:
                     raise
                 begun = [shard for shard in begun if shard not in failed]
+
+    def _tried(self, submit: Callable[[list[Future[Any]]], list[Future[Any]]]) -> list[Any]:
+        """Return the results of one attempt, or cancel all of its futures.
+
+        It has a frame of its own, as the traceback of an error keeps frames until garbage is collected: that of an
+        attempt before would keep the futures of this one, too, and workers the results.
+        """
+        tasks: list[Future[Any]] = []
+        with raising_clearly(), cancelling(self.client, tasks):
+            check_connection(self.client)
+            return results_of(self.client, submit(tasks))
 
 
 def retry(client: Client, failed: Sequence[Future[Any]]) -> None:
