@@ -111,7 +111,7 @@ def test_import_costs_at_most_50_ms_more_than_numpy():
     reason="needs the list that Linux has on x86-64",
 )
 def test_the_instruction_sets_of_this_machine_are_found():
-    """What links the core decides which runtime asks the processor; a wrong one finds nothing beyond the base."""
+    """The core finds all that the processor has; linked with another compiler's runtime it may find the base alone."""
     flags = {*re.search(r"(?m)^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text())[1].split()}
     sets = {
         "avx2": "avx avx2 bmi1 bmi2 f16c fma abm movbe",
