@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield._engine.optional import require
+from sparsehopfield.data import datasets
 from sparsehopfield.data._content import as_path
 
 #: Of each file: its path, when it was written (in nanoseconds), and its bytes.
@@ -54,6 +55,12 @@ def naming_options() -> Iterator[None]:
         if (option := {"name": "dataset", "root": "data"}.get(argument)) is None:
             raise
         raise type(error)(f"{option}: {text}") from None
+
+
+def load_dataset(dataset: str, data: str | os.PathLike[str] | None) -> datasets.ImageSet:
+    """Load the images that a study's options name; errors begin with these."""
+    with naming_options():
+        return datasets.load(dataset, data)
 
 
 def stamps_of(paths: Iterable[Path]) -> Stamps:

@@ -18,7 +18,7 @@ from sparsehopfield.data import datasets
 from sparsehopfield.functional import associate
 from sparsehopfield.studies._core import families
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
-from sparsehopfield.studies._core.sources import naming_options
+from sparsehopfield.studies._core.sources import load_dataset
 
 Floats = NDArray[np.float64]
 QUERIES = ("pattern", "random", "nearest", "mixture")
@@ -118,8 +118,7 @@ def load_images(chosen: Options) -> datasets.ImageSet:
 @lru_cache(maxsize=1)
 def _load(dataset: str, data: str | None) -> datasets.ImageSet:
     """Load a data set once in each process."""
-    with naming_options():
-        return datasets.load(dataset, data)
+    return load_dataset(dataset, data)
 
 
 @dataclass(frozen=True, eq=False)

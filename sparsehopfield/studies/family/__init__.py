@@ -27,7 +27,7 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option, add_option
 from sparsehopfield.studies._core.options import Outcome, check_sizes, derive_seed
-from sparsehopfield.studies._core.sources import naming_options
+from sparsehopfield.studies._core.sources import load_dataset
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.family import bags as family_bags
 from sparsehopfield.studies.family import protocol
@@ -89,8 +89,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 @lru_cache(maxsize=1)
 def images_of(chosen: Options) -> datasets.ImageSet:
     """Load the images, once in each process."""
-    with naming_options():
-        return datasets.load(chosen.dataset, chosen.data)
+    return load_dataset(chosen.dataset, chosen.data)
 
 
 @lru_cache(maxsize=1)  # the members of one draw follow each other

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names, derive_seed
-from sparsehopfield.studies.mil.protocol import auc
+from sparsehopfield.studies._core.scores import auc
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier
@@ -125,7 +125,7 @@ class Options(StudyOptions):
 
 
 class Condition(NamedTuple):
-    """What bags are drawn from."""
+    """The parameters by which bags are drawn."""
 
     size: int  # instances of a bag
     signals: int  # instances of a positive bag that are signals

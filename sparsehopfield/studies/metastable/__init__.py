@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sparsehopfield._engine.checks import ignoring_float_errors
-from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_image_options
 from sparsehopfield.studies._core.options import ImageOptions, Outcome, check_names, check_sizes
-from sparsehopfield.studies._core.sources import naming_options
+from sparsehopfield.studies._core.sources import load_dataset
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.metastable.protocol import (
     DAMAGE,
@@ -105,8 +104,7 @@ def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = N
         `queries`, `seed`, `restart`, `progress`.
     """
     chosen = Options(**options)
-    with naming_options():
-        images = datasets.load(chosen.dataset, chosen.data)
+    images = load_dataset(chosen.dataset, chosen.data)
     sizes = check_sizes(SIZES.get(chosen.dataset, (1,)) if sizes is None else sizes, images)
     tests = TEST_IMAGES[chosen.dataset](chosen.data) if chosen.dataset in TEST_IMAGES else None
     drawn = Drawn(images, tests, max(sizes), chosen.queries, chosen.seed)

@@ -54,6 +54,7 @@ from sparsehopfield._engine.structure import Structure
 from sparsehopfield.data.bags import Bags
 from sparsehopfield.structures import LinearFeatures, RandomFeatures, RandomMask, TopK, Window
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.scores import auc
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier
@@ -319,11 +320,6 @@ class Ensemble:
                 for member in self.members
             ]
         )
-
-
-def auc(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
-    """Compute the share of pairs of a positive and a negative bag that are in the right order; ties count half."""
-    return float(require("sklearn.metrics", purpose="the area under the curve").roc_auc_score(labels, scores))
 
 
 def choose(train: Bags, model: str, grid: Sequence[Options], folds: int, seed: int) -> tuple[int, float]:

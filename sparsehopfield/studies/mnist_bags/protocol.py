@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield._engine.optional import require
 from sparsehopfield.data import datasets
 from sparsehopfield.data.bags import Bags, image_bags
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.scores import auc
 from sparsehopfield.studies._core.sources import naming_options
 
 if TYPE_CHECKING:
@@ -118,13 +118,12 @@ def evaluate(machine: HopfieldMILClassifier, bags: Bags) -> dict[str, float]:
         the largest weight is a nine, `key weight`: the mean weight of all nines together, `support`: the mean number
         of instances with weight. An instance's weight is the mean over heads.
     """
-    metrics = require("sklearn.metrics", purpose="the area under the curve")
     probabilities = machine.predict_proba(bags)[:, 1]
     positive = np.flatnonzero(bags.labels)
     weights = weights_of(machine, bags.take(positive))
     keys = [bags.keys_of(int(index)) for index in positive]
     return {
-        "auc": float(metrics.roc_auc_score(bags.labels, probabilities)),
+        "auc": auc(bags.labels, probabilities),
         "accuracy": float(np.mean((probabilities > 0.5) == bags.labels)),
         "found": float(np.mean([key[weight.argmax()] for key, weight in zip(keys, weights, strict=True)])),
         "key weight": float(np.mean([weight[key].sum() for key, weight in zip(keys, weights, strict=True)])),

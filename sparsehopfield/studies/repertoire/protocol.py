@@ -20,6 +20,7 @@ from sparsehopfield.data._content import first_line
 from sparsehopfield.data.repertoires import Repertoires, kmers, load_airr, simulate
 from sparsehopfield.errors import FileFormatError
 from sparsehopfield.studies._core.options import derive_seed
+from sparsehopfield.studies._core.scores import auc
 from sparsehopfield.studies._core.sources import digest
 
 if TYPE_CHECKING:
@@ -353,9 +354,8 @@ def evaluate(
 
 def whole(labels: NDArray[np.int64], scores: Floats, threshold: float) -> dict[str, float]:
     """Measure scores of whole repertoires; those above the threshold are said to be positive."""
-    metrics = require("sklearn.metrics", purpose="the area under the curve")
     return {
-        "auc": float(metrics.roc_auc_score(labels, scores)),
+        "auc": auc(labels, scores),
         "accuracy": float(np.mean((scores > threshold) == labels)),
     }
 

@@ -29,7 +29,7 @@ from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_option
 from sparsehopfield.studies._core.means import Means
 from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names
-from sparsehopfield.studies._core.sources import naming_options
+from sparsehopfield.studies._core.sources import load_dataset
 from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
 from sparsehopfield.studies.retrieval import capacity, robustness, study
 from sparsehopfield.studies.retrieval.protocol import PROTOCOLS, THRESHOLDS, Study, attempt, draw, judge
@@ -151,8 +151,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         rows = []
         tables.claim(folder, NAME, chosen.as_settings(), chosen.restart)
         for name in chosen.datasets:
-            with naming_options():
-                images = datasets.load(name, chosen.data)
+            images = load_dataset(name, chosen.data)
             rows += _measure(folder / "parts", chosen, images)
             pictures += plotting.save(answers(images, chosen.patterns), folder / f"{NAME}-answers-{name}")
         tables.write_rows(folder / tables.TABLE, rows)

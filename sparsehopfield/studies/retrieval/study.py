@@ -19,7 +19,7 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_image_options, add_option
 from sparsehopfield.studies._core.options import ImageOptions, Outcome, at_least, check_names, check_sizes, derive_seed
-from sparsehopfield.studies._core.sources import naming_options
+from sparsehopfield.studies._core.sources import load_dataset
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.retrieval.protocol import (
     MODELS,
@@ -125,8 +125,7 @@ def run(
     Outcome
         The rows, the files and the report.
     """
-    with naming_options():
-        images = datasets.load(options.dataset, options.data)
+    images = load_dataset(options.dataset, options.data)
     rows = measure_all(study, output, options, images, sizes=sizes, levels=levels)
     summary = Summary(study, rows)
     return Outcome(

@@ -29,7 +29,7 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import families, tables
 from sparsehopfield.studies._core.cli import add_common_options, add_families_options, add_jobs_option, add_option
 from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
-from sparsehopfield.studies._core.sources import naming_options
+from sparsehopfield.studies._core.sources import load_dataset
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.theory_ledger.claims import CLAIMS
 from sparsehopfield.studies.theory_ledger.report import Summary, figure, report_text, write
@@ -178,8 +178,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         Its `figures` end with the two reports.
     """
     chosen = Options(**options)
-    with naming_options():
-        images = datasets.load(chosen.dataset, chosen.data) if families.IMAGES in chosen.families else None
+    images = load_dataset(chosen.dataset, chosen.data) if families.IMAGES in chosen.families else None
     if images is not None and chosen.patterns > len(images):
         raise ValueError(f"patterns: {chosen.patterns} are more than the {len(images)} images of {images.name}")
     settings = [
