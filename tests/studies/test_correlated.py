@@ -342,6 +342,22 @@ def test_timed(tmp_path):
     lines = (tmp_path / "times.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 3 * 2
     assert all(float(line.split(",")[-1]) >= 0 for line in lines[1:])
+    assert (tmp_path / "correlated-times.png").exists()
+
+
+def test_where_times_are_level():
+    chosen = study.Options(**SMALL | {"cases": "equal", "weights": 0.0, "betas": (0.1, 1.0, 10.0), "timed": 4096})
+    seconds = {("dense", beta): 1.0 for beta in chosen.betas}
+    seconds |= {("sparse", 0.1): 4.0, ("sparse", 1.0): 0.25, ("sparse", 10.0): 0.1}
+    seconds |= {("entmax15", beta): 2.0 for beta in chosen.betas}
+    summary = study.Summary([], chosen, seconds)
+    supports, ratios = summary.speeds("sparse")
+    assert (ratios, summary.speeds("dense")[1]) == ([0.25, 4.0, 10.0], [1.0] * 3)
+    assert supports == sorted(supports, reverse=True)
+    assert summary.level_support("sparse") == pytest.approx((supports[0] * supports[1]) ** 0.5)
+    assert summary.level_support("entmax15") is None
+    for missing in ({**seconds, ("sparse", 1.0): float("nan")}, {}):
+        assert not study.Summary([], chosen, missing).compares_times
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ from sparsehopfield.studies.correlated.report import (
     report_text,
     shares_figure,
     supports_figure,
+    times_figure,
 )
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "run",
     "stored",
     "supports_figure",
+    "times_figure",
 ]
 
 NAME = "correlated"
@@ -130,6 +132,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         drawn[f"{NAME}-leads"] = leads_figure(summary)
     if {*chosen.models} != {"dense"}:
         drawn[f"{NAME}-supports"] = supports_figure(summary)
+    if summary.compares_times:
+        drawn[f"{NAME}-times"] = times_figure(summary)
     files = [file for name, one in drawn.items() for file in plotting.save(one, Path(output, name))]
     return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))
 

@@ -48,6 +48,7 @@ class Summary(Means):
         super().__init__(rows, ("case", "model", "w", "beta"))
         self.chosen = chosen
         self.seconds = seconds or {}
+        self.sparse = [model for model in chosen.models if model != "dense"]
         self.groups = list(dict.fromkeys(key[:2] for key in self.keys))
 
     def curve(self, case: str, model: str, w: float, metric: str) -> tuple[list[float], list[float]]:
@@ -104,6 +105,33 @@ class Summary(Means):
             for (a, x), (b, y) in itertools.pairwise(zip(betas, leads, strict=True))
             if (x > 0) != (y > 0)
         ]
+
+    @property
+    def compares_times(self) -> bool:
+        """Say whether a sparse map and softmax were both timed, at all betas."""
+        times = self.seconds.values()
+        return "dense" in self.chosen.models and bool(self.sparse) and bool(times) and all(time > 0 for time in times)
+
+    def speeds(self, model: str) -> tuple[list[float], list[float]]:
+        """Return the expected supports of the memory that was timed, and how many times as long softmax takes."""
+        chosen, w = self.chosen, self.chosen.weights[0]
+        scores = expected_scores("equal", w, chosen.d, chosen.density, chosen.noise)
+        supports, ratios = [], []
+        for beta in sorted(chosen.betas):
+            supports.append(predict_support(model, chosen.timed, scores, beta))
+            ratios.append(self.seconds["dense", beta / (1 - w * w)] / self.seconds[model, beta / (1 - w * w)])
+        return supports, ratios
+
+    def level_support(self, model: str) -> float | None:
+        """Return the largest expected support below which the model stays faster than softmax, by interpolation.
+
+        None if it is faster, or slower, at all betas.
+        """
+        points = sorted(zip(*self.speeds(model), strict=True), reverse=True)
+        for (a, x), (b, y) in reversed(list(itertools.pairwise(points))):
+            if (x > 1) != (y > 1):
+                return float(a * (b / a) ** (math.log(x) / math.log(x / y)))
+        return None
 
     def coarsest(self) -> float:
         """Return the largest step of the grid of betas, as a factor."""
@@ -212,13 +240,32 @@ def supports_figure(summary: Summary) -> Figure:
         row = []
         for case in chosen.cases:
             lines = []
-            for model in [model for model in chosen.models if model != "dense"]:
+            for model in summary.sparse:
                 for label, metric in ((model, "noisy_support"), (f"{model}, predicted", "expected_support")):
                     betas, sizes = summary.curve(case, model, w, metric)
                     lines.append(plotting.Line(label, [beta * (1 - w * w) for beta in betas], sizes))
             row.append(plotting.Panel(f"{_TITLES[case]}, w = {w:g}", lines, "mean support"))
         panels.append(row)
     return plotting.curves(panels, xlabel="beta (1 - w²)", log=True, logy=True)
+
+
+def times_figure(summary: Summary) -> Figure:
+    """Draw how many times as fast as softmax one step of a sparse map is, over the expected support.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One axes, of the memory that was timed.
+    """
+    lines = [
+        plotting.Line(model, *summary.speeds(model))
+        for model in ALPHAS
+        if model in {*summary.chosen.models} - {"dense"}
+    ]
+    level = {"color": "black", "linewidth": 0.8, "linestyle": "--", "markersize": 0}
+    lines.append(plotting.Line("equally fast", [1, summary.chosen.timed], [1, 1], style=level))
+    panel = plotting.Panel(f"one step, {summary.chosen.timed:,} patterns", lines, "times as fast as softmax")
+    return plotting.curves([[panel]], xlabel="expected support", log=True, logy=True)
 
 
 def report_text(summary: Summary) -> str:
@@ -281,7 +328,7 @@ def report_text(summary: Summary) -> str:
             + f"\n{aligned(_noisy_lines(summary))}",
             *_level(summary),
             *_timed(summary),
-            bullets("What came out", [*_findings(summary), *_noisy_findings(summary)]),
+            bullets("What came out", [*_findings(summary), *_noisy_findings(summary), *_timed_findings(summary)]),
         ]
     )
 
@@ -394,16 +441,15 @@ def _cost_of_density(summary: Summary) -> list[str]:
 def _noisy_lines(summary: Summary) -> list[list[str]]:
     """Return the table of noisy queries, at the first weight and every third beta."""
     chosen, w = summary.chosen, summary.chosen.weights[0]
-    sparse = [model for model in chosen.models if model != "dense"]
     lines = [["case", "beta"]]
-    for model in sparse:
+    for model in summary.sparse:
         lines[0] += [f"{model}: support", "expected"]
     lines[0] += [f"error {model}" for model in chosen.models]
     for case in chosen.cases:
         for beta in sorted(chosen.betas)[::3]:
             line = [case, f"{beta:g}"]
             keys = {model: (case, model, w, beta / (1 - w * w)) for model in chosen.models}
-            for model in sparse:
+            for model in summary.sparse:
                 line += [f"{summary.mean(keys[model], name):.2f}" for name in ("noisy_support", "expected_support")]
             lines.append([*line, *(f"{summary.mean(keys[model], 'noisy_error'):.3f}" for model in chosen.models)])
     return lines
@@ -480,19 +526,32 @@ def _timed(summary: Summary) -> list[str]:
         return []
     w = chosen.weights[0]
     scores = expected_scores("equal", w, chosen.d, chosen.density, chosen.noise)
-    sparse = [m for m in chosen.models if m != "dense"]
-    lines = [["beta", *(f"support {m}" for m in sparse), *(f"ms {m}" for m in chosen.models)]]
-    if "dense" in chosen.models:
-        lines[0] += [f"dense/{m}" for m in sparse]
-    for beta in sorted(chosen.betas):
-        taken = {m: summary.seconds.get((m, beta / (1 - w * w)), math.nan) for m in chosen.models}
-        line = [f"{beta:g}", *(f"{predict_support(m, chosen.timed, scores, beta):.1f}" for m in sparse)]
-        line += [f"{1000 * t:.1f}" for t in taken.values()]
-        if "dense" in taken:
-            line += [f"{taken['dense'] / taken[m]:.2f}" for m in sparse]
+    lines = [["beta", *(f"support {m}" for m in summary.sparse), *(f"ms {m}" for m in chosen.models)]]
+    if summary.compares_times:
+        lines[0] += [f"dense/{m}" for m in summary.sparse]
+    for k, beta in enumerate(sorted(chosen.betas)):
+        line = [f"{beta:g}", *(f"{predict_support(m, chosen.timed, scores, beta):.1f}" for m in summary.sparse)]
+        line += [f"{1000 * summary.seconds[m, beta / (1 - w * w)]:.1f}" for m in chosen.models]
+        if summary.compares_times:
+            line += [f"{summary.speeds(m)[1][k]:.2f}" for m in summary.sparse]
         lines.append(line)
     words = (
         f"One step of up to 1024 such queries with {chosen.timed} patterns of equal length: expected supports, and "
         "processor time"
     )
     return [wrap(words) + f"\n{aligned(lines)}"]
+
+
+def _timed_findings(summary: Summary) -> list[str]:
+    """Write below which support sparse maps are faster than softmax, where both were timed."""
+    if not summary.compares_times:
+        return []
+    sentences = []
+    for model in summary.sparse:
+        level, ratios = summary.level_support(model), summary.speeds(model)[1]
+        where = "at no beta or at all of them" if level is None else f"below an expected support of {level:.3g}"
+        sentences.append(
+            f"{model}: one step of {summary.chosen.timed} patterns is faster than with softmax {where}; "
+            f"{min(ratios):.2g} to {max(ratios):.2g} times as fast over the grid."
+        )
+    return sentences
