@@ -31,10 +31,11 @@ The public code is `real_world_mil.py` of https://github.com/MAGICS-LAB/SparseMo
 
 The `tuned` grid
 ----------------
-A feature of these sets is zero in most segments and far from zero in a few, so that one segment can outweigh all
+A feature of the photographs is zero in most segments and far from zero in a few, so that one segment can outweigh all
 others. Standardised features are therefore cut off at a few standard deviations, and not scaled up again. That, and
-the grid's ranges, were found by cross-validation in other divisions of the same bags, for both models alike; nothing
-else was kept from there. The baselines choose between features that are cut off and that are not, too.
+the grid's ranges, were found by cross-validation in other divisions of the bags of Tiger, Fox and Elephant, for both
+models alike; nothing else was kept from there. No bag of UCSB, Musk1 or Musk2 had a part in it. The baselines choose
+between features that are cut off and that are not, too.
 """
 
 from __future__ import annotations
