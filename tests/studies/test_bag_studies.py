@@ -529,6 +529,8 @@ def test_mil_report(crossed, save, tmp_path):
     ):
         assert " ".join(text.split()) in " ".join(crossed.report.split())
     again = mil_report.report_text(mil.stored(crossed.table.parent))
+    elsewhere = mil_report.report_text(mil.stored(crossed.table.parent, tmp_path))
+    assert "tiger, fox, elephant, musk1, musk2: files not there" in elsewhere  # but of ucsb there are results
     for part in ("Table 2", "Differences on the same folds", "What came out"):
         assert again.partition(part)[2].splitlines()[:4] == crossed.report.partition(part)[2].splitlines()[:4]
     names = [line.rpartition("  ")[0].strip() for line in crossed.report.splitlines()]

@@ -156,7 +156,8 @@ def _table(summary: Summary) -> str:
     for line, metric in summary.lines:
         measured = (_measured(summary, (name, *line), metric) for name in summary.datasets)
         rows.append([summary.name(line, metric), *measured])
-    notes = [f"{', '.join(summary.absent)}: {ABSENT}."] if summary.absent else []
+    absent = [name for name in summary.absent if name not in summary.datasets]
+    notes = [f"{', '.join(absent)}: {ABSENT}."] if absent else []
     notes.append(TREC)
     return "\n".join([f"Table 2: area under the ROC curve\n{aligned(rows)}", *map(wrap, notes)])
 
