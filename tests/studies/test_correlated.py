@@ -356,6 +356,13 @@ def test_where_times_are_level():
     assert supports == sorted(supports, reverse=True)
     assert summary.level_support("sparse") == pytest.approx((supports[0] * supports[1]) ** 0.5)
     assert summary.level_support("entmax15") is None
+    text = " ".join(" ".join(study.report._timed_findings(summary)).split())
+    assert "sparse: one step of 4096 patterns is faster than with softmax from an expected support of " in text
+    assert "entmax15: one step of 4096 patterns is faster than with softmax at no beta; 0.5 to 0.5 times" in text
+    faster = study.Summary([], chosen, {key: 1.0 if key[0] == "dense" else 0.5 for key in seconds})
+    assert "sparse: one step of 4096 patterns is faster than with softmax at the lowest beta already" in " ".join(
+        study.report._timed_findings(faster)
+    )
     for missing in ({**seconds, ("sparse", 1.0): float("nan")}, {}):
         assert not study.Summary([], chosen, missing).compares_times
 

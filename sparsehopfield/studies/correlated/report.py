@@ -123,13 +123,13 @@ class Summary(Means):
         return supports, ratios
 
     def level_support(self, model: str) -> float | None:
-        """Return the largest expected support below which the model stays faster than softmax, by interpolation.
+        """Return the expected support at which the model gets faster than softmax as beta grows, by interpolation.
 
-        None if it is faster, or slower, at all betas.
+        None if it is faster at the lowest beta already, or at none.
         """
-        points = sorted(zip(*self.speeds(model), strict=True), reverse=True)
-        for (a, x), (b, y) in reversed(list(itertools.pairwise(points))):
-            if (x > 1) != (y > 1):
+        points = zip(*self.speeds(model), strict=True)
+        for (a, x), (b, y) in itertools.pairwise(points):
+            if x <= 1 < y:
                 return float(a * (b / a) ** (math.log(x) / math.log(x / y)))
         return None
 
@@ -543,13 +543,15 @@ def _timed(summary: Summary) -> list[str]:
 
 
 def _timed_findings(summary: Summary) -> list[str]:
-    """Write below which support sparse maps are faster than softmax, where both were timed."""
+    """Write from which support down sparse maps are faster than softmax, where both were timed."""
     if not summary.compares_times:
         return []
     sentences = []
     for model in summary.sparse:
         level, ratios = summary.level_support(model), summary.speeds(model)[1]
-        where = "at no beta or at all of them" if level is None else f"below an expected support of {level:.3g}"
+        where = "at the lowest beta already" if ratios[0] > 1 else "at no beta"
+        if level is not None:
+            where = f"from an expected support of {level:.0f} down"
         sentences.append(
             f"{model}: one step of {summary.chosen.timed} patterns is faster than with softmax {where}; "
             f"{min(ratios):.2g} to {max(ratios):.2g} times as fast over the grid."
